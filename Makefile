@@ -1,0 +1,49 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types layers bench docs clean
+
+demo: .venv/demo
+	$(BIN)/python examples/demo.py
+
+test: .venv/test lint types layers
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test
+	$(BIN)/pyright
+
+layers: .venv/test
+	$(BIN)/lint-imports
+
+bench: .venv/bench
+	$(BIN)/python benchmarks/points.py
+
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict --site-dir site
+
+.venv/made:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/demo: .venv/made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[scan,plots]'
+	touch $@
+
+.venv/test: .venv/made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $@ .venv/demo
+
+.venv/bench: .venv/made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
+	touch $@
+
+.venv/docs: .venv/made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs
+	touch $@
+
+clean:
+	rm -rf .venv site demo

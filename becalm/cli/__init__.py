@@ -1,0 +1,48 @@
+"""The command `becalm`: one thin file a command, results on standard output, progress on standard error.
+
+Exit status: 0 done, 1 the input is at fault (one line says which file, which field, what to do), 2 wrong usage.
+"""
+
+import sys
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit."""
+    import tyro
+
+    from becalm.cli.denoise import Denoise
+    from becalm.cli.evaluate import Evaluate
+    from becalm.cli.importing import Import
+    from becalm.cli.info import Info
+    from becalm.cli.models import Models
+    from becalm.cli.train import commands as train
+
+    commands = {
+        "denoise": Denoise,
+        "info": Info,
+        "models": Models,
+        "import": Import,
+        "train": train(),
+        "evaluate": Evaluate,
+    }
+    command = tyro.extras.subcommand_cli_from_dict(
+        commands,  # type: ignore[arg-type]
+        prog="becalm",
+        description="Denoising models over sets of continuous variables: clean a scan, and see what was done.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    sys.exit(guarded(command))
+
+
+def guarded(command) -> int:
+    """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
+    try:
+        command.run()
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,34 @@
+"""Files that are whole or absent: written beside their place, synced, then renamed into it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """An empty temporary file in the same folder that takes the place of `path` when the block ends well.
+
+    On any error it is removed and whatever stood at `path` is as it was. Raises OSError as the file system does.
+    """
+    final = Path(os.path.realpath(path))
+    temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        sync(temporary, os.O_RDWR)
+        os.replace(temporary, final)
+        sync(final.parent, os.O_RDONLY)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path, flags: int) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

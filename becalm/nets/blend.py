@@ -1,0 +1,183 @@
+"""Blend: a rotation-equivariant network that settles points by weighing proposed displacements over a neighbour graph.
+
+Scalars pass through networks; vectors are only ever scaled and added, so turning the input turns the output
+(the principle of Satorras et al., "E(n) equivariant graph neural networks", 2021; the layers are ours).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from becalm.core.typing import Float, Int, Tensor
+
+KINDS = 4
+"""Vectors on an edge: to the neighbour, onto the neighbour's tangent plane at two scales, and the neighbour's own move."""
+
+INVARIANTS = 20
+
+
+class Graph(NamedTuple):
+    """Points with directed edges from each to some of its neighbours; lengths absolute, `scale` the local unit."""
+
+    points: Float[Tensor, "point 3"]
+    scale: Float[Tensor, " point"]
+    edges: Int[Tensor, "point edge"]
+    normals: Float[Tensor, "point 3 3"]
+
+
+class Settled(NamedTuple):
+    """What the network says of each point."""
+
+    move: Float[Tensor, "point 3"]
+    """Displacement to the posterior mean, in absolute units."""
+    log_var: Float[Tensor, " point"]
+    """Logarithm of the expected squared error of `move`, per coordinate, in units of the local scale squared."""
+    log_noise: Float[Tensor, " point"]
+    """Logarithm of the noise variance at the point, per coordinate, in units of the local scale squared."""
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers with SiLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Layer(nn.Module):
+    """One round: messages along edges, attention over neighbours, a better displacement and better features."""
+
+    def __init__(self, width: int, candidates: int, channels: int):
+        super().__init__()
+        self.channels = channels
+        self.here = nn.Linear(width, width)
+        self.there = nn.Linear(width, width, bias=False)
+        self.edge = nn.Linear(INVARIANTS, width)
+        self.message = nn.Linear(width, width)
+        self.coefficients = nn.Linear(width, KINDS * channels)
+        self.attention = nn.Linear(width, channels)
+        vectors = KINDS * channels
+        self.update = mlp(2 * width + 2 * vectors, 2 * width, width)
+        self.norm = nn.LayerNorm(width)
+        self.move = nn.Linear(width, vectors + candidates + 1)
+        nn.init.normal_(self.move.weight, std=1e-3)
+        nn.init.zeros_(self.move.bias)
+
+    def forward(
+        self, h: Tensor, move: Tensor, graph: Graph, candidates: Tensor, chunk: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """New features and displacements, computed `chunk` points at a time (None: all at once)."""
+        here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
+        rows = torch.arange(len(h), device=h.device).split(chunk or len(h))
+        parts = [self.settle(r, h[r], here[r], there, move, graph, candidates[r]) for r in rows]
+        h, move = (torch.cat(part) for part in zip(*parts, strict=True))
+        return h, move * graph.scale[:, None]
+
+    def settle(
+        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, move: Tensor, graph: Graph, candidates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The layer for the points numbered `rows`; `move` of all points in units of each one's scale."""
+        vectors, invariants = along_edges(rows, move, graph)
+        m = nn.functional.silu(here[:, None] + there[graph.edges[rows]] + self.edge(invariants))
+        m = nn.functional.silu(self.message(m))
+        weight = self.attention(m).type_as(graph.points).softmax(1)
+        # One batched product for all pairs of heads and kinds is cheaper than permuting for the pairs that are wanted.
+        gate = self.coefficients(m).type_as(graph.points).tanh() * weight.repeat(1, 1, KINDS)
+        gathered = blocks(gate.mT @ vectors, KINDS).flatten(1, 2)
+        pooled = blocks(weight.mT @ m.type_as(graph.points), self.channels).flatten(1)
+        own = move[rows]
+        length = torch.asinh((gathered.square().sum(-1) + 1e-8).sqrt())
+        along = torch.asinh((gathered * own[:, None]).sum(-1))
+        h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(graph.points))
+        proposals = torch.cat([gathered, candidates, own[:, None]], 1)
+        return h, own + (self.move(h).type_as(graph.points).tanh()[..., None] * proposals).sum(1)
+
+
+def along_edges(rows: Int[Tensor, " row"], move: Float[Tensor, "point 3"], graph: Graph) -> tuple[Tensor, Tensor]:
+    """Vectors [row, edge, KINDS · 3] and invariants [row, edge, INVARIANTS] from the points `rows` to their neighbours.
+
+    Points stand where their moves (in units of their own scales) have brought them; lengths are in units of the row's scale.
+    """
+    j, unit = graph.edges[rows], graph.scale[rows][:, None, None]
+    start = (graph.points[j] - graph.points[rows][:, None]) / unit
+    ratio = graph.scale[j][..., None] / unit
+    moves = move[j] * ratio
+    own = move[rows][:, None].expand_as(moves)
+    now = start + moves - own
+    n_i, n_j = graph.normals[rows][:, None], graph.normals[j]
+    height = (n_j * now[:, :, None]).sum(-1)
+    onto = n_j[:, :, :2] * height[:, :, :2, None]
+    vectors = torch.cat([now, moves - own, onto.flatten(2)], 2)
+    squared = now.square().sum(-1, keepdim=True)
+    invariants = torch.cat(
+        [
+            (squared + 1e-8).sqrt(),
+            torch.exp(-squared),
+            torch.exp(-squared / 4),
+            (start.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
+            (now * start).sum(-1, keepdim=True) / (1 + squared),
+            (own * now).sum(-1, keepdim=True),
+            (moves * now).sum(-1, keepdim=True),
+            (own * moves).sum(-1, keepdim=True),
+            (own.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
+            (moves.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
+            height.abs(),
+            (n_i * now[:, :, None]).sum(-1).abs(),
+            (n_i * n_j).sum(-1).abs(),
+            ratio.log(),
+        ],
+        -1,
+    )
+    # The inverse hyperbolic sine keeps a stray point from drowning its neighbours.
+    return vectors, torch.asinh(invariants)
+
+
+def blocks(product: Float[Tensor, "point rows columns"], count: int) -> Float[Tensor, "point block row column"]:
+    """The `count` diagonal blocks of each matrix."""
+    tiles = product.unflatten(2, (count, -1)).unflatten(1, (count, -1))
+    return tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+
+
+class Blend(nn.Module):
+    """Features and candidate displacements of each point to `Settled`.
+
+    `features` is the number of invariants a point brings, `candidates` the number of displacements proposed for it.
+    """
+
+    def __init__(self, features: int, candidates: int, width: int = 64, layers: int = 4, channels: int = 4):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.enter = mlp(features + 2, 2 * width, width)
+        self.first = nn.Linear(width, candidates)
+        self.layers = nn.ModuleList(Layer(width, candidates, channels) for _ in range(layers))
+        self.leave = nn.Linear(width, 2)
+        nn.init.normal_(self.first.weight, std=1e-2)
+        nn.init.zeros_(self.first.bias)
+
+    def forward(
+        self,
+        graph: Graph,
+        features: Float[Tensor, "point feature"],
+        candidates: Float[Tensor, "point candidate 3"],
+        sigma: Float[Tensor, " point"],
+    ) -> Settled:
+        """`candidates` in units of the local scale; `sigma` the known noise level in absolute units, NaN where unknown."""
+        for answer in self.rounds(graph, features, candidates, sigma):
+            pass
+        return answer
+
+    def rounds(
+        self, graph: Graph, features: Tensor, candidates: Tensor, sigma: Tensor, chunk: int | None = None
+    ) -> Iterator[Settled]:
+        """The answer as it stands after each layer, `chunk` points at a time (None: all at once); the last one counts."""
+        known = ~sigma.isnan()
+        level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
+        hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
+        h = self.enter(torch.cat([(features - self.mean) / self.deviation, hint], -1)).type_as(graph.points)
+        move = (self.first(h).type_as(graph.points).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
+        for layer in self.layers:
+            h, move = layer(h, move, graph, candidates, chunk)
+            yield Settled(move, *self.leave(h).type_as(graph.points).unbind(-1))

@@ -1,0 +1,204 @@
+"""NumPy's NPY and NPZ files: [n, 3] arrays, further columns and named arrays as attributes; never any pickle."""
+
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from becalm.points.cloud import Cloud, ScanError, Source
+from becalm.points.formats import attributes, files, records
+
+_COORDINATES = ("xyz", "points", "pos", "vertices", "coords", "arr_0")
+"""Names under which an NPZ may hold the coordinates, best first."""
+_INFLATED = 64 << 20
+_INFLATION = 100
+"""An NPZ may unpack to `_INFLATED` bytes, or to `_INFLATION` times its own size if that is more."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file holds its arrays."""
+
+    entries: tuple[zipfile.ZipInfo, ...] = ()
+    """NPZ: the entries in order."""
+    coordinates: str = ""
+    """NPZ: which of them is [n, 3]."""
+    others: dict[str, np.ndarray] = field(default_factory=dict)
+    """NPZ: the arrays that are not one row a point."""
+    header: bytes = b""
+    """NPY: the header as it was."""
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype | None = None
+    fortran: bool = False
+
+
+def read(path: Path, warn: Callable[[str], object]) -> Cloud:
+    """The points of an NPY or NPZ file. Raises ScanError."""
+    data = files.load(path)
+    if path.suffix.lower() == ".npz":
+        return _read_npz(data, path, warn)
+    array, fortran, start = _array(data, str(path))
+    return _cloud(array, {}, path, Layout(header=data[:start], shape=array.shape, dtype=array.dtype, fortran=fortran))
+
+
+def _array(data: bytes, name: str) -> tuple[np.ndarray, bool, int]:
+    """The array of NPY bytes, whether it lies column by column, and where it starts. Nothing is unpickled."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"version {version}")
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(file)
+    except Exception as error:  # NumPy lets the errors of Python's own parser and tokenizer through
+        raise ScanError(f"{name}: is no NPY array ({' '.join(str(error).split())[:120]})") from None
+    start, size = file.tell(), math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ScanError(f"{name}: holds Python objects, which are never loaded; save plain numbers")
+    if min(shape, default=0) < 0 or size > len(data) - start:
+        raise ScanError(f"{name}: header promises {size:,} bytes, the file holds {len(data) - start:,} (truncated?)")
+    if dtype.itemsize == 0 or len(shape) > 8:
+        raise ScanError(f"{name}: dtype {dtype} or shape {shape} holds no numbers")
+    flat = np.frombuffer(data, dtype, math.prod(shape), start)
+    return flat.reshape(shape, order="F" if fortran else "C"), fortran, start
+
+
+def _cloud(array: np.ndarray, named: dict[str, np.ndarray], path: Path, layout: Layout) -> Cloud:
+    """The cloud of an [n, 3 or more] array, or of records [n] with fields x, y, z."""
+    if array.dtype.names:
+        if array.ndim != 1:
+            raise ScanError(f"{path}: records of shape {array.shape}, one a point is needed")
+        cloud = records.cloud_from(array, Source("array", path, layout, array))
+        return cloud.with_attributes(named)
+    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf":
+        raise ScanError(f"{path}: an array {array.dtype} {array.shape}, numbers [n, 3] are needed (2-D points?)")
+    if array.shape[1] > 1024:
+        raise ScanError(f"{path}: {array.shape[1]:,} columns a point (is the array transposed?)")
+    extra = {f"column_{index + 1}": _native(array[:, index]) for index in range(3, array.shape[1])}
+    return Cloud(array[:, :3].astype(np.float64), {**extra, **named}, source=Source("array", path, layout, array))
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.names else values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = tuple(archive.infolist())
+            _check_entries(entries, len(data), path)
+            arrays = {
+                entry.filename.removesuffix(".npy"): _array(archive.read(entry), f"{path}: {entry.filename}")[0]
+                for entry in entries
+            }
+    except ScanError:
+        raise
+    except Exception as error:  # zipfile lets zlib, struct, encoding and its own errors through
+        raise ScanError(f"{path}: is no whole NPZ archive ({' '.join(str(error).split())[:120]})") from None
+    key = _coordinates(arrays, path)
+    count = len(arrays[key])
+    named = {name: _native(array) for name, array in arrays.items() if array.shape[:1] == (count,) and name != key}
+    others = {name: array for name, array in arrays.items() if name not in named and name != key}
+    if others:
+        warn(f"{path}: {', '.join(others)} not one row a point; kept for an NPZ output only")
+    return _cloud(arrays[key], named, path, Layout(entries, key, others))
+
+
+def _check_entries(entries: tuple[zipfile.ZipInfo, ...], size: int, path: Path) -> None:
+    promised, allowed = sum(entry.file_size for entry in entries), max(_INFLATED, _INFLATION * size)
+    if promised > allowed:
+        raise ScanError(f"{path}: {size:,} bytes promise to unpack to {promised:,}, more than the {allowed:,} believed")
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+            raise ScanError(f"{path}: {entry.filename!r} is encrypted or packed in a way NumPy never writes")
+        if not entry.filename.endswith(".npy") or names.count(entry.filename) > 1:
+            raise ScanError(f"{path}: {entry.filename!r} is no array of its own name")
+    if len(entries) > 1000:
+        raise ScanError(f"{path}: {len(entries):,} arrays in one file")
+
+
+def _coordinates(arrays: dict[str, np.ndarray], path: Path) -> str:
+    for name in (*_COORDINATES, *(arrays if len(arrays) == 1 else ())):
+        if name in arrays and arrays[name].ndim > 0:
+            return name
+    raise ScanError(f"{path}: no array named {', '.join(_COORDINATES[:-1])} among {', '.join(arrays)[:200]}")
+
+
+def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
+    """The cloud as NPZ (xyz and each attribute) or as NPY, whose one array has the columns that it was read with."""
+    source = cloud.source if cloud.source is not None and cloud.source.format == "array" else None
+    if source is not None and source.path.suffix.lower() != target.suffix.lower():
+        source = None
+    if target.suffix.lower() == ".npz":
+        _write_npz(cloud, source, temporary, target, warn)
+        return
+    if source is not None and source.rows.dtype.names:
+        array, lost = records.rows_from(cloud, source.rows, warn, str(target)), []
+    else:
+        array, lost = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
+    if lost:
+        warn(f"{target}: an NPY of this kind cannot hold {', '.join(lost)}; left out (write NPZ to keep all)")
+    layout: Layout | None = source.header if source else None
+    fortran = layout is not None and layout.fortran and array.ndim == 2
+    with open(temporary, "wb") as file:
+        if layout and (array.shape, array.dtype) == (layout.shape, layout.dtype):
+            file.write(layout.header)
+            file.write(array.tobytes(order="F" if fortran else "C"))
+        else:
+            array = np.asarray(array, order="F" if fortran else "C")
+            np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _filled(array: np.ndarray, cloud: Cloud) -> tuple[np.ndarray, list[str]]:
+    """The array [n, k] with its columns after z from the attributes; the names of those that are no such column."""
+    held = {f"column_{index + 1}": index for index in range(3, array.shape[1])}
+    array, lost = array.copy(), []
+    for name, values in cloud.attributes.items():
+        if name in held and values.ndim == 1 and attributes.holds(values, array.dtype):
+            array[:, held[name]] = values
+        else:
+            lost.append(name)
+    return array, lost
+
+
+def _matrix(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> np.ndarray:
+    """The rows that were read, [n, k], with x, y, z where they are now, in a type that holds them."""
+    fields = dict.fromkeys(records.AXES, source.rows.dtype)
+    old = np.zeros(len(cloud), list(fields.items()))
+    for index, axis in enumerate(records.AXES):
+        old[axis] = source.rows[:, index]
+    new = records.rows_from(Cloud(cloud.xyz), old, warn, str(target))
+    array = source.rows.astype(new.dtype["x"], copy=True)
+    for index, axis in enumerate(records.AXES):
+        array[:, index] = new[axis]
+    return array
+
+
+def _write_npz(
+    cloud: Cloud, source: Source | None, temporary: Path, target: Path, warn: Callable[[str], object]
+) -> None:
+    layout: Layout = source.header if source else Layout(coordinates="xyz")
+    if source is not None and source.rows.dtype.names:
+        fields = {name: values for name, values in cloud.attributes.items() if name in source.rows.dtype.names}
+        array = records.rows_from(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
+        rest = [name for name in cloud.attributes if name not in fields]
+    else:
+        array, rest = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
+    arrays = {layout.coordinates: array, **layout.others}
+    lost = [name for name in rest if name in arrays or cloud.attributes[name].dtype.hasobject or "/" in name]
+    if lost:
+        warn(f"{target}: cannot hold {', '.join(lost)}; left out")
+    arrays |= {name: cloud.attributes[name] for name in rest if name not in lost}
+    entries = {entry.filename.removesuffix(".npy"): entry for entry in layout.entries}
+    order = [*(name for name in entries if name in arrays), *(name for name in arrays if name not in entries)]
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in order:
+            entry = zipfile.ZipInfo(f"{name}.npy", getattr(entries.get(name), "date_time", (1980, 1, 1, 0, 0, 0)))
+            entry.compress_type = entries[name].compress_type if name in entries else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(arrays[name]), allow_pickle=False)

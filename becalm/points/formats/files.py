@@ -1,0 +1,80 @@
+"""Whole files in, whole files out: nothing half-written ever has the final name, and no input is overwritten."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from becalm.points.cloud import ScanError
+
+
+def inspect(path: Path) -> int:
+    """The size in bytes of a regular, non-empty file; ScanError for anything else."""
+    try:
+        if path.is_dir():
+            raise ScanError(f"{path}: is a directory, name one scan in it")
+        if not path.exists():
+            raise ScanError(f"{path}: no such file")
+        if not path.is_file():
+            raise ScanError(f"{path}: is not a regular file")
+        size = path.stat().st_size
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error.strerror})") from error
+    if size == 0:
+        raise ScanError(f"{path}: the file is empty")
+    return size
+
+
+def load(path: Path) -> bytes:
+    """The bytes of a regular, non-empty file."""
+    inspect(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def check_target(path: Path, source: Path | None) -> None:
+    """ScanError unless path can become a new file: in an existing folder, no directory, not the input by any name."""
+    if path.is_dir():
+        raise ScanError(f"{path}: is a directory, name the output file")
+    if not path.parent.is_dir():
+        raise ScanError(f"{path}: the folder {path.parent} does not exist, create it first")
+    if path.exists() and not path.is_file():
+        raise ScanError(f"{path}: is not a regular file")
+    if source is not None and path.exists() and source.exists() and os.path.samefile(path, source):
+        raise ScanError(f"{path}: is the input itself, choose another output")
+
+
+@contextmanager
+def replacing(path: Path, source: Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`; on leaving it is synced and takes the final name, on any error it is removed.
+
+    source: the input, which must not be the same file. Raises ScanError where the system refuses (disk full, no
+    permission): whatever had the final name before is untouched.
+    """
+    temporary = None
+    try:
+        check_target(path, source)
+        final = Path(os.path.realpath(path))
+        temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, final)
+        _sync(final.parent, os.O_RDONLY)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ScanError(f"{path}: cannot be written ({reason}); nothing was changed") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

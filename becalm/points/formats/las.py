@@ -1,0 +1,144 @@
+"""LAS and LAZ (ASPRS, versions 1.0 to 1.4) through laspy, which sees only headers that fit their file."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from becalm.points.cloud import Cloud, ScanError, Source
+from becalm.points.formats import attributes, lasheader
+
+_KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")}
+
+
+def read(path: Path, warn: Callable[[str], object]) -> Cloud:
+    """The points of a LAS or LAZ file, coordinates through scale and offset. Raises ScanError."""
+    laspy = _laspy(path)
+    lasheader.check(path)
+    one = laspy.LazBackend.Lazrs  # its parallel sibling believes the chunk table and allocates by it
+    try:
+        with open(path, "rb") as file, laspy.open(file, closefd=False, laz_backend=one) as reader:
+            las = reader.read()
+        return _cloud(las, path)
+    except ScanError:
+        raise
+    except BaseException as error:  # lazrs panics are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ScanError(f"{path}: is no whole LAS file ({' '.join(str(error).split())[:160]})") from None
+
+
+def _laspy(path: Path) -> Any:
+    try:
+        import laspy
+    except ModuleNotFoundError as error:
+        raise ScanError(f"{path}: LAS and LAZ need `pip install becalm[scan]` ({error})") from None
+    return laspy
+
+
+def _cloud(las: Any, path: Path) -> Cloud:
+    rows = las.points.array
+    if len(rows) != las.header.point_count:
+        raise ScanError(f"{path}: header promises {las.header.point_count:,} points, the file holds {len(rows):,}")
+    names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
+    found = {name: np.asarray(las[name]) for name in names}
+    return Cloud(_coordinates(rows, las.header), found, source=Source("las", path, las.header, rows))
+
+
+def _coordinates(rows: np.ndarray, header: Any) -> np.ndarray:
+    xyz = np.stack([rows[axis] for axis in "XYZ"], axis=1).astype(np.float64)
+    return xyz * np.asarray(header.scales) + np.asarray(header.offsets)
+
+
+def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
+    """The cloud as LAS or LAZ: a LAS source's header, VLRs, scale and offset kept; else version 1.4.
+
+    Coordinates that moved are rounded to the scale. Raises ScanError where they do not fit it or are not finite.
+    """
+    laspy = _laspy(target)
+    if not cloud.finite.all():
+        missing = int((~cloud.finite).sum())
+        raise ScanError(f"{target}: LAS cannot hold {missing:,} points without coordinates; write PLY or PCD")
+    try:
+        _write(laspy, cloud, temporary, target, warn)
+    except (OSError, ScanError):
+        raise
+    except Exception as error:
+        raise ScanError(f"{target}: cannot be written as LAS ({' '.join(str(error).split())[:160]})") from None
+
+
+def _write(laspy: Any, cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
+    source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
+    header = deepcopy(source.header) if source else _header(laspy, cloud)
+    rows = source.rows.copy() if source else np.zeros(len(cloud), header.point_format.dtype())
+    _put_coordinates(rows, header, cloud, source is not None, target)
+    record = laspy.ScaleAwarePointRecord(rows, header.point_format, header.scales, header.offsets)
+    las = laspy.LasData(header, record)
+    _put_attributes(laspy, las, cloud, target, warn)
+    packed = target.suffix.lower() == ".laz"
+    las.update_header()
+    with open(temporary, "wb+") as file, _writer(laspy, file, las.header, packed) as writer:
+        writer.write_points(las.points)
+        if las.header.version.minor >= 4 and las.evlrs is not None:
+            writer.write_evlrs(las.evlrs)
+
+
+def _writer(laspy: Any, file: BinaryIO, header: Any, packed: bool) -> Any:
+    """laspy's writer, which lets the bytes of strings pass that are not ASCII."""
+    return laspy.LasWriter(file, header, do_compress=packed, closefd=False, encoding_errors="ignore")
+
+
+def _header(laspy: Any, cloud: Cloud) -> Any:
+    """A header for points from elsewhere: the finest power of ten as scale that leaves room to move."""
+    colours = {"red", "green", "blue"} <= set(cloud.attributes)
+    header = laspy.LasHeader(version="1.4", point_format=7 if colours else 6)
+    header.offsets = np.round(cloud.origin)
+    reach = np.abs(cloud.xyz - header.offsets).max(axis=0, initial=1e-6)
+    header.scales = np.array([10.0 ** math.ceil(math.log10(value / 2**30)) for value in reach])
+    return header
+
+
+def _put_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, target: Path) -> None:
+    moved = cloud.xyz != _coordinates(rows, header) if kept else np.ones(cloud.xyz.shape, bool)
+    for index, axis in enumerate("XYZ"):
+        which = moved[:, index]
+        scale, offset = header.scales[index], header.offsets[index]
+        steps = np.rint((cloud.xyz[which, index] - offset) / scale)
+        if not np.all(np.abs(steps) < 2**31):
+            raise ScanError(f"{target}: {axis.lower()} does not fit 32 bits at scale {scale:g} and offset {offset:g}")
+        rows[axis][which] = steps.astype(np.int32)
+
+
+def _put_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> None:
+    fitted = attributes.fitted(cloud, _KINDS, warn, str(target), arrays=True).attributes
+    old = set(las.point_format.dimension_names)
+    removed = [name for name in las.point_format.extra_dimension_names if name not in fitted]
+    if removed:
+        las.remove_extra_dims(removed)
+    for name, values in fitted.items():
+        if name in old and _fits(las, name, values):
+            continue
+        name = f"{name}_value" if name in old or name in "XYZ" else name
+        if len(name.encode()) > 32 or (values.ndim > 1 and values.shape[1] > 3):
+            warn(f"{target}: LAS cannot hold {name}; left out")
+            continue
+        kind = values.dtype if values.ndim == 1 else f"{values.shape[1]}{values.dtype.str[1:]}"
+        las.add_extra_dim(laspy.ExtraBytesParams(name, kind))
+        las[name] = values
+
+
+def _fits(las: Any, name: str, values: np.ndarray) -> bool:
+    """Whether the file's own field of that name could take the values; it has then taken them."""
+    now = np.asarray(las[name])
+    if now.shape == values.shape and np.array_equal(now, values, equal_nan=now.dtype.kind == "f"):
+        return True
+    if now.shape != values.shape or not (now.dtype.kind == "f" or attributes.holds(values, now.dtype)):
+        return False
+    try:
+        las[name] = values.astype(now.dtype)
+    except OverflowError:
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""Tables in text: lines of numbers in and out, with every character that stands for an unchanged number kept."""
+
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from becalm.points.cloud import ScanError
+
+BLOCK = 50_000
+"""Lines edited or formatted at a time."""
+_CHUNK = 1 << 22
+"""Bytes searched for lines at a time."""
+WIDEST = 1 << 20
+"""The longest line in bytes that can be a line of a table."""
+
+
+def find(buffer: bytes, start: int, comments: tuple[bytes, ...] = ()) -> np.ndarray:
+    """int64 [n, 2]: where the lines from `start` on begin and end, spaces left out; no blank lines, no comments."""
+    found = [np.zeros((0, 2), np.int64)]
+    while start < len(buffer):
+        stop = buffer.find(b"\n", start + _CHUNK) + 1 or len(buffer)
+        found.append(_find(np.frombuffer(buffer, np.uint8)[start:stop], comments) + start)
+        start = stop
+    return np.concatenate(found)
+
+
+def _find(text: np.ndarray, comments: tuple[bytes, ...]) -> np.ndarray:
+    breaks = np.flatnonzero(text == ord("\n"))
+    starts = np.concatenate([[0], breaks + 1])
+    ends = np.concatenate([breaks, [len(text)]])
+    inked = np.flatnonzero(text > ord(" "))
+    first = np.append(inked, len(text))[np.searchsorted(inked, starts)]
+    last = np.append(inked, -1)[np.searchsorted(inked, ends) - 1]
+    keep = first < ends
+    for mark in comments:
+        marked = keep.copy()
+        for offset, byte in enumerate(mark):
+            marked &= (first + offset < ends) & (text[np.minimum(first + offset, len(text) - 1)] == byte)
+        keep &= ~marked
+    return np.stack([first[keep], last[keep] + 1], axis=1)
+
+
+def parse(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> np.ndarray:
+    """Structured rows [n] of dtype from lines [n, 2], columns in the order of the fields (sub-arrays take several).
+
+    Raises ScanError where a line has another number of columns or a field is no number of its type.
+    """
+    if len(lines) == 0:
+        return np.zeros(0, dtype)
+    if int((lines[:, 1] - lines[:, 0]).max()) > WIDEST:
+        raise ScanError(f"{path}: a line is longer than {WIDEST:,} bytes, this is no table of points")
+    flat = flattened(dtype)
+    body = buffer[int(lines[0, 0]) : int(lines[-1, 1])] if _together(lines) else _joined(buffer, lines)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = np.loadtxt(
+                io.BytesIO(body), dtype=flat, comments=None, delimiter=separator, encoding="latin1", ndmin=1
+            )
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ScanError(f"{path}: {_first_line(error)} (counting the lines of points)") from error
+    if len(rows) != len(lines):
+        raise ScanError(f"{path}: {len(lines):,} lines hold {len(rows):,} points (stray control characters?)")
+    return rows.view(dtype)
+
+
+def flattened(dtype: np.dtype) -> np.dtype:
+    """The same record with every sub-array field spread into single columns."""
+    fields = []
+    for name in dtype.names or ():
+        for index in range(int(np.prod(dtype[name].shape, dtype=np.int64))):
+            fields.append((f"{name} {index}", dtype[name].base))
+    return np.dtype(fields)
+
+
+def rewritten(
+    buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None, whole: bool
+) -> Iterator[bytes]:
+    """The text of `new` without a last line break: edited where `old` is the start of `new`, else written afresh.
+
+    whole: no line between the first and the last was left out; otherwise only the lines themselves are kept.
+    """
+    if not extends(new.dtype, old.dtype) or len(new) == 0:
+        yield b"".join(formatted(new, separator or " "))[:-1]
+        return
+    if not whole:
+        buffer = _joined(buffer, lines)
+        ends = np.cumsum(lines[:, 1] - lines[:, 0] + 1) - 1
+        lines = np.stack([ends - (lines[:, 1] - lines[:, 0]), ends], axis=1)
+    yield from edited(buffer, lines, _flat(old), _flat(new), separator)
+
+
+def extends(new: np.dtype, old: np.dtype) -> bool:
+    """Whether new has old's fields, in their order, and then perhaps others."""
+    names = old.names or ()
+    return (new.names or ())[: len(names)] == names
+
+
+def edited(
+    buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None
+) -> Iterator[bytes]:
+    """The text of `new` (structured [n]) in blocks: lines as they were but for the columns that differ from `old`.
+
+    lines: int64 [n, 2]. Text between two lines (comments, blank lines) stays; columns of `new` that `old` lacks are
+    added at the end. The fields of `old` must be the first of `new`.
+    """
+    changed = np.stack([_differs(old[name], new[name]) for name in old.dtype.names or ()], axis=1)
+    extra = list(new.dtype.names or ())[len(old.dtype.names or ()) :]
+    for begin in range(0, len(lines), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        start = int(lines[begin, 0])
+        end = int(lines[begin + BLOCK, 0]) if begin + BLOCK < len(lines) else int(lines[-1, 1])
+        where = tokens(buffer[start:end], lines[block] - start, len(old.dtype.names or ()), separator)
+        spans = [where[changed[block]]]
+        texts = [_texts(new[block], old.dtype.names or (), changed[block])]
+        if extra:
+            spans.append(np.repeat(where[:, -1, 1:], 2, axis=1))
+            joint = separator or " "
+            texts.append([joint + text for text in _rows(new[extra][block], joint)])
+        yield replaced(buffer[start:end], np.concatenate(spans), list(itertools.chain(*texts)))
+
+
+def tokens(text: bytes, lines: np.ndarray, columns: int, separator: str | None) -> np.ndarray:
+    """int64 [n, columns, 2]: where each column of each line stands in text. separator None: any white space."""
+    letters = np.frombuffer(text, np.uint8)
+    inside = np.zeros(len(letters) + 1, np.int8)
+    np.add.at(inside, lines[:, 0], 1)
+    np.add.at(inside, lines[:, 1], -1)
+    within = np.cumsum(inside[:-1], dtype=np.int8) > 0
+    ink = within & (letters != ord(separator) if separator else letters > ord(" "))
+    if separator is None:
+        edges = np.diff(ink.astype(np.int8), prepend=0, append=0)
+        spans = np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
+    else:
+        stops = np.sort(np.concatenate([np.flatnonzero(within & ~ink), lines[:, 1]]))
+        begins = np.sort(np.concatenate([lines[:, 0], np.flatnonzero(within & ~ink) + 1]))
+        spans = np.stack([begins, stops], axis=1)
+    if len(spans) != len(lines) * columns:
+        raise ScanError("the columns of the text that was read cannot be found again; write to another format")
+    return spans.reshape(len(lines), columns, 2)
+
+
+def replaced(text: bytes, spans: np.ndarray, texts: list[str]) -> bytes:
+    """text with each span (int64 [k, 2], disjoint, in any order) replaced by its text."""
+    order = np.lexsort((spans[:, 1], spans[:, 0]))
+    letters = text.decode("latin1")
+    begins = [0, *spans[order, 1].tolist()]
+    ends = [*spans[order, 0].tolist(), len(letters)]
+    pieces = [""] * (2 * len(texts) + 1)
+    pieces[::2] = [letters[a:b] for a, b in zip(begins, ends, strict=True)]
+    pieces[1::2] = [texts[index] for index in order.tolist()]
+    return "".join(pieces).encode("latin1")
+
+
+def formatted(rows: np.ndarray, separator: str) -> Iterator[bytes]:
+    """Structured rows as lines of text, in blocks; floats with the digits that give them back exactly."""
+    flat = _flat(rows)
+    for begin in range(0, len(flat), BLOCK):
+        block = flat[begin : begin + BLOCK]
+        yield "".join(text + "\n" for text in _rows(block, separator)).encode("latin1")
+
+
+def _rows(rows: np.ndarray, separator: str) -> list[str]:
+    line = separator.join(
+        _FORMATS.get((rows.dtype[name].kind, rows.dtype[name].itemsize), "%s") for name in rows.dtype.names or ()
+    )
+    values = itertools.chain.from_iterable(rows.tolist())
+    if len(rows) == 0:
+        return []
+    text = "\n".join([line] * len(rows)) % tuple(values)
+    return text.encode("utf-8").decode("latin1").split("\n")
+
+
+_FORMATS = {("f", 2): "%.5g", ("f", 4): "%.9g", ("f", 8): "%r", ("b", 1): "%d"} | {
+    (kind, size): "%d" for kind in "iu" for size in (1, 2, 4, 8)
+}
+
+
+def _texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray) -> list[str]:
+    """The texts of the changed fields, row after row."""
+    columns = np.empty(changed.shape, dtype=object)
+    for index, name in enumerate(names):
+        which = changed[:, index]
+        columns[which, index] = _rows(rows[[name]][which], " ")
+    return columns[changed].tolist()
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows).view(flattened(rows.dtype))
+
+
+def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    same = old == new
+    if old.dtype.kind == "f" and new.dtype.kind == "f":
+        same |= np.isnan(old) & np.isnan(new)
+    return ~same
+
+
+def _together(lines: np.ndarray) -> bool:
+    """Whether nothing stands between the lines: a gap of two has no room for more than a line break and a space."""
+    gaps = lines[1:, 0] - lines[:-1, 1]
+    return not len(gaps) or int(gaps.max()) <= 2
+
+
+def _joined(buffer: bytes, lines: np.ndarray) -> bytes:
+    return b"\n".join([buffer[a:b] for a, b in lines.tolist()])
+
+
+def _first_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:200]

@@ -1,0 +1,119 @@
+"""Jets: planes and quadrics fitted around every point at several scales, and what they propose and confess.
+
+A jet of order two is the local height function z(u, v) = a + bu + cv + du² + euv + fv² over the tangent plane
+(Cazals & Pouget, "Estimating differential quantities using polynomial fitting of osculating jets", 2005).
+Small neighbourhoods keep edges, large ones average noise away; here every scale is fitted, and nothing is chosen.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from becalm.core.typing import Float, Int, Tensor
+
+SCALES = (12, 24, 48, 96, 192)
+"""Neighbours in each fit, the point itself included; each doubles the area of the one before."""
+
+ROWS = 1024
+"""Points fitted at a time: what they need stays in the processor's cache."""
+
+FEATURES_PER_SCALE = 10
+VECTORS_PER_SCALE = 3
+
+
+class Jets(NamedTuple):
+    """What the fits at all scales say of each point; lengths are in units of `scale`."""
+
+    scale: Float[Tensor, " point"]
+    """The local unit of length: mean distance to the 16 nearest neighbours, averaged over the 32 nearest points."""
+    features: Float[Tensor, "point feature"]
+    """Invariants under rotation, translation and scale: residuals, offsets, curvatures, shapes of the neighbourhoods."""
+    vectors: Float[Tensor, "point candidate 3"]
+    """Proposed displacements: onto the plane, onto the quadric, and to the centre within the tangent plane."""
+    normals: Float[Tensor, "point scale 3"]
+    """Normals of the fitted planes; their sign carries no meaning."""
+
+
+def local_scale(points: Float[Tensor, "point 3"], neighbours: Int[Tensor, "point k"]) -> Float[Tensor, " point"]:
+    """The unit of length at each point: mean distance of the 16 nearest, averaged over the 32 nearest points."""
+    near = (points[neighbours[:, 1:17]] - points[:, None]).norm(dim=-1).mean(1)
+    smooth = near[neighbours[:, :32]].mean(1)
+    return smooth.clamp_min(1e-3 * smooth.mean() + 1e-30)
+
+
+def jets(
+    points: Float[Tensor, "point 3"],
+    neighbours: Int[Tensor, "query k"],
+    scale: Float[Tensor, " query"],
+    queries: Int[Tensor, " query"],
+    scales: tuple[int, ...] = SCALES,
+) -> Jets:
+    """Fit planes and quadrics around the points numbered `queries`, whose nearest `neighbours` (themselves first) are given.
+
+    Each fit weighs its k neighbours by exp(−2 r²/r_k²), takes the plane of least variance and regresses heights above it on
+    the six monomials of order two, slightly regularised.
+    """
+    with torch.autocast(points.device.type, enabled=False):  # bfloat16 would ruin the fits
+        parts = [
+            _fits((points[n] - points[q][:, None]) / s[:, None, None], scales)
+            for n, s, q in zip(neighbours.split(ROWS), scale.split(ROWS), queries.split(ROWS), strict=True)
+        ]
+    return Jets(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _fits(offsets: Tensor, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """All scales of the points with neighbours at `offsets` [query, k, 3]."""
+    squared = offsets.square().sum(-1)
+    features, vectors, normals = zip(*(_fit(offsets[:, :k], squared[:, :k]) for k in scales), strict=True)
+    return torch.cat(features, 1), torch.cat(vectors, 1), torch.stack(normals, 1)
+
+
+def _fit(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One scale: features [query, 10], vectors [query, 3, 3] and the normal [query, 3]."""
+    reach = squared[:, -1:].clamp_min(1e-12)
+    weight = torch.exp(-2 * squared / reach)
+    weight = weight / weight.sum(1, keepdim=True)
+    centre = (weight[:, None] @ offsets)[:, 0]
+    spread = offsets - centre[:, None]
+    covariance = spread.mT @ (weight[..., None] * spread)
+    values, frame = torch.linalg.eigh(covariance)
+    normal = frame[..., 0]
+    local = offsets @ frame
+    radius = reach.sqrt()
+    height = local[..., 0]
+    u, v = local[..., 1] / radius, local[..., 2] / radius
+    design = torch.stack([torch.ones_like(u), u, v, u * u, u * v, v * v], -1)
+    weighted = design * weight[..., None]
+    ridge = design.new_tensor([1e-6, 1e-4, 1e-4, 1e-3, 1e-3, 1e-3]).diag()
+    normal_equations = design.mT @ weighted + ridge
+    moments = weighted.mT @ height[..., None]
+    coefficients = torch.cholesky_solve(moments, torch.linalg.cholesky(normal_equations))
+    residual = height - (design @ coefficients)[..., 0]
+    variance = (weight * residual.square()).sum(1)
+    a, b, c, d, e, f = coefficients[..., 0].unbind(-1)
+    plane = (centre * normal).sum(-1)
+    drift = centre - plane[:, None] * normal
+    values = values.clamp_min(0)
+    total = values.sum(-1) + 1e-12
+    sign = torch.where(a < 0, -1.0, 1.0)
+    features = torch.stack(
+        [
+            _log(variance) / 2,
+            torch.asinh(a.abs()),
+            torch.asinh(plane * sign),
+            _log(a.square()) / 2,
+            torch.asinh((d + f) * sign),
+            torch.asinh(((d - f).square() + e.square() + 1e-12).sqrt()),
+            torch.asinh((b.square() + c.square() + 1e-12).sqrt()),
+            radius[:, 0].log(),
+            _log(values[:, 0] / total) / 2,
+            (values[:, 1] / total),
+        ],
+        -1,
+    )
+    vectors = torch.stack([plane[:, None] * normal, a[:, None] * normal, drift], 1)
+    return features, vectors, normal
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x + 1e-8)

@@ -1,0 +1,102 @@
+"""Nearest neighbours in space by k-d tree, and farthest-point sampling; exact, in float64, for any number of points."""
+
+import numpy as np
+
+
+def knn(points: np.ndarray, k: int, queries: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of `points` [n, 3] to each query, by rising distance: (distances, indices), both [m, k].
+
+    Without `queries` the points ask about themselves: each finds its own index first, however many copies of it there
+    are. Raises ValueError when there are fewer than k points or a coordinate is not finite.
+    """
+    from scipy.spatial import KDTree
+    from torch import get_num_threads
+
+    if not 1 <= k <= len(points):
+        raise ValueError(f"k: {k} neighbours of {len(points)} points asked for; it must be from 1 to {len(points)}")
+    kept = _at_most(points, k)
+    tree = KDTree(points if kept is None else points[kept])
+    distances, indices = tree.query(points if queries is None else queries, k, workers=get_num_threads())
+    distances, indices = np.reshape(distances, (-1, k)), np.reshape(indices, (-1, k))
+    if kept is not None:
+        indices = kept[indices]
+    return distances, _own_first(indices) if queries is None else indices
+
+
+def _at_most(points: np.ndarray, k: int) -> np.ndarray | None:
+    """Indices of the points less every copy of a position after its k-th, or None when no position has more than k.
+
+    No answer needs more than k copies of one position, while a k-d tree cannot split them: 10⁶ equal points would
+    otherwise be one leaf that every query reads.
+    """
+    first = np.sort(points[:, 0])
+    if not np.any(first[k:] == first[:-k]):
+        return None
+    order = np.lexsort(points.T)
+    new = np.r_[True, np.any(points[order[1:]] != points[order[:-1]], axis=1)]
+    starts = np.flatnonzero(new)
+    copy = np.arange(len(points)) - starts[np.cumsum(new) - 1]
+    return None if copy.max() < k else np.sort(order[copy < k])
+
+
+def _own_first(indices: np.ndarray) -> np.ndarray:
+    """Row i with i moved to the front; only copies of point i, at distance 0, can stand before it or in its place."""
+    own = np.arange(len(indices))
+    rows = np.flatnonzero(indices[:, 0] != own)
+    if len(rows):
+        wrong, own = indices[rows], own[rows, None]
+        absent = ~np.any(wrong == own, axis=1)
+        wrong[absent, -1] = own[absent, 0]
+        order = np.argsort(wrong != own, axis=1, kind="stable")
+        indices[rows] = np.take_along_axis(wrong, order, axis=1)
+    return indices
+
+
+def spacing(points: np.ndarray) -> float:
+    """The median distance from a point to its nearest other position; 0 when there is only one position."""
+    distinct = np.unique(points, axis=0)
+    return float(np.median(knn(distinct, 2)[0][:, 1])) if len(distinct) > 1 else 0.0
+
+
+def farthest_points(points: np.ndarray, count: int, start: int = 0) -> np.ndarray:
+    """Indices [count] of a farthest-point sample: `start`, then always the point farthest from all chosen so far.
+
+    Exact. Points lie in compact buckets that remember the farthest of their members, and a new choice updates only the
+    buckets whose box it comes closer to than that: about 40 µs a choice at 150 000 points. The loop is the method.
+    """
+    if not 1 <= count <= len(points):
+        raise ValueError(f"count: {count} of {len(points)} points asked for; it must be from 1 to {len(points)}")
+    order, members = buckets(points)
+    low, high = members.min(axis=1), members.max(axis=1)
+    left = np.full(members.shape[:2], np.inf)
+    farthest = np.full(len(members), np.inf)
+    chosen = np.empty(count, dtype=np.int64)
+    chosen[0] = start
+    for i in range(count - 1):
+        here = points[chosen[i]]
+        outside = np.maximum(low - here, here - high).clip(min=0)
+        near = np.flatnonzero(np.einsum("bc,bc->b", outside, outside) < farthest)
+        away = members[near] - here
+        left[near] = np.minimum(left[near], np.einsum("bmc,bmc->bm", away, away))
+        farthest[near] = left[near].max(axis=1)
+        bucket = int(farthest.argmax())
+        chosen[i + 1] = order[bucket, left[bucket].argmax()]
+    return chosen
+
+
+def buckets(points: np.ndarray, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Compact groups of at most `size`, by halving across the longest axis: indices [b, m], coordinates [b, m, 3].
+
+    Every group is filled to the same m, by copies of its own members where the halves differ.
+    """
+    n, halvings = len(points), max(0, int(np.ceil(np.log2(len(points) / size))))
+    group, order = np.zeros(n, dtype=np.int64), np.arange(n)
+    for level in range(halvings):
+        here, starts = points[order], np.searchsorted(group, np.arange(2**level))
+        longest = (np.maximum.reduceat(here, starts) - np.minimum.reduceat(here, starts)).argmax(axis=1)
+        order = order[np.lexsort((here[np.arange(n), longest[group]], group))]
+        group = np.arange(n) * 2 ** (level + 1) // n
+    edges = np.searchsorted(group, np.arange(2**halvings + 1))
+    width = int(np.diff(edges).max())
+    slots = np.minimum(edges[:-1, None] + np.arange(width), edges[1:, None] - 1)
+    return order[slots], points[order[slots]]

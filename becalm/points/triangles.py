@@ -1,0 +1,100 @@
+"""Exact distances between points and triangles, without looking at all pairs.
+
+Both sides have bounding boxes, and one side is a pyramid of boxes in Morton order. With an upper bound u for a query's
+distance (the distance to any item will do), an item whose box is farther than u cannot be the nearest: descending the
+pyramid with that test drops no nearest item, so the result is that of all pairs.
+"""
+
+import numpy as np
+
+BRANCHES = 8
+
+
+def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Squared distances [m] from points [m, 3] to triangles [m, 3, 3], pair by pair; degenerate ones are segments."""
+    edges = np.roll(triangles, -1, axis=1) - triangles
+    away = points[:, None] - triangles
+    along = np.einsum("mec,mec->me", away, edges) / np.maximum(np.einsum("mec,mec->me", edges, edges), 1e-300)
+    away_from_edge = away - along.clip(0, 1)[..., None] * edges
+    nearest = np.einsum("mec,mec->me", away_from_edge, away_from_edge).min(axis=1)
+    normal = np.cross(edges[:, 0], edges[:, 1])
+    area = np.einsum("mc,mc->m", normal, normal)
+    inside = np.all(np.einsum("mec,mec->me", np.cross(edges, away), normal[:, None]) >= 0, axis=1) & (area > 0)
+    height = np.einsum("mc,mc->m", away[:, 0], normal)
+    return np.where(inside, height**2 / np.maximum(area, 1e-300), nearest)
+
+
+def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Squared distance [n] from each point [n, 3] to the nearest of the triangles [f, 3, 3]."""
+    from becalm.points.neighbours import knn
+
+    guess = knn(triangles.mean(axis=1), 1, points)[1][:, 0]
+
+    def exact(query: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return distance_squared(points[query], triangles[item])
+
+    pyramid = _pyramid(triangles.min(axis=1), triangles.max(axis=1))
+    return _nearest(points, points, exact(np.arange(len(points)), guess), pyramid, exact)
+
+
+def to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Squared distance [f] from each triangle [f, 3, 3] to the nearest of the points [n, 3]."""
+    from becalm.points.neighbours import knn
+
+    guess = knn(points, 1, triangles.mean(axis=1))[1][:, 0]
+
+    def exact(query: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return distance_squared(points[item], triangles[query])
+
+    upper = exact(np.arange(len(triangles)), guess)
+    return _nearest(triangles.min(axis=1), triangles.max(axis=1), upper, _pyramid(points, points), exact)
+
+
+def _pyramid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Items in Morton order (indices), and their boxes [.., 2, 3] (low, -high) level by level, the items' own last.
+
+    Each box of one level holds BRANCHES successive boxes of the next; missing ones are empty (infinitely far).
+    """
+    order = np.argsort(_morton((low + high) / 2), kind="stable")
+    levels = [np.stack([low[order], -high[order]], axis=1)]
+    while len(levels[0]) > BRANCHES:
+        padding = np.full((-len(levels[0]) % BRANCHES, 2, 3), np.inf)
+        levels[0] = np.concatenate([levels[0], padding])
+        levels.insert(0, levels[0].reshape(-1, BRANCHES, 2, 3).min(axis=1))
+    return order, levels
+
+
+def _morton(points: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Interleaved bits of the coordinates on a grid of 2^bits cells a side: near codes are near places."""
+    low = points.min(axis=0)
+    side = max(float((points.max(axis=0) - low).max()), 1e-300)
+    cell = ((points - low) / side * (2**bits - 1)).astype(np.int64)
+    places = np.arange(bits)
+    shift = 3 * places + np.arange(3)[:, None]
+    return sum((((cell[:, axis, None] >> places) & 1) << shift[axis]).sum(axis=1) for axis in range(3))  # type: ignore
+
+
+def _nearest(low: np.ndarray, high: np.ndarray, upper: np.ndarray, pyramid, exact, chunk: int = 8192) -> np.ndarray:
+    """The least `exact(query, item)` over all items, for queries in boxes low..high with upper bounds `upper`."""
+    best = upper.copy()
+    box = np.stack([high, -low], axis=1)
+    for start in range(0, len(best), chunk):
+        query, item = _candidates(box[start : start + chunk], upper[start : start + chunk], pyramid)
+        for part in range(0, len(query), 2**18):
+            q, i = query[part : part + 2**18] + start, item[part : part + 2**18]
+            np.minimum.at(best, q, exact(q, i))
+    return best
+
+
+def _candidates(box: np.ndarray, upper: np.ndarray, pyramid) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (query, item) whose boxes are no farther apart than the query's upper bound."""
+    order, levels = pyramid
+    query = np.repeat(np.arange(len(box)), len(levels[0]))
+    node = np.tile(np.arange(len(levels[0])), len(box))
+    for depth, boxes in enumerate(levels):
+        if depth:
+            query, node = np.repeat(query, BRANCHES), (node[:, None] * BRANCHES + np.arange(BRANCHES)).ravel()
+        gap = (boxes[node] - box[query]).max(axis=1).clip(min=0)
+        near = np.einsum("mc,mc->m", gap, gap) <= upper[query]
+        query, node = query[near], node[near]
+    return query, order[node]

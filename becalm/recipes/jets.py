@@ -1,0 +1,107 @@
+"""The recipe of the packaged denoiser `jets`: what it learns from, for how long, and how its file is made."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from becalm.core.typing import Tensor
+from becalm.systems.jets import Jets, Sample, joined, losses, sample_of
+from becalm.train.data import cloud_pair
+from becalm.train.loop import Plan, train
+from becalm.train.prefetch import prefetch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train `jets` on procedural surfaces, and on meshes where a folder of them is given."""
+
+    run: Path = Path("runs/jets")
+    """Folder of the run: its log and its state; an interrupted run continues from there."""
+    meshes: Path | None = None
+    """Folder of `train.*.npz` meshes to learn from beside the procedural surfaces."""
+    start: Path | None = None
+    """Weights to begin from, in place of random ones."""
+    seed: int = 0
+    """Decides every draw: data, noise and first weights."""
+    clouds: int = 1
+    """Clouds in a batch."""
+    told: float = 0.25
+    """Share of batches in which the model is told the noise level."""
+    again: float = 0.2
+    """Share of batches in which the cloud was already swept once by the model as it then was."""
+    width: int = 64
+    """Width of the network."""
+    layers: int = 4
+    """Rounds of messages."""
+    workers: int = 1
+    """Processes that make data; 0 makes it in this one."""
+    compiled: bool = False
+    """Compile the network with torch.compile (needs a C++ compiler)."""
+    device: str = "cpu"
+    """Where to train."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=2800, rate=1.5e-3, warmup=100, ema=0.998))
+    """Steps, rates, log and saves."""
+
+
+class Batch:
+    """The clouds of one step, and what is drawn for it."""
+
+    def __init__(self, samples: list[Sample], told: bool, again: bool):
+        self.samples, self.told, self.again = samples, told, again
+
+
+def batch_of(recipe: Recipe, step: int) -> Batch:
+    """The batch of a step: a pure function of the recipe's seed and the step."""
+    rng = np.random.default_rng([recipe.seed, step])
+    told, again = rng.random(2) < (recipe.told, recipe.again)
+    numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
+    pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
+    return Batch([sample_of(p.clean, p.noisy, p.sigma, p.interior) for p in pairs], bool(told), bool(again))
+
+
+def swept(model: Jets, sample: Sample) -> Sample:
+    """The item after one sweep by the model as it is; its noise level is what error is left."""
+    with torch.inference_mode():
+        moved = sample.cloud.graph.points + model(sample.cloud, torch.full_like(sample.sigma, torch.nan)).move
+    settled = moved.cpu().double().numpy()
+    clean = sample.clean.cpu().double().numpy()
+    left = np.sqrt(np.square(settled - clean).sum(-1)[sample.interior.cpu().numpy() > 0].mean() / 3)
+    return sample_of(clean, settled, np.full(len(clean), left), sample.interior.cpu().numpy())
+
+
+def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
+    """The terms of `losses` for a batch."""
+    samples = [swept(model, s) for s in batch.samples] if batch.again else batch.samples
+    return losses(model, joined(samples), batch.told and not batch.again)
+
+
+def begun(recipe: Recipe) -> Jets:
+    """The model before its first step: seeded weights, or those to start from; features standardised on the first clouds."""
+    if recipe.start:
+        from becalm.systems.store import load
+
+        return load(recipe.start)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = Jets(recipe.width, recipe.layers)
+    features = torch.cat([batch_of(recipe, step).samples[0].cloud.features for step in range(24)])
+    model.network.mean.copy_(features.mean(0))
+    model.network.deviation.copy_(features.std(0))
+    return model
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
+    model = begun(recipe).to(recipe.device)
+    batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
+    if recipe.compiled:
+        for layer in model.network.layers:
+            layer.settle = torch.compile(layer.settle, dynamic=True)
+    yield from train(model, loss, batches, recipe.plan, recipe.run)
+    from becalm.systems.store import save
+
+    save(model, recipe.run / "jets.safetensors", {"steps": recipe.plan.steps, "seed": recipe.seed})

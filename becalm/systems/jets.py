@@ -1,0 +1,174 @@
+"""Jets: becalm's own denoiser of clouds. Local fits at every scale propose, a small equivariant network decides.
+
+Every point gets planes and quadrics at five scales (points/jets.py); their residuals tell how noisy and how curved the
+surface is there, their offsets are candidate displacements, and `Blend` (nets/blend.py) weighs them over a neighbour
+graph. Trained on index-paired noise, the displacement tends to the posterior mean x̂ = E[x | scan], so each sweep is one
+denoising step of the `explode` process from its own noise level to zero.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from becalm.core.typing import Float, Int, Tensor
+from becalm.nets.blend import Blend, Graph, Settled
+from becalm.nets.precision import fast_products
+from becalm.points.jets import FEATURES_PER_SCALE, SCALES, VECTORS_PER_SCALE, jets, local_scale
+from becalm.points.neighbours import knn
+from becalm.points.stage import Stage
+
+RANKS = np.unique(np.concatenate([np.arange(1, 17), np.geomspace(18, max(SCALES) - 1, 16).round().astype(int)]))
+"""Which neighbours, by nearness, an edge leads to: all of the sixteen nearest, then ever fewer outwards."""
+
+SWEEPS = 2
+"""How often a cloud is swept: the second finds a thinner cloud, where smaller scales fit."""
+
+
+class Fitted(NamedTuple):
+    """A cloud as the network takes it."""
+
+    graph: Graph
+    features: Float[Tensor, "point feature"]
+    candidates: Float[Tensor, "point candidate 3"]
+
+
+def fitted(xyz: np.ndarray, block: int = 2**16) -> Fitted:
+    """Fit every point of a cloud [n, 3], n ≥ 16; coordinates become float32 about their mean."""
+    points = torch.as_tensor(xyz - xyz.mean(0), dtype=torch.float32)
+    scale = local_scale(points, nearest(xyz, xyz, 32))
+    parts = []
+    for start in range(0, len(xyz), block):
+        neighbours = nearest(xyz, xyz[start : start + block], max(SCALES))
+        queries = torch.arange(start, start + len(neighbours))
+        neighbours[:, 0] = queries
+        found = jets(points, neighbours, scale[queries], queries)
+        parts.append((neighbours[:, RANKS], *found[1:]))
+    edges, features, vectors, normals = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Fitted(Graph(points, scale, edges, normals[:, 1:4].contiguous()), features, vectors)
+
+
+def nearest(xyz: np.ndarray, queries: np.ndarray, k: int) -> Int[Tensor, "query k"]:
+    """The k nearest points of each query; where the cloud has fewer, the farthest is repeated."""
+    found = torch.as_tensor(knn(xyz, min(k, len(xyz)), queries)[1])
+    return torch.cat([found, found[:, -1:].expand(-1, k - found.shape[1])], 1)
+
+
+class Jets(nn.Module):
+    """The packaged denoiser: from a cloud's fits to displacements."""
+
+    def __init__(self, width: int = 64, layers: int = 4, channels: int = 4):
+        super().__init__()
+        self.config = {"width": width, "layers": layers, "channels": channels}
+        self.network = Blend(FEATURES_PER_SCALE * len(SCALES), VECTORS_PER_SCALE * len(SCALES), width, layers, channels)
+
+    def forward(self, cloud: Fitted, sigma: Float[Tensor, " point"]) -> Settled:
+        """`sigma` is the known noise level per point in the cloud's units, NaN where it is not known."""
+        return self.network(cloud.graph, cloud.features, cloud.candidates, sigma)
+
+    @torch.inference_mode()
+    def sweeps(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[Stage]:
+        """Settle a cloud [n, 3] of at least 16 points; the noise level σ (None: unknown) is told to the first sweep.
+
+        Nothing is drawn at random: the same cloud gives the same answer whatever the seed.
+        """
+        del seed
+        parts = len(self.network.layers) + 3
+        for sweep in range(SWEEPS):
+            level = torch.full((len(xyz),), torch.nan if sigma is None or sweep else sigma)
+            cloud = fitted(xyz)
+            with fast_products("cpu"):
+                for i, answer in enumerate(self.network.rounds(*cloud, level, chunk=512)):
+                    yield Stage((sweep + (i + 3) / parts) / SWEEPS)
+            xyz = xyz + answer.move.double().numpy()
+            yield Stage((sweep + 1) / SWEEPS, xyz)
+
+
+class Sample(NamedTuple):
+    """A training item: a fitted noisy cloud and what is known of the clean one."""
+
+    cloud: Fitted
+    clean: Float[Tensor, "point 3"]
+    """The clean position of each noisy point, by index."""
+    normals: Float[Tensor, "point 3"]
+    """Unit normals of the surface at the clean positions."""
+    sigma: Float[Tensor, " point"]
+    """The noise level at each point."""
+    interior: Float[Tensor, " point"]
+    """1 where the neighbourhood of the point was not cut, 0 elsewhere."""
+    around: Int[Tensor, "point k"]
+    """The nearest noisy points: among them (or their clean places) nearest points are looked for."""
+
+
+def sample_of(clean: np.ndarray, noisy: np.ndarray, sigma: np.ndarray, interior: np.ndarray) -> Sample:
+    """A training item from a pair of clouds [n, 3], the noise level per point and the mask of uncut neighbourhoods."""
+    truth = torch.as_tensor(clean - noisy.mean(0), dtype=torch.float32)
+    around = nearest(clean, clean, 12)
+    spread = truth[around] - truth[around].mean(1, keepdim=True)
+    normals = torch.linalg.eigh(spread.mT @ spread)[1][..., 0]
+    level, inside = (torch.as_tensor(a, dtype=torch.float32) for a in (sigma, interior))
+    return Sample(fitted(noisy), truth, normals, level, inside, nearest(noisy, noisy, 96))
+
+
+def joined(samples: list[Sample]) -> Sample:
+    """Several items as one graph of several parts: their numbers are shifted."""
+    starts = np.cumsum([0] + [len(s.clean) for s in samples])[:-1].tolist()
+    graphs = [s.cloud.graph._replace(edges=s.cloud.graph.edges + i) for s, i in zip(samples, starts, strict=True)]
+    graph = Graph(*(torch.cat(part) for part in zip(*graphs, strict=True)))
+    cloud = Fitted(
+        graph, torch.cat([s.cloud.features for s in samples]), torch.cat([s.cloud.candidates for s in samples])
+    )
+    around = torch.cat([s.around + i for s, i in zip(samples, starts, strict=True)])
+    rest = [torch.cat([s[field] for s in samples]) for field in range(1, 5)]
+    return Sample(cloud, *rest, around)
+
+
+def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
+    """Errors of one sweep, each relative to what is attainable at the noise level, and their weighted sum as "loss".
+
+    `pair` is the squared error to the index-paired clean point, whose minimiser is the posterior mean; `near` and `cover`
+    are the two halves of the Chamfer distance, `plane` the squared distance to the tangent plane of the nearest clean point
+    (the surface, where tangential noise cannot hide what the other terms average). `error` and `noise` are Gaussian negative
+    log-likelihoods that teach the model its own error and the scan's noise. With `told` the model is given σ.
+    """
+    points, scale = sample.cloud.graph.points, sample.cloud.graph.scale
+    answer = model(sample.cloud, sample.sigma if told else torch.full_like(sample.sigma, torch.nan))
+    settled, target = points + answer.move, sample.clean - points
+    error = (answer.move - target).square().sum(-1)
+    small = (0.02 * scale).square()
+    noise = sample.sigma.square() + small
+    reach = noise * (0.5 * scale).square() / (noise + (0.5 * scale).square())
+    here = settled.detach()
+    forth, back = closest(here, sample.clean, sample.around), closest(sample.clean, here, sample.around)
+    gap = settled - sample.clean[forth]
+    terms = {
+        "pair": error / (3 * noise),
+        "plane": (gap * sample.normals[forth]).sum(-1).square() / reach,
+        "near": gap.square().sum(-1) / (3 * reach),
+        "cover": (settled[back] - sample.clean).square().sum(-1) / (3 * reach),
+        "error": gaussian_loss(error.detach() / scale.square(), answer.log_var),
+        "noise": gaussian_loss(target.square().sum(-1) / scale.square(), answer.log_noise),
+    }
+    mean = {name: (value * sample.interior).sum() / sample.interior.sum().clamp_min(1) for name, value in terms.items()}
+    total = sum(WEIGHTS[name] * value for name, value in mean.items())
+    # Where there is no noise, all is relative to next to nothing: the logarithm keeps such items from ruling the rest.
+    return mean | {"loss": 8 * torch.log1p(total.clamp_min(0) / 8)}
+
+
+WEIGHTS = {"pair": 1.0, "plane": 1.0, "near": 0.5, "cover": 0.5, "error": 0.02, "noise": 0.02}
+
+
+def gaussian_loss(squared: Float[Tensor, " point"], log_var: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+    """−log N(e | 0, exp(log_var) I) per coordinate of a 3-vector of squared length `squared` + 3·10⁻⁶, without its constant."""
+    return ((squared / 3 + 1e-6) * torch.exp(-log_var) + log_var) / 2
+
+
+@torch.no_grad()
+def closest(
+    queries: Float[Tensor, "point 3"], points: Float[Tensor, "point 3"], among: Int[Tensor, "point k"]
+) -> Int[Tensor, " point"]:
+    """For each query the nearest of `points` among the numbers given in its row."""
+    choice = (points[among] - queries[:, None]).square().sum(-1).argmin(1)
+    return among.gather(1, choice[:, None])[:, 0]

@@ -1,0 +1,25 @@
+"""The exponential moving average of the weights: what is evaluated and shipped."""
+
+import torch
+from torch import nn
+
+from becalm.core.typing import Tensor
+
+
+@torch.no_grad()
+def update(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+    """average ← d · average + (1 − d) · weights, with d = min(decay, (1 + step)/(10 + step)) so that the start is forgotten.
+
+    Every entry of the state is averaged in place; integers (counters) are copied.
+    """
+    rate = min(decay, (1 + step) / (10 + step))
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - rate)
+        else:
+            average[name].copy_(value)
+
+
+def begin(model: nn.Module) -> dict[str, Tensor]:
+    """An average that starts at the weights themselves."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

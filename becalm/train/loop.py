@@ -1,0 +1,150 @@
+"""The training loop, to be read in one sitting: AdamW, warm-up and cosine, an averaged copy, a log, exact resume."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from becalm.core.typing import Tensor
+from becalm.train import average as averages
+from becalm.train import log, state
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn."""
+
+    steps: int = 10_000
+    """Optimiser steps in all; the cosine ends here."""
+    rate: float = 1e-3
+    """Peak learning rate."""
+    floor: float = 0.02
+    """Final learning rate as a share of the peak."""
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+    """Decay of the weights' moving average."""
+    bfloat16: bool = True
+    """Matrix products in bfloat16 under autocast; weights and optimiser stay float32."""
+    log_every: int = 20
+    """Steps between records of the log."""
+    save_every: int = 200
+    """Steps between saved states."""
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """Linear warm-up, then half a cosine from the peak to `floor` of it at the last step."""
+    if step < plan.warmup:
+        return plan.rate * (step + 1) / plan.warmup
+    progress = min((step - plan.warmup) / max(plan.steps - plan.warmup, 1), 1.0)
+    return plan.rate * (plan.floor + (1 - plan.floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def optimiser_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
+    """AdamW that decays matrices and leaves vectors and scalars alone."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.99))
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
+    batches: Callable[[int], Iterable[Any]],
+    plan: Plan,
+    run: Path,
+) -> Iterator[dict]:
+    """Train `model` in place and yield a record every `log_every` steps; the folder `run` holds the log and the state.
+
+    `batches(start)` yields the batch of step `start` and of each one after: a pure function of the step, which makes resume
+    exact. `loss(model, batch)` returns its terms by name, of which "loss" is differentiated. Where `run` holds a state,
+    training continues from it. The averaged weights are left in the model when the last step is done.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    optimiser, average = optimiser_of(model, plan), averages.begin(model)
+    saved = run / "state.pt"
+    start = state.load(saved, model, optimiser, average) if saved.exists() else 0
+    log.rewind(run / "log.jsonl", start)
+    meter = Meter(plan, start)
+    for step, batch in zip(range(start, plan.steps), batches(start), strict=False):
+        terms = meter.measured(lambda batch=batch, step=step: one_step(model, loss, batch, optimiser, plan, step))
+        averages.update(average, model, plan.ema, step)
+        record = meter.record(step + 1, terms)
+        if record:
+            log.append(run / "log.jsonl", record)
+            yield record
+        if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+            state.save(saved, model, optimiser, average, step + 1)
+    model.load_state_dict(average)
+
+
+def one_step(
+    model: nn.Module, loss: Callable, batch: Any, optimiser: torch.optim.Optimizer, plan: Plan, step: int
+) -> dict:
+    """One update of the weights; a step whose gradient is not finite is skipped and shows as a term `skipped`."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(plan, step)
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=plan.bfloat16):
+        terms = loss(model, batch)
+    optimiser.zero_grad(set_to_none=True)
+    terms["loss"].backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    finite = bool(torch.isfinite(norm))
+    if finite:
+        optimiser.step()
+    return {name: float(value.detach()) for name, value in terms.items()} | {"skipped": float(not finite)}
+
+
+class Meter:
+    """Means of the loss terms since the last record, with speed, matmul rate and time left."""
+
+    def __init__(self, plan: Plan, start: int):
+        self.plan, self.flops, self.since, self.last = plan, 0.0, time.time(), start
+        self.sums: dict[str, float] = {}
+
+    def measured(self, work: Callable[[], dict]) -> dict:
+        """Run one step's work; that of the first is counted in floating-point operations."""
+        if self.flops:
+            return work()
+        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+            terms = work()
+        self.flops = float(counter.get_total_flops()) or 1.0
+        return terms
+
+    def record(self, step: int, terms: dict) -> dict | None:
+        """Add one step's terms; a record where one is due, None elsewhere."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        count = step - self.last
+        if step % self.plan.log_every and step != self.plan.steps:
+            return None
+        seconds = (time.time() - self.since) / count
+        means = {name: value / count for name, value in self.sums.items()}
+        self.sums, self.last, self.since = {}, step, time.time()
+        return {
+            "step": step,
+            **means,
+            "rate": learning_rate(self.plan, step),
+            "seconds_per_step": round(seconds, 4),
+            "gflops": round(self.flops / seconds / 1e9, 2),
+            "seconds_left": round(seconds * (self.plan.steps - step)),
+        }
+
+
+def describe(plan: Plan) -> dict:
+    """The plan as plain values, for a model card or metadata."""
+    return asdict(plan)

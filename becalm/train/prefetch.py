@@ -1,0 +1,37 @@
+"""Items made ahead by other processes, in order: a pure function of the step stays one."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def prefetch(make: Callable[[int], Item], start: int, workers: int, ahead: int = 4) -> Iterator[Item]:
+    """Yield make(start), make(start + 1), …, made by `workers` processes up to `ahead` items each in advance.
+
+    With no workers they are made here, when they are asked for. `make` must be importable by name.
+    """
+    if workers == 0:
+        yield from map(make, count(start))
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        steps = count(start)
+        waiting = deque(pool.submit(make, next(steps)) for _ in range(workers * ahead))
+        try:
+            while True:
+                item = waiting.popleft().result()
+                waiting.append(pool.submit(make, next(steps)))
+                yield item
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,91 @@
+"""Writing: whole or not at all, never over the input."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from becalm.points import Cloud, ScanError, read, write
+from becalm.points.formats import FORMATS, files
+
+
+def some() -> Cloud:
+    return Cloud(np.random.default_rng(0).random((20, 3)))
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, suffix, existing):
+    path = tmp_path / f"out{suffix}"
+    if existing:
+        path.write_bytes(b"the old one")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ScanError, match=r"out.*cannot be written \(No space left on device\); nothing was changed"):
+        write(some(), path)
+    assert listing(tmp_path) == ([path.name] if existing else [])
+    assert not existing or path.read_bytes() == b"the old one"
+
+
+def test_a_disk_that_fills_midway(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    path = tmp_path / "out.ply"
+
+    def fill():
+        with files.replacing(path) as part, open("/dev/full", "wb") as file:
+            part.write_bytes(b"half")
+            file.write(b"\0" * 100_000)
+
+    with pytest.raises(ScanError, match="No space left"):
+        fill()
+    assert listing(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    def stop():
+        with files.replacing(tmp_path / "out.ply") as part:
+            part.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert listing(tmp_path) == []
+
+
+def test_the_input_is_never_the_output(tmp_path):
+    path = tmp_path / "scan.ply"
+    write(some(), path)
+    before, cloud = path.read_bytes(), read(path)
+    (tmp_path / "soft.ply").symlink_to(path)
+    os.link(path, tmp_path / "hard.ply")
+    for name in ("scan.ply", "soft.ply", "hard.ply", "../" + tmp_path.name + "/scan.ply"):
+        with pytest.raises(ScanError, match="is the input itself, choose another output"):
+            write(cloud, tmp_path / name)
+    assert path.read_bytes() == before
+    assert listing(tmp_path) == ["hard.ply", "scan.ply", "soft.ply"]
+
+
+def test_a_link_keeps_pointing(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.ply").symlink_to(tmp_path / "real" / "scan.ply")
+    write(some(), tmp_path / "link.ply")
+    assert (tmp_path / "link.ply").is_symlink()
+    assert len(read(tmp_path / "real" / "scan.ply")) == 20
+
+
+def test_what_is_no_file_is_neither_read_nor_written(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ply")
+    with pytest.raises(ScanError, match="not a regular file"):
+        read(tmp_path / "pipe.ply")
+    with pytest.raises(ScanError, match="not a regular file"):
+        write(some(), tmp_path / "pipe.ply")

@@ -1,0 +1,99 @@
+import time
+
+import numpy as np
+import pytest
+
+from becalm.points.metrics import chamfer, hausdorff, point_to_mesh, point_to_surface, unevenness, unit_sphere
+from becalm.points.triangles import distance_squared, to_points, to_surface
+
+
+def soup(seed, faces=300, points=200):
+    """Triangles of very different sizes, thin and degenerate ones among them, and points about them."""
+    rng = np.random.default_rng(seed)
+    size = np.exp(rng.normal(-2, 1.5, size=(faces, 1, 1)))
+    triangles = rng.normal(size=(faces, 1, 3)) + size * rng.normal(size=(faces, 3, 3))
+    triangles[:10, 2] = triangles[:10, 1]
+    triangles[10:15] = triangles[10:15, :1]
+    triangles[15:20, 2] = triangles[15:20, :2].mean(axis=1)
+    return triangles, rng.normal(size=(points, 3))
+
+
+def all_pairs(triangles, points):
+    i, j = np.indices((len(points), len(triangles))).reshape(2, -1)
+    return distance_squared(points[i], triangles[j]).reshape(len(points), len(triangles))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pruned_distances_are_those_of_all_pairs(seed):
+    triangles, points = soup(seed)
+    every = all_pairs(triangles, points)
+    np.testing.assert_array_equal(to_surface(points, triangles), every.min(axis=1))
+    np.testing.assert_array_equal(to_points(triangles, points), every.min(axis=0))
+    one = all_pairs(triangles[:1], points)
+    np.testing.assert_array_equal(to_surface(points, triangles[:1]), one[:, 0])
+
+
+def test_no_point_of_a_triangle_is_nearer_than_its_distance():
+    triangles, points = soup(5, faces=60, points=60)
+    weights = np.random.default_rng(0).dirichlet([0.5] * 3, size=20_000)
+    samples = np.einsum("sv,mvc->msc", weights, triangles)
+    nearest = np.linalg.norm(samples - points[:, None], axis=2).min(axis=1)
+    distance = np.sqrt(distance_squared(points, triangles))
+    assert np.all(distance <= nearest + 1e-9)
+    assert np.all(nearest <= distance + 0.05 * np.ptp(triangles, axis=(1, 2)) + 1e-9)
+
+
+def test_agrees_with_point_cloud_utils(shared):
+    oracle = pytest.importorskip("point_cloud_utils")
+    mesh = np.load(shared("data/meshes/develop.cheburashka.npz"))
+    vertices, faces = mesh["vertices"].astype(np.float64), mesh["faces"]
+    rng = np.random.default_rng(0)
+    points = vertices[rng.integers(len(vertices), size=2000)] + rng.normal(size=(2000, 3)) * 0.05
+    want = oracle.closest_points_on_mesh(points, vertices, faces)[0] ** 2
+    np.testing.assert_allclose(to_surface(points, vertices[faces]), want, rtol=1e-3, atol=1e-9)
+
+
+def test_large_meshes_take_seconds():
+    u, v = np.meshgrid(np.arange(300), np.arange(300), indexing="ij")
+    corner = (u * 301 + v).ravel()
+    faces = np.concatenate([corner[:, None] + [0, 1, 302], corner[:, None] + [0, 302, 301]])
+    theta, phi = np.meshgrid(np.linspace(0, np.pi, 301), np.linspace(0, 2 * np.pi, 301), indexing="ij")
+    sphere = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], -1).reshape(-1, 3)
+    points = np.random.default_rng(0).normal(size=(20_000, 3))
+    points *= 1.03 / np.linalg.norm(points, axis=1, keepdims=True)
+    start = time.process_time()
+    value = point_to_surface(points, sphere, faces)
+    assert time.process_time() - start < 10
+    assert value == pytest.approx(0.03**2, rel=0.02)
+
+
+def test_chamfer_by_hand_and_its_invariances():
+    rng = np.random.default_rng(0)
+    gen, ref = rng.normal(size=(70, 3)), rng.normal(size=(90, 3))
+    squared = ((gen[:, None] - ref) ** 2).sum(2) / unit_sphere(ref)[1] ** 2
+    want = squared.min(0).mean() + squared.min(1).mean()
+    assert chamfer(gen, ref) == pytest.approx(want, rel=1e-12)
+    assert chamfer(ref, ref) == 0
+    assert chamfer(5 * gen[rng.permutation(70)] + 3, 5 * ref + 3) == pytest.approx(want, rel=1e-9)
+
+
+def test_point_to_mesh_by_hand():
+    vertices = np.array([[-1, 0, 0], [1, 0, 0], [0, 1, 0], [0, -1, 0]], float)
+    faces = np.array([[0, 1, 2], [0, 3, 1]])
+    points = np.array([[0, 0.5, 0.3], [0, 0.2, -0.1]])
+    one_way = (0.3**2 + 0.1**2) / 2
+    assert point_to_surface(points, vertices, faces) == pytest.approx(one_way)
+    back = (0.1**2 + 0.1**2 + 0.2**2) / 2
+    assert point_to_mesh(points, vertices, faces) == pytest.approx(one_way + back)
+    assert point_to_mesh(7 * points - 2, 7 * vertices - 2, faces) == pytest.approx(one_way + back)
+
+
+def test_hausdorff_and_unevenness():
+    grid = np.stack(np.meshgrid(*[np.arange(5.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    assert unevenness(grid) == 0
+    moved = grid.copy()
+    moved[0] -= 1
+    assert hausdorff(grid, grid) == 0
+    assert hausdorff(moved, grid, 1.0) == pytest.approx(np.sqrt(3) / unit_sphere(grid)[1])
+    rng = np.random.default_rng(0)
+    assert 0.4 < unevenness(np.c_[rng.uniform(size=(4000, 2)), np.zeros(4000)]) < 0.6
