@@ -121,6 +121,7 @@ def measure(benchmark: Benchmark, method: str, shape: str, size: int, noise: flo
 
 def ours(benchmark: Benchmark, noise: float) -> Callable:
     """The packaged model, told nothing."""
+    from becalm.points.stage import last
     from becalm.systems.store import load
 
     model = load(benchmark.model)
@@ -129,6 +130,7 @@ def ours(benchmark: Benchmark, noise: float) -> Callable:
 
 def spd_fast(benchmark: Benchmark, noise: float) -> Callable:
     """SPD with the official weights in our inference: one answer a point."""
+    from becalm.points.stage import last
     from becalm.systems.importer import read_official
 
     model = read_official(benchmark.official)
@@ -137,17 +139,12 @@ def spd_fast(benchmark: Benchmark, noise: float) -> Callable:
 
 def spd_paper(benchmark: Benchmark, noise: float) -> Callable:
     """SPD as published: sphere, farthest-point seeds, merge; two passes at 3 %, which its authors knew to be 3 %."""
+    from becalm.points.stage import last
     from becalm.systems.importer import read_official
     from becalm.systems.spd import paper
 
     model = read_official(benchmark.official)
     return lambda xyz: last(paper(model, xyz, passes=2 if noise > 0.025 else 1))
-
-
-def last(stages) -> np.ndarray:
-    """Where the last stage leaves the points."""
-    *_, stage = stages
-    return stage.xyz
 
 
 def nothing(benchmark: Benchmark, noise: float) -> Callable:

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     from becalm.cli.importing import Import
     from becalm.cli.info import Info
     from becalm.cli.models import Models
-    from becalm.cli.train import commands as train
+    from becalm.cli.train import command as train
 
     commands = {
         "denoise": Denoise,
@@ -37,9 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def guarded(command) -> int:
     """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
+    from becalm.core.files import InputError
+
     try:
         command.run()
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

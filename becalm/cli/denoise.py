@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,30 +41,72 @@ class Denoise:
 
     def run(self) -> None:
         """Read, find outliers, denoise, write, report."""
-        from becalm.points import ScanError, read, write
         from becalm.points import denoise as work
+        from becalm.points import read, write
         from becalm.points.formats.files import check_target
+        from becalm.systems.store import load
 
         started = time.time()
         output = self.output or self.scan.with_name(f"{self.scan.stem}.denoised{self.scan.suffix}")
         for target in (output, self.record, self.picture):
             if target:
                 check_target(target, self.scan)
-        sigma = level(self.noise)
-        model = loaded(self.model, self.mode)
+        sigma, model = level(self.noise), load(self.model)
         cloud = read(self.scan, warn)
-        try:
-            outlier = work.outliers_of(cloud, self.outliers)
-            xyz, frames = watched(work.stages(cloud, model, outlier, sigma, self.seed), self.record is not None)
-        except ScanError as error:
-            raise ScanError(f"{self.scan}: {error}") from error
+        outlier = work.outliers_of(cloud, self.outliers)
+        if self.mode == "paper":
+            return self.as_published(model, cloud.select(cloud.finite & ~outlier), sigma, output)
+        with naming(self.scan):
+            frames = watched(work.stages(cloud, model, outlier, sigma, self.seed))
+        xyz = frames[-1]
         write(work.finished(cloud, xyz, outlier, self.outliers, self.displacement), output, warn)
+        summary = asdict(work.report(cloud, xyz, outlier))
         if self.record:
             recorded(self.record, cloud, frames)
         if self.picture:
             pictured(self.picture, cloud, xyz, ~outlier)
-        summary = asdict(work.report(cloud, xyz, outlier)) | {"seconds": round(time.time() - started, 2)}
-        print(json.dumps(summary | {"output": str(output)}) if self.json else table(summary, output))
+        self.tell(summary | {"seconds": round(time.time() - started, 2), "output": str(output)})
+
+    def as_published(self, model, cloud, sigma: float | None, output: Path) -> None:
+        """SPD as in the paper: positions alone come back, sampled anew."""
+        import torch
+
+        from becalm.points import Cloud, ScanError, write
+        from becalm.points.estimate import noise_level
+        from becalm.points.metrics import unit_sphere
+        from becalm.systems.spd import SPD, paper
+
+        if not isinstance(model, SPD):
+            raise ScanError(f"--mode paper is SPD's; {self.model} is {type(model).__name__} (leave --mode out)")
+        local = cloud.local()
+        share = (sigma or noise_level(local)) / unit_sphere(local)[1]
+        generator = torch.Generator().manual_seed(self.seed)
+        xyz = watched(paper(model, local, 2 if share > 0.025 else 1, generator))[-1]
+        write(Cloud(xyz + cloud.origin), output, warn)
+        warn(f"{output}: positions only: the paper's merge keeps neither order nor attributes")
+        self.tell(
+            {
+                "points": len(xyz),
+                "noise_before": noise_level(local),
+                "noise_after": noise_level(xyz),
+                "output": str(output),
+            }
+        )
+
+    def tell(self, summary: dict) -> None:
+        """Print the summary."""
+        print(json.dumps(summary) if self.json else "\n".join(lines(summary)))
+
+
+@contextmanager
+def naming(scan: Path) -> Iterator[None]:
+    """Put the scan's name before an error about its points."""
+    from becalm.points import ScanError
+
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(f"{scan}: {error}") from error
 
 
 def level(noise: str) -> float | None:
@@ -77,26 +121,16 @@ def level(noise: str) -> float | None:
         raise ScanError(f"--noise {noise}: give a standard deviation in the scan's units, or auto") from None
 
 
-def loaded(name: str, mode: str):
-    """The model, in the mode asked for."""
-    from becalm.systems.store import load
-
-    return load(name)
-
-
-def watched(stages, keep: bool):
-    """The final positions, and (where they are kept) those after every sweep; a bar with the time left on standard error."""
+def watched(stages) -> list:
+    """The positions after every sweep; meanwhile a bar with the time left on standard error."""
     from tqdm import tqdm
 
-    frames, xyz = [], None
-    bar = tqdm(total=100, desc="denoising", bar_format="{l_bar}{bar}| {elapsed}, {remaining} left", disable=None)
-    with bar:
+    frames = []
+    with tqdm(total=100, desc="denoising", bar_format="{l_bar}{bar}| {elapsed}, {remaining} left", disable=None) as bar:
         for stage in stages:
             bar.update(100 * stage.done - bar.n)
-            if stage.xyz is not None:
-                xyz = stage.xyz
-                frames += [xyz] if keep else []
-    return xyz, frames
+            frames += [] if stage.xyz is None else [stage.xyz]
+    return frames
 
 
 def recorded(path: Path, cloud, frames: list) -> None:
@@ -116,15 +150,14 @@ def warn(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def table(summary: dict, output: Path) -> str:
-    """The summary as aligned lines for people."""
-    lines = {
-        "points": f"{summary['points']:,}"
-        + (f" ({summary['missing']:,} without coordinates)" if summary["missing"] else ""),
-        "outliers": f"{summary['outliers']:,}",
-        "noise": f"{summary['noise_before']:.4g} before, {summary['noise_after']:.4g} after (standard deviation, scan units)",
-        "displacement": f"{summary['displacement_median']:.4g} median, {summary['displacement_95']:.4g} 95th percentile",
-        "seconds": f"{summary['seconds']:.1f}",
-        "written": str(output),
-    }
-    return "\n".join(f"{name:<13} {value}" for name, value in lines.items())
+def lines(summary: dict) -> Iterator[str]:
+    """The summary for people."""
+    missing = f" ({summary['missing']:,} without coordinates)" if summary.get("missing") else ""
+    yield f"points        {summary['points']:,}{missing}"
+    yield f"noise         {summary['noise_before']:.4g} before, {summary['noise_after']:.4g} after (σ in scan units)"
+    if "outliers" in summary:
+        median, most = summary["displacement_median"], summary["displacement_95"]
+        yield f"outliers      {summary['outliers']:,}"
+        yield f"displacement  {median:.4g} median, {most:.4g} 95th percentile"
+        yield f"seconds       {summary['seconds']:.1f}"
+    yield f"written       {summary['output']}"

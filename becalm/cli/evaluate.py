@@ -31,6 +31,7 @@ class Evaluate:
 
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
+        from becalm.points.stage import last
         from becalm.systems.store import load
 
         model, mesh = load(self.model), meshes.unit_sphere(meshes.load(self.mesh))
@@ -38,9 +39,9 @@ class Evaluate:
         for level in self.noise:
             rng = np.random.default_rng([self.seed, round(level * 1e6)])
             noisy = clean + level * unit_sphere(clean)[1] * rng.normal(size=clean.shape)
-            *_, last = model.sweeps(noisy)
+            clean_again = last(model.sweeps(noisy))
             row = {"noise": level, "points": len(clean)}
-            for name, cloud in (("before", noisy), ("after", last.xyz)):
+            for name, cloud in (("before", noisy), ("after", clean_again)):
                 row[f"chamfer_{name}"] = 1e4 * chamfer(cloud, clean)
                 row[f"surface_{name}"] = 1e4 * point_to_surface(cloud, mesh.vertices, mesh.faces)
             print(json.dumps(row) if self.json else "  ".join(f"{k} {v:.4g}" for k, v in row.items()))

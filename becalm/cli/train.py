@@ -1,19 +1,24 @@
 """becalm train: run a recipe."""
 
 import json
-import sys
 from collections.abc import Callable
+from typing import Annotated
+
+import tyro
 
 
-def commands() -> Callable:
+def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
-    import tyro
-
     from becalm.recipes import jets, spd
 
-    def train(recipe: tyro.conf.Subcommand[jets.Recipe] | tyro.conf.Subcommand[spd.Recipe]) -> "Training":
-        """Run a recipe: it continues where an earlier run of the same folder stopped."""
-        return Training(recipe)
+    choices = (
+        Annotated[jets.Recipe, tyro.conf.subcommand("jets", prefix_name=False)]
+        | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
+    )
+
+    def train(recipe: tyro.conf.OmitSubcommandPrefixes[choices]) -> "Training":  # type: ignore[valid-type]
+        """Run a recipe; where its folder holds an earlier run, that one continues."""
+        return Training(recipe, {jets.Recipe: jets.run, spd.Recipe: spd.run}[type(recipe)])
 
     return train
 
@@ -21,10 +26,10 @@ def commands() -> Callable:
 class Training:
     """A recipe that is about to run."""
 
-    def __init__(self, recipe):
-        self.recipe = recipe
+    def __init__(self, recipe, work: Callable):
+        self.recipe, self.work = recipe, work
 
     def run(self) -> None:
         """Show a line a record; the log in the run's folder has them all."""
-        for record in sys.modules[type(self.recipe).__module__].run(self.recipe):
+        for record in self.work(self.recipe):
             print(json.dumps(record), flush=True)

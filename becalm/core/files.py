@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class InputError(ValueError):
+    """What was given is at fault: one line that names the file, the field and the fix."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """An empty temporary file in the same folder that takes the place of `path` when the block ends well.

@@ -146,6 +146,9 @@ class Blend(nn.Module):
     `features` is the number of invariants a point brings, `candidates` the number of displacements proposed for it.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, features: int, candidates: int, width: int = 64, layers: int = 4, channels: int = 4):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
@@ -156,6 +159,11 @@ class Blend(nn.Module):
         self.leave = nn.Linear(width, 2)
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
+
+    def standardise(self, features: Float[Tensor, "point feature"]) -> None:
+        """Take the mean and deviation of these features for those of all."""
+        self.mean.copy_(features.mean(0))
+        self.deviation.copy_(features.std(0))
 
     def forward(
         self,

@@ -129,7 +129,8 @@ def frozen(net: ScoreNetwork, dtype: torch.dtype) -> Frozen:
     parts = len(net.blocks) + 1
     biases = list(net.context.bias.chunk(parts))
     blocks = []
-    for i, block in enumerate(net.blocks):
+    residuals: list[Block] = list(net.blocks)  # type: ignore
+    for i, block in enumerate(residuals):
         scale0, shift0 = _affine(block.norm0)
         scale1, shift1 = _affine(block.norm1)
         inner = block.inner.weight * scale1[:, None], block.inner.bias * scale1 + shift1
@@ -138,12 +139,14 @@ def frozen(net: ScoreNetwork, dtype: torch.dtype) -> Frozen:
     offset = [w.T.contiguous().to(dtype) for w in net.offset.weight.chunk(parts)]
     context = [(w.to(dtype), b.to(dtype)) for w, b in zip(net.context.weight.chunk(parts), biases, strict=True)]
     out = net.out.weight.to(dtype), net.out.bias.to(dtype)
-    return Frozen(offset, context, blocks, *(a.to(dtype) for a in _affine(net.norm)), out)
+    scale, shift = _affine(net.norm)
+    return Frozen(offset, context, blocks, scale.to(dtype), shift.to(dtype), out)
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """The scale and shift that a batch norm at rest is."""
-    assert norm.running_var is not None and norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
 

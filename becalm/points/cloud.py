@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from becalm.core.files import InputError
 
-class ScanError(ValueError):
+
+class ScanError(InputError):
     """A scan that cannot be read or written: one line that names the file, the field and the fix."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from becalm.points.cloud import Cloud, ScanError
 from becalm.points.estimate import noise_level
 from becalm.points.outliers import isolated
-from becalm.points.stage import Stage
+from becalm.points.stage import Stage, last
 
 FEWEST = 16
 """A surface needs this many distinct points to be told from noise."""
@@ -101,9 +101,7 @@ def denoise(
     removed. `sigma` is the noise level in the scan's units where it is known. Raises ScanError for what cannot be denoised.
     """
     outlier = outliers_of(cloud, outliers)
-    for stage in stages(cloud, model, outlier, sigma, seed):
-        pass
-    return finished(cloud, stage.xyz, outlier, outliers)
+    return finished(cloud, last(stages(cloud, model, outlier, sigma, seed)), outlier, outliers)
 
 
 def finished(

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
+from becalm.core.files import InputError
 from becalm.points.elimination import eliminate
 
 
@@ -40,9 +42,14 @@ class Samples(NamedTuple):
 
 
 def load(path: Path) -> Mesh:
-    """Read a mesh from a NumPy archive with `vertices` [v, 3] and `faces` [f, 3]."""
-    with np.load(path, allow_pickle=False) as archive:
-        return Mesh(archive["vertices"], archive["faces"])
+    """Read a mesh from a NumPy archive with `vertices` [v, 3] and `faces` [f, 3]; InputError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Mesh(archive["vertices"], archive["faces"])
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (ValueError, KeyError, OSError, BadZipFile, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not a mesh, an .npz with `vertices` [v, 3] and `faces` [f, 3] ({error})") from error
 
 
 def triangles(mesh: Mesh) -> np.ndarray:

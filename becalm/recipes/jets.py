@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.systems.jets import Jets, Sample, joined, losses, sample_of
+from becalm.systems.store import load, save
 from becalm.train.data import cloud_pair
 from becalm.train.loop import Plan, train
 from becalm.train.prefetch import prefetch
@@ -82,15 +84,15 @@ def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
 def begun(recipe: Recipe) -> Jets:
     """The model before its first step: seeded weights, or those to start from; features standardised on the first clouds."""
     if recipe.start:
-        from becalm.systems.store import load
-
-        return load(recipe.start)
+        model = load(recipe.start)
+        if not isinstance(model, Jets):
+            raise InputError(f"{recipe.start}: model: is {type(model).__name__}, not Jets")
+        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = Jets(recipe.width, recipe.layers)
     features = torch.cat([batch_of(recipe, step).samples[0].cloud.features for step in range(24)])
-    model.network.mean.copy_(features.mean(0))
-    model.network.deviation.copy_(features.std(0))
+    model.network.standardise(features)
     return model
 
 
@@ -100,8 +102,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
     if recipe.compiled:
         for layer in model.network.layers:
-            layer.settle = torch.compile(layer.settle, dynamic=True)
+            layer.compile(dynamic=True)
     yield from train(model, loss, batches, recipe.plan, recipe.run)
-    from becalm.systems.store import save
-
-    save(model, recipe.run / "jets.safetensors", {"steps": recipe.plan.steps, "seed": recipe.seed})
+    facts = {"task": "denoise clouds", "recipe": "jets", "steps": recipe.plan.steps, "seed": recipe.seed}
+    save(model, recipe.run / "jets.safetensors", facts)

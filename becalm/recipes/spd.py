@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from becalm.core.files import InputError
 from becalm.core.typing import Float, Int, Tensor
 from becalm.points.neighbours import knn
-from becalm.systems.spd import PATCH, RADIUS, SPD, supervised_loss, unsupervised_loss
+from becalm.systems.spd import PATCH, RADII, SPD, supervised_loss, unsupervised_loss
 from becalm.systems.store import load, save
 from becalm.train.data import cloud_pair
 from becalm.train.loop import Plan, train
@@ -65,13 +66,13 @@ def batch_of(recipe: Recipe, step: int) -> Batch:
 
 
 def patch(recipe: Recipe, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The PATCH noisy and CLEAN clean points nearest to a noisy one of a random cloud, about it, scaled to RADIUS ± 20 %."""
+    """The PATCH noisy and CLEAN clean points nearest to a noisy one of a random cloud, about it, scaled to within RADII."""
     pair = cloud_pair(recipe.seed, number, recipe.meshes)
     inside = np.flatnonzero(pair.interior) if pair.interior.any() else np.arange(len(pair.noisy))
     seed = pair.noisy[rng.choice(inside)][None]
     distances, members = knn(pair.noisy, PATCH, seed)
     near = knn(pair.clean, CLEAN, seed)[1][0]
-    unit = RADIUS * rng.uniform(0.8, 1.2) / distances[0, -1]
+    unit = np.exp(rng.uniform(*np.log(RADII))) / distances[0, -1]
     return (pair.noisy[members[0]] - seed) * unit, (pair.clean[near] - seed) * unit
 
 
@@ -87,7 +88,7 @@ def begun(recipe: Recipe) -> SPD:
     if recipe.start:
         model = load(recipe.start)
         if not isinstance(model, SPD):
-            raise ValueError(f"{recipe.start}: model: is {type(model).__name__}, not SPD")
+            raise InputError(f"{recipe.start}: model: is {type(model).__name__}, not SPD")
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.systems.spd import SPD
 from becalm.systems.store import filled
@@ -14,14 +15,14 @@ from becalm.systems.store import filled
 def read_official(path: Path | str) -> SPD:
     """SPD from its authors' checkpoint (github.com/luost26/score-denoise), as published (.pt) or as .safetensors.
 
-    A pickle may name `argparse.Namespace` and nothing else besides tensors. Raises ValueError naming file and field.
+    A pickle may name `argparse.Namespace` and nothing else besides tensors. Raises InputError naming file and field.
     """
     path = Path(path)
     state = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
     try:
         converted = convert(state)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: state_dict: not that of score-denoise ({error})") from error
+        raise InputError(f"{path}: state_dict: not that of score-denoise ({error})") from error
     model = SPD(blocks=1 + max(int(name.split(".")[2]) for name in converted if name.startswith("score.blocks.")),
                 hidden=len(converted["score.norm.weight"]))  # fmt: skip
     filled(model, converted, path)
@@ -35,7 +36,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
+        raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
 
 
 def _pickle(path: Path) -> dict[str, Tensor]:
@@ -43,12 +44,12 @@ def _pickle(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: refused: it is damaged, or would run code when read ({_first(error)})") from error
+        raise InputError(f"{path}: refused: it is damaged, or would run code when read ({_first(error)})") from error
     except (RuntimeError, EOFError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is not a PyTorch checkpoint, or a damaged one ({_first(error)})") from error
+        raise InputError(f"{path}: is not a PyTorch checkpoint, or a damaged one ({_first(error)})") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: state_dict: is missing, or holds other things than tensors")
+        raise InputError(f"{path}: state_dict: is missing, or holds other things than tensors")
     return state
 
 
@@ -60,8 +61,8 @@ def _first(error: Exception) -> str:
 def convert(official: dict[str, Tensor]) -> dict[str, Tensor]:
     """The official tensors under our names.
 
-    Maps of concatenations fall apart: a first edge layer W [f_i, f_j, f_j − f_i] into U = W_i − W_d, V = W_j + W_d (in unit 0
-    W (f_j − f_i) into −W, W), and the maps of [offset, features] side by side into `offset` and `context`.
+    Maps of concatenations fall apart: a first edge layer W [f_i, f_j, f_j − f_i] into U = W_i − W_d, V = W_j + W_d
+    (in unit 0, W (f_j − f_i) into −W, W), and the maps of [offset, features] side by side into `offset` and `context`.
     """
     state = {}
     for unit in range(4):

@@ -115,14 +115,21 @@ def sample_of(clean: np.ndarray, noisy: np.ndarray, sigma: np.ndarray, interior:
 def joined(samples: list[Sample]) -> Sample:
     """Several items as one graph of several parts: their numbers are shifted."""
     starts = np.cumsum([0] + [len(s.clean) for s in samples])[:-1].tolist()
-    graphs = [s.cloud.graph._replace(edges=s.cloud.graph.edges + i) for s, i in zip(samples, starts, strict=True)]
-    graph = Graph(*(torch.cat(part) for part in zip(*graphs, strict=True)))
-    cloud = Fitted(
-        graph, torch.cat([s.cloud.features for s in samples]), torch.cat([s.cloud.candidates for s in samples])
+    graphs = [s.cloud.graph for s in samples]
+    graph = Graph(
+        torch.cat([g.points for g in graphs]),
+        torch.cat([g.scale for g in graphs]),
+        torch.cat([g.edges + start for g, start in zip(graphs, starts, strict=True)]),
+        torch.cat([g.normals for g in graphs]),
     )
-    around = torch.cat([s.around + i for s, i in zip(samples, starts, strict=True)])
-    rest = [torch.cat([s[field] for s in samples]) for field in range(1, 5)]
-    return Sample(cloud, *rest, around)
+    return Sample(
+        Fitted(graph, torch.cat([s.cloud.features for s in samples]), torch.cat([s.cloud.candidates for s in samples])),
+        torch.cat([s.clean for s in samples]),
+        torch.cat([s.normals for s in samples]),
+        torch.cat([s.sigma for s in samples]),
+        torch.cat([s.interior for s in samples]),
+        torch.cat([s.around + start for s, start in zip(samples, starts, strict=True)]),
+    )
 
 
 def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
@@ -152,7 +159,7 @@ def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
         "noise": gaussian_loss(target.square().sum(-1) / scale.square(), answer.log_noise),
     }
     mean = {name: (value * sample.interior).sum() / sample.interior.sum().clamp_min(1) for name, value in terms.items()}
-    total = sum(WEIGHTS[name] * value for name, value in mean.items())
+    total = torch.stack([WEIGHTS[name] * value for name, value in mean.items()]).sum()
     # Where there is no noise, all is relative to next to nothing: the logarithm keeps such items from ruling the rest.
     return mean | {"loss": 8 * torch.log1p(total.clamp_min(0) / 8)}
 

@@ -1,8 +1,8 @@
 """SPD: score-based point-cloud denoising (Luo & Hu, ICCV 2021): climb the learned score of p ∗ n.
 
-A feature network sees a patch of 1000 noisy points; anchored at each of them, a score network tells for any place nearby
-the displacement towards the clean surface (σ² times the paper's score, near it). Cleaning is gradient ascent with a
-shrinking step. `SPD.sweeps` keeps every point and adapts to the local scale; `paper` is the authors' procedure, with
+A feature network sees a patch of 1000 noisy points; anchored at each of them, a score network tells for any place
+nearby the displacement towards the clean surface (σ² times the paper's score, near it). Cleaning is gradient ascent
+with a shrinking step. `SPD.sweeps` keeps every point and adapts to the local scale; `paper` is the authors' procedure, with
 their farthest-point merge.
 """
 
@@ -24,11 +24,11 @@ from becalm.points.stage import Stage
 PATCH = 1000
 """Points of a patch, in training and in use."""
 
-NOISE = 0.014
+NOISE = 0.012
 """To what a sweep scales the noise level: the middle of what the official weights were trained on."""
 
-RADII = (0.06, 0.35)
-"""Least and greatest radius of a scaled patch of 1000 points: about those of the training clouds of 10 000 to 50 000."""
+RADII = (0.08, 0.35)
+"""Least and greatest radius of a scaled patch of 1000 points: what training clouds had, and a little below."""
 
 OVERLAP = 2.0
 """Patches per point in a sweep."""
@@ -66,8 +66,8 @@ class SPD(nn.Module):
         """Denoise a cloud [n, 3] of at least 3 distinct points; σ is estimated where not given, by a sample of points.
 
         Points at one position are seen once and stay together. The networks work in a frame about each patch, in its
-        `local_unit`; features and units of a point are blended over its patches, then all points climb at once:
-        x ← x + a · unit · mean of S_i(x) over the ENSEMBLE nearest anchors i (paper eq. 9, with larger and fewer steps).
+        `local_units`; features and units of a point are blended over its patches, then all points climb at once:
+        x ← x + a · unit · mean of S_i(x) over the ENSEMBLE nearest anchors i (paper eq. 9; larger and fewer steps).
         """
         distinct, inverse = np.unique(xyz, axis=0, return_inverse=True)
         if len(distinct) < 3:
@@ -164,7 +164,7 @@ def _draw(n: int, generator: torch.Generator | None) -> int:
 def climb(
     model: SPD, patches: Float[Tensor, "patch point 3"], steps: int = 30, size: float = 0.2, decay: float = 0.95
 ) -> Float[Tensor, "patch point 3"]:
-    """Ascent on each patch: x_j += a_t Σ S_i(x_j) over the anchors i that have x_j among their 4 nearest, a_t = size·decay^t.
+    """Ascent on each patch: x_j += a_t Σ S_i(x_j) over the anchors i with x_j among their 4 nearest, a_t = size·decay^t.
 
     A sum over however many anchors chose the point, as in the authors' code; eq. 9 of the paper has a mean over the
     point's own anchors. All in float32.
@@ -188,7 +188,7 @@ def supervised_loss(
     clean: Float[Tensor, "patch more 3"],
     anchors: Int[Tensor, "patch anchor"],
 ) -> Tensor:
-    """½/0.01 · mean ‖S_i(x) − t(x)‖² over the 32 noisy x nearest to each anchor; t(x) leads to the 4 nearest clean points.
+    """½/0.01 · mean ‖S_i(x) − t(x)‖² over the 32 noisy x nearest to each anchor; t(x) leads to the 4 nearest clean.
 
     The target is the mean of the four offsets, as in the authors' code; the paper (eq. 5) has the nearest one.
     """

@@ -1,14 +1,20 @@
-"""Models as files: tensors in safetensors, with JSON metadata that says which model they are and where they come from."""
+"""Models as files: tensors in safetensors, and JSON metadata that says which model they are and where they come from."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from becalm.core.files import replacing
+from becalm.core.files import InputError, replacing
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+System = TypeVar("System", bound=nn.Module)
 
 SYSTEMS = {"spd": SPD, "jets": Jets}
 """Constructors by name; a model's `config` attribute holds the arguments it was made with."""
@@ -16,50 +22,80 @@ SYSTEMS = {"spd": SPD, "jets": Jets}
 
 def save(model: nn.Module, path: Path | str, metadata: dict) -> None:
     """Write a model of SYSTEMS with any further JSON metadata; the file is whole or the old one stays as it was."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     names = [name for name, system in SYSTEMS.items() if type(model) is system]
     if not names:
-        raise ValueError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
+        raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
     fields = {**metadata, "model": names[0], "config": model.config}
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with replacing(Path(path)) as temporary:
-        save_file(state, temporary, {"becalm": json.dumps(fields)})
+        temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
 
 
-def load(path: Path | str) -> nn.Module:
-    """Read a model, in evaluation mode. Raises ValueError naming the file and the field that is wrong."""
-    state, fields = _read(Path(path))
+def packaged() -> list[dict]:
+    """What ships with the package: name, task, file and sha256 of each model."""
+    found = []
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        task = metadata(path).get("task", "")
+        found.append(
+            {"name": path.stem, "task": task, "file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+        )
+    return found
+
+
+def located(name: Path | str) -> Path:
+    """The file of a packaged model, or the file itself. Raises InputError naming what there is."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = WEIGHTS / f"{name}.safetensors"
+    if path.suffix or path.name != str(name) or not shipped.is_file():
+        known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
+        raise InputError(f"{name}: no such file, and no packaged model of that name (there is {known})")
+    return shipped
+
+
+def load(name: Path | str) -> Jets | SPD:
+    """A packaged model by name, or one from a file, in evaluation mode. Raises InputError naming file and field."""
+    path = located(name)
+    state, fields = _read(path)
     system, config = SYSTEMS.get(str(fields.get("model"))), fields.get("config")
     if system is None:
-        raise ValueError(f"{path}: model: {fields.get('model')!r} is not known; known are {', '.join(SYSTEMS)}")
+        raise InputError(f"{path}: model: {fields.get('model')!r} is not known; known are {', '.join(SYSTEMS)}")
     if not isinstance(config, dict):
-        raise ValueError(f"{path}: config: must be an object, found {config!r}")
+        raise InputError(f"{path}: config: must be an object, found {config!r}")
     try:
         with torch.device("meta"):
             model = system(**config)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: config: {error}") from error
+        raise InputError(f"{path}: config: {error}") from error
     return filled(model, state, path).eval()
 
 
-def filled(model: nn.Module, state: dict, path: Path | str) -> nn.Module:
-    """The model with the tensors of a file. Raises ValueError naming the first that is missing, unknown or misshapen."""
+def filled(model: System, state: dict, path: Path | str) -> System:
+    """The model with the tensors of a file. Raises InputError naming the first missing, unknown or misshapen one."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
-            raise ValueError(f"{path}: {name}: {'is missing' if name in expected else 'is not part of this model'}")
+            raise InputError(f"{path}: {name}: {'is missing' if name in expected else 'is not part of this model'}")
         found, want = state[name], expected[name]
         if found.shape != want.shape or found.dtype != want.dtype:
-            raise ValueError(
+            raise InputError(
                 f"{path}: {name}: is {found.dtype} {list(found.shape)}, not {want.dtype} {list(want.shape)}"
             )
     model.load_state_dict(state, assign=True)
     return model
 
 
+def describe(path: Path | str) -> dict:
+    """What a file of weights is: its metadata, its tensors and parameters counted."""
+    state, fields = _read(Path(path))
+    return {"file": str(path), **fields, "tensors": len(state), "parameters": sum(t.numel() for t in state.values())}
+
+
 def metadata(path: Path | str) -> dict:
-    """The JSON metadata of a stored model. Raises ValueError when it is not one."""
+    """The JSON metadata of a stored model. Raises InputError when it is not one."""
     return _read(Path(path))[1]
 
 
@@ -72,9 +108,9 @@ def _read(path: Path) -> tuple[dict, dict]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             fields = json.loads((file.metadata() or {})["becalm"])
     except SafetensorError as error:
-        raise ValueError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
+        raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
     except (KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: becalm: the metadata of a becalm model is missing or damaged") from error
+        raise InputError(f"{path}: becalm: the metadata of a becalm model is missing or damaged") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path}: becalm: must be a JSON object")
+        raise InputError(f"{path}: becalm: must be a JSON object")
     return state, fields

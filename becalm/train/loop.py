@@ -62,7 +62,7 @@ def optimiser_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
 
 def train(
     model: nn.Module,
-    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
+    loss: Callable[[Any, Any], dict[str, Tensor]],
     batches: Callable[[int], Iterable[Any]],
     plan: Plan,
     run: Path,

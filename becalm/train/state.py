@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from becalm.core.files import replacing
+from becalm.core.files import InputError, replacing
 from becalm.core.typing import Tensor
 
 
@@ -17,7 +17,7 @@ def save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average
 
 
 def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
-    """Read a state into the run's parts and return its step. Raises ValueError where the file is of another model."""
+    """Read a state into the run's parts and return its step. Raises InputError where the file is of another model."""
     state = torch.load(path, weights_only=True, map_location="cpu")
     try:
         model.load_state_dict(state["model"])
@@ -25,7 +25,7 @@ def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average
         for name, value in average.items():
             value.copy_(state["average"][name])
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: the state is of another model (start a new run): {str(error).splitlines()[0]}"
         ) from error
     return int(state["step"])

@@ -58,7 +58,7 @@ def test_files_that_are_no_models(tmp_path):
     with pytest.raises(ValueError, match="not a safetensors file"):
         load(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="a.safetensors: becalm: the metadata"):
+    with pytest.raises(ValueError, match=r"a\.safetensors: becalm: the metadata"):
         load(path)
     with pytest.raises(ValueError, match="Linear cannot be stored"):
         save(torch.nn.Linear(1, 1), path, {})
@@ -93,10 +93,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_other_checkpoints_are_named_as_such(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"args": argparse.Namespace(a=1)}, path)
-    with pytest.raises(ValueError, match="other.pt: state_dict: is missing"):
+    with pytest.raises(ValueError, match=r"other\.pt: state_dict: is missing"):
         read_official(path)
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, path)
-    with pytest.raises(ValueError, match="other.pt: state_dict: not that of score-denoise"):
+    with pytest.raises(ValueError, match=r"other\.pt: state_dict: not that of score-denoise"):
         read_official(path)
     path.write_bytes(np.random.default_rng(0).bytes(3000))
     with pytest.raises(ValueError, match=r"other.pt: "):

@@ -1,11 +1,11 @@
 """Whole files in, whole files out: nothing half-written ever has the final name, and no input is overwritten."""
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from becalm.core import files as whole
 from becalm.points.cloud import ScanError
 
 
@@ -54,27 +54,10 @@ def replacing(path: Path, source: Path | None = None) -> Iterator[Path]:
     source: the input, which must not be the same file. Raises ScanError where the system refuses (disk full, no
     permission): whatever had the final name before is untouched.
     """
-    temporary = None
     try:
         check_target(path, source)
-        final = Path(os.path.realpath(path))
-        temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield temporary
-        _sync(temporary, os.O_RDWR)
-        os.replace(temporary, final)
-        _sync(final.parent, os.O_RDONLY)
+        with whole.replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise ScanError(f"{path}: cannot be written ({reason}); nothing was changed") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

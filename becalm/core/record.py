@@ -1,0 +1,70 @@
+"""A trajectory as one safetensors file: states, noise levels and estimates of a walk, with what made them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from becalm.core.files import InputError, replacing
+from becalm.core.typing import Float, Tensor
+
+VERSION = 1
+"""Of the file's layout."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The states of a walk, in order."""
+
+    z: Float[Tensor, "step batch variable channel"]
+    """The variables."""
+    t: Float[Tensor, "step batch variable 1"]
+    """Their noise levels."""
+    x: Float[Tensor, "step batch variable channel"]
+    """The estimate of the clean variables that led to each state."""
+    facts: dict
+    """Anything that JSON can hold: schedule, seed, model."""
+
+
+def collected(steps: Iterable, facts: dict | None = None) -> Record:
+    """The record of a whole walk, from what `sample` yields. Raises ValueError where it yields nothing."""
+    states = list(steps)
+    if not states:
+        raise ValueError("record: the walk took no step, all its variables were given")
+    z, t, x = (torch.stack(part) for part in zip(*((s.z, s.t, s.prediction.x) for s in states), strict=True))
+    return Record(z, t, x, facts or {})
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record; the file is whole or the old one stays as it was."""
+    from safetensors.torch import save
+
+    tensors = {"z": record.z, "t": record.t, "x": record.x}
+    facts = json.dumps({"version": VERSION, **record.facts})
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(
+            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"becalm.record": facts})
+        )
+
+
+def read(path: Path) -> Record:
+    """Read a record. Raises InputError naming the file and what is wrong with it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["becalm.record"])
+            z, t, x = (file.get_tensor(name) for name in ("z", "t", "x"))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: becalm.record: is missing or damaged; this is no trajectory") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+    if facts.pop("version", None) != VERSION:
+        raise InputError(f"{path}: version: this becalm reads trajectories of version {VERSION}")
+    if z.ndim != 4 or x.shape != z.shape or t.shape != (*z.shape[:3], 1):
+        raise InputError(
+            f"{path}: z {list(z.shape)}, t {list(t.shape)}, x {list(x.shape)}: the shapes do not fit each other"
+        )
+    return Record(z, t, x, facts)

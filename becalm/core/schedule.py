@@ -1,0 +1,176 @@
+"""Schedules: how much noise there is at each t, and in which units the noisy variable is written.
+
+γ(t) = −log SNR(t) = log(σ²/α²) rises with t and is all the physics; a scaling only fixes the units of z = αx + σε
+(Kingma et al., "Variational diffusion models", 2021, § 5.1). t = 0 is clean, t = 1 is noise. All is computed in float64.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+
+from becalm.core.typing import Float, Tensor
+
+Scaling = Literal["preserve", "explode", "interpolate"]
+
+
+class Level(NamedTuple):
+    """A noise level, each part float64 and shaped like t."""
+
+    gamma: Float[Tensor, "*shape"]
+    """Negative logarithm of the signal-to-noise ratio, from −∞ to ∞."""
+    alpha: Float[Tensor, "*shape"]
+    """Factor of the signal."""
+    sigma: Float[Tensor, "*shape"]
+    """Standard deviation of the noise."""
+
+
+def scaled(gamma: Float[Tensor, "*shape"], scaling: Scaling) -> Level:
+    """The level with α² + σ² = 1 (preserve), α = 1 (explode) or α + σ = 1 (interpolate); exact at γ = ±∞."""
+    gamma = gamma.double()
+    if scaling == "preserve":
+        half = torch.nn.functional.logsigmoid
+        return Level(gamma, torch.exp(half(-gamma) / 2), torch.exp(half(gamma) / 2))
+    ratio = torch.exp(gamma / 2)
+    if scaling == "explode":
+        return Level(gamma, torch.ones_like(gamma), ratio)
+    return Level(gamma, 1 / (1 + ratio), 1 / (1 + torch.exp(-gamma / 2)))
+
+
+class Schedule:
+    """What all schedules share: a level at each t, and the slope of γ."""
+
+    scaling: Scaling
+
+    def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """γ(t), for t of float64."""
+        raise NotImplementedError
+
+    def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The t at which γ(t) is as given."""
+        raise NotImplementedError
+
+    def __call__(self, t: Float[Tensor, "*shape"]) -> Level:
+        return scaled(self.gamma(t.double()), self.scaling)
+
+    def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """γ′(t), by forward differentiation."""
+        t = t.double()
+        return torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))[1]
+
+
+def bounded(schedule: Schedule) -> None:
+    """Raise ValueError for a schedule whose noise would have to grow without bound."""
+    if schedule.scaling == "explode":
+        name = type(schedule).__name__
+        raise ValueError(f"{name}: scaling 'explode' has no finite noise at t = 1; use 'preserve' or 'interpolate'")
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """γ linear in t (VDM's fixed schedule, § 4.1 and appendix)."""
+
+    low: float = -13.3
+    """γ(0)."""
+    high: float = 5.0
+    """γ(1)."""
+    scaling: Scaling = "preserve"
+    """Units of z."""
+
+    def gamma(self, t):
+        return self.low + (self.high - self.low) * t
+
+    def time(self, gamma):
+        return (gamma.double() - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """α = cos(πt/2), σ = sin(πt/2) in `preserve`: γ = 2 log tan(πt/2) (Nichol & Dhariwal 2021, without their offset)."""
+
+    scaling: Scaling = "preserve"
+    """Units of z; not `explode`."""
+
+    def __post_init__(self):
+        bounded(self)
+
+    def gamma(self, t):
+        angle = math.pi / 2 * t
+        return 2 * torch.where(t == 1, torch.inf, torch.log(torch.tan(angle)))
+
+    def time(self, gamma):
+        return 2 / math.pi * torch.atan(torch.exp(gamma.double() / 2))
+
+
+@dataclass(frozen=True)
+class Rectified(Schedule):
+    """α = 1 − t, σ = t in `interpolate`: γ = 2 logit(t) (rectified flow; Liu et al. 2022)."""
+
+    scaling: Scaling = "interpolate"
+    """Units of z; not `explode`."""
+
+    def __post_init__(self):
+        bounded(self)
+
+    def gamma(self, t):
+        return 2 * (torch.log(t) - torch.log1p(-t))
+
+    def time(self, gamma):
+        return 1 / (1 + torch.exp(-gamma.double() / 2))
+
+
+@dataclass(frozen=True)
+class Karras(Schedule):
+    """σ/α between two bounds, evenly spaced in its ρ-th root (Karras et al. 2022, eq. 5)."""
+
+    low: float = 0.002
+    """Least noise, in units of the data."""
+    high: float = 80.0
+    """Greatest noise."""
+    rho: float = 7.0
+    """How much the steps crowd at low noise."""
+    scaling: Scaling = "explode"
+    """Units of z."""
+
+    def gamma(self, t):
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return 2 * self.rho * torch.log(low + t * (high - low))
+
+    def time(self, gamma):
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return (torch.exp(gamma.double() / (2 * self.rho)) - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Betas(Schedule):
+    """DDPM's chain: β₁ … β_T linear, ᾱ_i = Π(1 − β), at t = i/T (Ho et al. 2020, § 4).
+
+    Between grid points γ is linear in t; before the first, σ/α is: γ = γ(1/T) + 2 log(tT), so that t = 0 is clean.
+    """
+
+    first: float = 1e-4
+    """β₁."""
+    last: float = 0.02
+    """β_T."""
+    steps: int = 1000
+    """T."""
+    scaling: Scaling = "preserve"
+    """Units of z."""
+
+    def grid(self, like: Tensor) -> Tensor:
+        """γ at t = 1/T, 2/T, …, 1."""
+        betas = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=like.device)
+        return torch.log(torch.expm1(-torch.log1p(-betas).cumsum(0)))
+
+    def gamma(self, t):
+        grid, place = self.grid(t), t * self.steps
+        low = (place.detach().ceil().long() - 1).clamp(1, self.steps - 1) - 1
+        between = grid[low] + (place - (low + 1)) * (grid[low + 1] - grid[low])
+        return torch.where(place < 1, grid[0] + 2 * torch.log(place), between)
+
+    def time(self, gamma):
+        grid, gamma = self.grid(gamma), gamma.double()
+        low = (torch.searchsorted(grid, gamma.contiguous()) - 1).clamp(0, self.steps - 2)
+        between = low + 1 + (gamma - grid[low]) / (grid[low + 1] - grid[low])
+        return torch.where(gamma < grid[0], torch.exp((gamma - grid[0]) / 2), between) / self.steps

@@ -1,0 +1,92 @@
+"""Noise levels for training: distributions of t [batch, variables, 1], float64 in [0, 1].
+
+`uniform_mean` is the recursive allocation of SRM (Wewer et al. 2025): the mean of t over the variables is uniform, so that the
+beginning and the end of sampling, where nearly all variables are noise or clean, are trained as often as the middle.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from becalm.core.typing import Float, Tensor
+
+
+def uniform(batch: int, variables: int, generator: torch.Generator | None = None) -> Float[Tensor, "batch variable 1"]:
+    """One t a datum, uniform."""
+    return torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64).expand(batch, variables, 1)
+
+
+def stratified(
+    batch: int, variables: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "batch variable 1"]:
+    """One t a datum, t_k = (u + k/B) mod 1: uniform, and evenly spread over the batch (VDM, appendix I.1)."""
+    shift = torch.rand((), generator=generator, dtype=torch.float64)
+    t = (shift + torch.arange(batch, dtype=torch.float64) / batch) % 1.0
+    return t[:, None, None].expand(batch, variables, 1)
+
+
+def independent(
+    batch: int, variables: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "batch variable 1"]:
+    """One t a variable, uniform (Diffusion Forcing)."""
+    return torch.rand(batch, variables, 1, generator=generator, dtype=torch.float64)
+
+
+def uniform_mean(
+    batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
+) -> Float[Tensor, "batch variable 1"]:
+    """One t a variable, whose mean over the variables is uniform; a greater `sharpness` makes them more alike."""
+    mean = torch.rand(batch, generator=generator, dtype=torch.float64)
+    return allocate(mean, variables, generator, sharpness)
+
+
+def allocate(
+    mean: Float[Tensor, " batch"], variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
+) -> Float[Tensor, "batch variable 1"]:
+    """Levels in [0, 1] with the given mean, by recursive allocation.
+
+    The sum S of a group of m is split between its first ⌊m/2⌋ and the others: with m₁ = min(S, ⌊m/2⌋), m₂ = min(S, ⌈m/2⌉) and
+    lo = max(0, S − m₂), the first get lo + (m₁ − lo) r, r ~ Beta(a, a), a = (m − 1 − m mod 2)^1.05 · sharpness. At last the
+    variables of each datum are shuffled. All groups of a depth are split at once.
+    """
+    sizes = torch.tensor([variables], dtype=torch.float64)
+    sums = mean.double()[:, None] * variables
+    while bool((sizes > 1).any()):
+        first, second = torch.floor(sizes / 2), torch.ceil(sizes / 2)
+        most, other = torch.minimum(sums, first), torch.minimum(sums, second)
+        low = (sums - other).clamp_min(0)
+        share = beta((sizes - 1 - sizes % 2).clamp_min(1) ** 1.05 * sharpness, len(sums), generator)
+        left = low + (most - low).clamp_min(0) * share
+        split = torch.stack([left, sums - left], -1).flatten(1)
+        kept = torch.stack([first, second], -1).flatten() > 0
+        sizes, sums = torch.stack([first, second], -1).flatten()[kept], split[:, kept]
+    order = torch.rand(sums.shape, generator=generator, dtype=torch.float64).argsort(1)
+    return sums.gather(1, order).clamp(0, 1)[..., None]
+
+
+def beta(a: Float[Tensor, " group"], batch: int, generator: torch.Generator | None) -> Float[Tensor, "batch group"]:
+    """Draws of Beta(a, a) as ratios of gammas: torch's own distribution takes no generator."""
+    concentration = a.expand(2, batch, len(a)).contiguous()
+    x, y = torch._standard_gamma(concentration, generator=generator)  # type: ignore[attr-defined]
+    return x / (x + y)
+
+
+def density_weight(
+    draw: Callable[[int, int, torch.Generator], Tensor], variables: int, generator: torch.Generator, draws: int = 80_000
+) -> Callable[[Tensor], Tensor]:
+    """The weight 1/p(t) of a loss whose levels come from `draw(batch, variables, generator)`, with mean 1 over those draws.
+
+    p is a histogram of `draws` levels in 1000 bins, smoothed over 9 of them.
+    """
+    t = draw(-(-draws // variables), variables, generator).flatten()
+    count = torch.histc(t, 1000, 0.0, 1.0)
+    padded = torch.nn.functional.pad(count[None, None], (4, 4), mode="replicate")
+    density = torch.nn.functional.avg_pool1d(padded, 9, 1)[0, 0].clamp_min(1e-3 * count.mean())
+    weight = 1 / density
+    weight = weight / weight[bin_of(t)].mean()
+    return lambda t: weight.to(t.device)[bin_of(t)]
+
+
+def bin_of(t: Tensor) -> Tensor:
+    """The number of the bin, 0 to 999, in which t lies."""
+    return (t * 1000).long().clamp(0, 999)

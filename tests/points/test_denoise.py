@@ -1,0 +1,102 @@
+"""Denoising a cloud: what the model never sees, what must survive, and what is refused."""
+
+import numpy as np
+import pytest
+
+from becalm.points import Cloud, ScanError
+from becalm.points.denoise import check, denoise, finished, outliers_of, report, stages
+from becalm.points.outliers import isolated
+from becalm.points.stage import Stage, last
+
+
+class Shift:
+    """A model that moves every point by the same vector, and keeps what it was shown."""
+
+    def __init__(self):
+        self.seen = None
+
+    def sweeps(self, xyz, sigma=None, seed=0):
+        self.seen = xyz
+        yield Stage(0.5)
+        yield Stage(1.0, xyz + [0.25, 0.0, -0.5])
+
+
+@pytest.fixture
+def cloud():
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(size=(200, 3)) + [4_500_000.0, 650_000.0, 100.0]
+    xyz[7] = np.nan
+    xyz[20] = xyz[30] = xyz[31]
+    return Cloud(xyz, {"intensity": rng.integers(0, 9, 200).astype(np.uint16), "name": np.full(200, "a")})
+
+
+def test_every_finite_point_moves_as_the_model_says_and_all_else_stays(cloud):
+    model = Shift()
+    result = denoise(cloud, model)
+    moved = result.xyz - cloud.xyz
+    assert np.isnan(result.xyz[7]).all()
+    np.testing.assert_allclose(moved[cloud.finite], np.tile([0.25, 0, -0.5], (199, 1)), atol=1e-8)
+    assert result.attributes.keys() == cloud.attributes.keys()
+    assert all(np.array_equal(result.attributes[k], cloud.attributes[k]) for k in cloud.attributes)
+    assert len(model.seen) == 197, "copies of one position are seen once"
+    assert np.abs(model.seen).max() < 10, "about a local origin"
+
+
+def test_copies_of_a_position_stay_together(cloud):
+    class Scatter:
+        def sweeps(self, xyz, sigma=None, seed=0):
+            yield Stage(1.0, xyz + np.random.default_rng(1).normal(size=xyz.shape))
+
+    result = denoise(cloud, Scatter())
+    assert np.array_equal(result.xyz[20], result.xyz[30])
+    assert np.array_equal(result.xyz[20], result.xyz[31])
+
+
+def test_a_far_point_is_an_outlier_and_is_kept_flagged_or_removed(cloud):
+    xyz = cloud.xyz.copy()
+    xyz[3] += 50
+    far = cloud.moved(xyz)
+    found = outliers_of(far, "flag")
+    assert found[3]
+    assert found.sum() < 10
+    assert not outliers_of(far, "keep").any()
+    flagged = denoise(far, Shift(), outliers="flag")
+    assert flagged.attributes["outlier"].dtype == np.uint8
+    assert np.array_equal(flagged.attributes["outlier"].astype(bool), found)
+    assert np.array_equal(flagged.xyz[3], xyz[3]), "left where it was"
+    removed = denoise(far, Shift(), outliers="remove")
+    assert len(removed) == 200 - found.sum()
+    assert np.array_equal(removed.attributes["intensity"], cloud.attributes["intensity"][~found])
+
+
+def test_density_that_changes_over_the_scan_makes_no_outliers():
+    rng = np.random.default_rng(2)
+    plane = rng.uniform(-1, 1, (20_000, 2))
+    plane = plane[rng.random(20_000) < np.exp(-3 * (plane[:, 0] + 1))]
+    assert isolated(np.c_[plane, np.zeros(len(plane))]).mean() < 0.002
+
+
+def test_the_displacement_is_an_attribute_on_request(cloud):
+    xyz = last(stages(cloud, Shift(), np.zeros(200, dtype=bool)))
+    result = finished(cloud, xyz, np.zeros(200, dtype=bool), "keep", displacement=True)
+    np.testing.assert_allclose(result.attributes["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
+    figures = report(cloud, xyz, np.zeros(200, dtype=bool))
+    assert figures.missing == 1
+    assert figures.displacement_median == pytest.approx(np.hypot(0.25, 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 15])
+def test_too_few_points_are_refused(count):
+    with pytest.raises(ScanError, match=f"{count} distinct finite points; at least 16"):
+        denoise(Cloud(np.random.default_rng(0).normal(size=(count, 3))), Shift())
+
+
+def test_a_cloud_of_one_position_is_refused():
+    with pytest.raises(ScanError, match="1 distinct finite points"):
+        denoise(Cloud(np.ones((500, 3))), Shift())
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, 1e9, np.nan])
+def test_an_absurd_noise_level_is_refused(cloud, sigma):
+    with pytest.raises(ScanError, match="scan's units"):
+        check(cloud.local()[cloud.finite], sigma)
