@@ -1,7 +1,42 @@
 """becalm: denoising models over sets of continuous variables."""
 
+from becalm.core import times, walk
+from becalm.core.denoiser import Denoiser
+from becalm.core.kinds import clean, eps, levels, score, v, velocity
+from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_moments, transition
+from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
+from becalm.core.schedule import Betas, Cosine, Karras, Level, Linear, Rectified
 from becalm.points.denoise import denoise
 from becalm.systems.store import load
 
-__all__ = ["denoise", "load"]
+__all__ = [
+    "Betas",
+    "Cosine",
+    "Denoiser",
+    "Karras",
+    "Level",
+    "Linear",
+    "Output",
+    "Prediction",
+    "Rectified",
+    "Step",
+    "clean",
+    "corrupt",
+    "denoise",
+    "dpm_solver_pp_2m",
+    "eps",
+    "heun",
+    "levels",
+    "load",
+    "posterior",
+    "reverse",
+    "reverse_moments",
+    "sample",
+    "score",
+    "times",
+    "transition",
+    "v",
+    "velocity",
+    "walk",
+]
 __version__ = "0.1.0"

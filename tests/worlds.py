@@ -52,7 +52,9 @@ def optimal(world, schedule):
     def denoise(z: Tensor, t: Tensor, given=None) -> Prediction:
         level = schedule(t)
         x = world.posterior(z, level.alpha, level.sigma)[0]
-        eps = torch.where(level.sigma == 0, 0.0, (z - level.alpha * x) / torch.where(level.sigma == 0, 1.0, level.sigma))
+        eps = torch.where(
+            level.sigma == 0, 0.0, (z - level.alpha * x) / torch.where(level.sigma == 0, 1.0, level.sigma)
+        )
         return Prediction(x, eps)
 
     denoise.schedule, denoise.kind = schedule, None

@@ -62,7 +62,7 @@ class Denoise:
         write(work.finished(cloud, xyz, outlier, self.outliers, self.displacement), output, warn)
         summary = asdict(work.report(cloud, xyz, outlier))
         if self.record:
-            recorded(self.record, cloud, frames)
+            recorded(self.record, cloud, frames, {"scan": self.scan.name, "model": self.model, "seed": self.seed})
         if self.picture:
             pictured(self.picture, cloud, xyz, ~outlier)
         self.tell(summary | {"seconds": round(time.time() - started, 2), "output": str(output)})
@@ -133,8 +133,15 @@ def watched(stages) -> list:
     return frames
 
 
-def recorded(path: Path, cloud, frames: list) -> None:
-    """Write the trajectory."""
+def recorded(path: Path, cloud, frames: list, facts: dict) -> None:
+    """Write the positions before and after every sweep as one trajectory, about the cloud's origin."""
+    import torch
+
+    from becalm.core import record
+
+    z = torch.stack([torch.as_tensor(xyz - cloud.origin) for xyz in (cloud.xyz, *frames)])[:, None]
+    t = torch.linspace(1, 0, len(z), dtype=z.dtype)[:, None, None, None].expand(*z.shape[:3], 1)
+    record.write(record.Record(z, t, z, facts | {"origin": cloud.origin.tolist()}), path)
 
 
 def pictured(path: Path, cloud, xyz, kept) -> None:

@@ -83,7 +83,7 @@ def reverse_moments(
     t: Tensor,
     s: Tensor,
     schedule,
-    eta: float = 1.0,
+    eta: int | float = 1.0,
     variance: Variance = "small",
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of z_s given z_t and what is predicted, both shaped like z.
@@ -125,7 +125,7 @@ def step(
     t: Tensor,
     s: Tensor,
     schedule,
-    eta: float = 1.0,
+    eta: int | float = 1.0,
     variance: Variance = "small",
     generator: torch.Generator | None = None,
 ) -> Tensor:

@@ -21,8 +21,8 @@ class Step(NamedTuple):
 
     z: Float[Tensor, "batch variable channel"]
     """The variables."""
-    t: Float[Tensor, "batch variable 1"]
-    """Their noise levels."""
+    t: Tensor
+    """Their noise levels [batch, variables, 1], or one for all [1, 1, 1]."""
     prediction: Prediction
     """What was thought when they were last asked about, before the step that led here."""
 
@@ -31,7 +31,7 @@ Ask = Callable[[Tensor, Tensor], Prediction]
 Stepper = Callable[[Ask, Step, Tensor, Callable, Step | None, torch.Generator | None], Tensor]
 
 
-def reverse(eta: float = 1.0, variance: Variance = "small") -> Stepper:
+def reverse(eta: int | float = 1.0, variance: Variance = "small") -> Stepper:
     """Ancestral sampling at η = 1, DDIM at η = 0, and all between."""
 
     def stepper(ask, now, s, schedule, previous, generator):
@@ -86,16 +86,17 @@ def dpm_solver_pp_2m() -> Stepper:
 def sample(
     denoiser: Denoiser,
     z: Float[Tensor, "batch variable channel"],
-    t: Float[Tensor, "batch variable 1"],
+    t: Tensor,
     walk: Walk,
     step: Stepper | None = None,
     given: dict[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """Walk from z at levels t to t = 0, yielding every state; `step` is `reverse()` where none is given.
+    """Walk from z at levels t [batch, variables, 1] (or [1, 1, 1]: one for all) to t = 0, yielding every state.
 
-    The last state's z is the sample, or its prediction's x where σ(0) > 0. Variables with t = 0 are given and stay bit for bit.
-    Raises ValueError before the first step where the network's kind cannot tell x at the starting levels.
+    `step` is `reverse()` where none is given. The last state's z is the sample, or its prediction's x where σ(0) > 0. Variables
+    with t = 0 are given and stay bit for bit. Raises ValueError before the first step where the network's kind cannot tell x
+    at the starting levels.
     """
     stepper = step or reverse()
     start = t = t.double()

@@ -34,11 +34,11 @@ class Budget:
 
     group: int = 1
     """Variables in a block."""
-    overlap: float = 0.0
+    overlap: int | float = 0.0
     """Share of a block's steps that its successor runs along, from 0 to below 1."""
     steps: int | None = None
     """Steps in all."""
-    steps_per_variable: float | None = None
+    steps_per_variable: int | float | None = None
     """Steps of each block; the walk then takes ⌈L((B − 1)(1 − overlap) + 1)⌉ in all."""
 
     def __post_init__(self):
@@ -93,9 +93,9 @@ def blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
 def in_order(
     order: Float[Tensor, "*rank"] | None = None,
     group: int = 1,
-    overlap: float = 0.0,
+    overlap: int | float = 0.0,
     steps: int | None = None,
-    steps_per_variable: float | None = None,
+    steps_per_variable: int | float | None = None,
 ) -> Walk:
     """The variables by rising `order` [variables] or [batch, variables]; as they are numbered where it is None."""
 
@@ -109,9 +109,9 @@ def in_order(
 def by_graph(
     dependency: Float[Tensor, "variable variable"],
     group: int = 1,
-    overlap: float = 0.0,
+    overlap: int | float = 0.0,
     steps: int | None = None,
-    steps_per_variable: float | None = None,
+    steps_per_variable: int | float | None = None,
 ) -> Walk:
     """First those whose neighbours are best known: certainty K(I + D/2), K = 1 − t, D the dependencies with rows of sum 1."""
     rows = dependency / dependency.sum(1, keepdim=True).clamp_min(torch.finfo(dependency.dtype).tiny)
@@ -124,7 +124,7 @@ def by_graph(
 
 
 def by_certainty(
-    group: int = 1, overlap: float = 0.0, steps: int | None = None, steps_per_variable: float | None = None
+    group: int = 1, overlap: int | float = 0.0, steps: int | None = None, steps_per_variable: int | float | None = None
 ) -> Walk:
     """First those of which the network is most certain, by its `log_var` when a block begins; raises where it tells none."""
 
