@@ -1,4 +1,7 @@
 PYTHON ?= python3
+# For `make bench`: a folder of develop.*.npz meshes, and (if at hand) SPD's published checkpoint.
+MESHES ?= ../shared/data/meshes
+OFFICIAL ?= $(wildcard ../shared/weights/score_denoise_official.pt)
 BIN := .venv/bin
 
 .PHONY: demo test lint types layers bench docs clean
@@ -20,7 +23,7 @@ layers: .venv/test
 	$(BIN)/lint-imports
 
 bench: .venv/bench
-	$(BIN)/python benchmarks/points.py
+	$(BIN)/python benchmarks/points.py --meshes $(MESHES) $(if $(OFFICIAL),--official $(OFFICIAL))
 
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict --site-dir site

@@ -72,13 +72,18 @@ class Denoise:
         import torch
 
         from becalm.points import Cloud, ScanError, write
+        from becalm.points.denoise import check
         from becalm.points.estimate import noise_level
         from becalm.points.metrics import unit_sphere
-        from becalm.systems.spd import SPD, paper
+        from becalm.systems.spd import MOST, SPD, paper
 
         if not isinstance(model, SPD):
             raise ScanError(f"--mode paper is SPD's; {self.model} is {type(model).__name__} (leave --mode out)")
         local = cloud.local()
+        with naming(self.scan):
+            check(local, sigma)
+            if len(local) > MOST:
+                raise ScanError(f"{len(local):,} points; --mode paper takes {MOST:,} (leave --mode out)")
         share = (sigma or noise_level(local)) / unit_sphere(local)[1]
         generator = torch.Generator().manual_seed(self.seed)
         xyz = watched(paper(model, local, 2 if share > 0.025 else 1, generator))[-1]
@@ -141,7 +146,7 @@ def recorded(path: Path, cloud, frames: list, facts: dict) -> None:
 
     z = torch.stack([torch.as_tensor(xyz - cloud.origin) for xyz in (cloud.xyz, *frames)])[:, None]
     t = torch.linspace(1, 0, len(z), dtype=z.dtype)[:, None, None, None].expand(*z.shape[:3], 1)
-    record.write(record.Record(z, t, z, facts | {"origin": cloud.origin.tolist()}), path)
+    record.write(record.Record(z, t, z.clone(), facts | {"origin": cloud.origin.tolist()}), path)
 
 
 def pictured(path: Path, cloud, xyz, kept) -> None:

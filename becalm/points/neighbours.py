@@ -100,3 +100,13 @@ def buckets(points: np.ndarray, size: int = 128) -> tuple[np.ndarray, np.ndarray
     width = int(np.diff(edges).max())
     slots = np.minimum(edges[:-1, None] + np.arange(width), edges[1:, None] - 1)
     return order[slots], points[order[slots]]
+
+
+def morton(points: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Interleaved bits of the coordinates on a grid of 2^bits cells a side: near codes are near places."""
+    low = points.min(axis=0)
+    side = max(float((points.max(axis=0) - low).max()), 1e-300)
+    cell = ((points - low) / side * (2**bits - 1)).astype(np.int64)
+    places = np.arange(bits)
+    shift = 3 * places + np.arange(3)[:, None]
+    return sum((((cell[:, axis, None] >> places) & 1) << shift[axis]).sum(axis=1) for axis in range(3))  # type: ignore

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.core.files import replacing
+from becalm.points.neighbours import knn
 
 MOST = 60_000
 """Points drawn in a panel at most."""
@@ -16,40 +17,54 @@ def draw(before: np.ndarray, after: np.ndarray, path: Path, unit: str = "scan un
     from matplotlib.figure import Figure
 
     moved = np.linalg.norm(after - before, axis=1)
-    views = [turned(points, after) for points in (before, after)]
-    figure = Figure(figsize=(14, 11), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2)
     most = float(np.quantile(moved, 0.98)) or 1.0
-    middle, reach = detail(views[1], moved)
-    for column, (view, title) in enumerate(zip(views, ("before", "after"), strict=True)):
-        for row, window in enumerate((np.ones(len(view), dtype=bool), np.abs(view[:, :2] - middle).max(1) < reach)):
-            drawn = scatter(panels[row, column], view[window], moved[window], most, seed)
-            panels[row, column].set_title(title if row == 0 else f"{title}, a detail", fontsize=13)
-    for row, limits in enumerate((frame(views[0], views[1]), np.stack([middle - reach, middle + reach]))):
-        for panel in panels[row]:
-            panel.set(xlim=limits[:, 0], ylim=limits[:, 1])
+    figure = Figure(figsize=(15, 9), dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, 2, height_ratios=(5, 3))
+    rows = (
+        ("the whole, from above and aside", *turned(before, after), np.ones(len(moved), dtype=bool)),
+        ("a section, seen along the surface", *section(before, after, moved)),
+    )
+    for row, (name, first, second, shown) in enumerate(rows):
+        limits = frame(first[shown], second[shown])
+        for column, (title, view) in enumerate((("before", first), ("after", second))):
+            drawn = scatter(panels[row, column], view[shown], moved[shown], most, seed)
+            panels[row, column].set_title(f"{title}: {name}", fontsize=12)
+            panels[row, column].set(xlim=limits[:, 0], ylim=limits[:, 1])
     figure.colorbar(drawn, ax=panels, shrink=0.6, label=f"displacement ({unit})", pad=0.01)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def turned(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The points [n, 3] seen from above and aside: (right, up, towards the viewer), about the middle of the reference."""
-    down, aside = np.radians(-62), np.radians(35)
+def turned(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both [n, 3] seen from above and aside: (right, up, towards the viewer)."""
+    tilt, aside = np.radians(-55), np.radians(30)
     about_z = np.array([[np.cos(aside), -np.sin(aside), 0], [np.sin(aside), np.cos(aside), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
-    return (points - np.median(reference, axis=0)) @ (about_x @ about_z).T
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    turn = (about_x @ about_z).T
+    return before @ turn, after @ turn
 
 
-def detail(view: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, float]:
-    """Middle [2] and half side of a window worth a closer look: the densest of 64 places where points moved most."""
-    low, high = np.quantile(view[:, :2], (0.02, 0.98), axis=0)
-    reach = 0.11 * float((high - low).max()) or 1.0
-    places = view[np.argsort(moved)[:: max(1, len(view) // 64)], :2]
-    inside = [np.abs(view[:, :2] - place).max(1) < reach for place in places]
-    weight = [np.sqrt(mask.sum()) * moved[mask].mean() for mask in inside]
-    return places[int(np.argmax(weight))], reach
+def section(before: np.ndarray, after: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A thin slice where much moved, seen from its edge: both clouds as (along, across, towards the viewer), and the slice [n].
+
+    Of 48 neighbourhoods of some hundred points, the one with the greatest mean displacement against its thickness after.
+    """
+    size = min(max(len(after) // 150, 400), len(after), 2500)
+    centres = after[np.linspace(0, len(after) - 1, 48).astype(int)]
+    near = knn(after, size, centres)[1]
+    frames = [np.linalg.eigh(np.cov(after[members].T)) for members in near]
+    worth = [
+        moved[members].mean() / (np.sqrt(max(f[0][0], 0)) + moved[members].mean())
+        for members, f in zip(near, frames, strict=True)
+    ]
+    best = int(np.argmax(worth))
+    turn = frames[best][1][:, [2, 0, 1]]
+    views = [(points - centres[best]) @ turn for points in (before, after)]
+    inside = np.zeros(len(after), dtype=bool)
+    inside[near[best]] = True
+    depth = np.abs(views[1][:, 2])
+    return *views, inside & (depth <= np.quantile(depth[inside], 0.3))
 
 
 def frame(*views: np.ndarray) -> np.ndarray:
@@ -63,7 +78,7 @@ def scatter(panel, view: np.ndarray, moved: np.ndarray, most: float, seed: int):
     """Draw points from back to front, size by their number, shaded a little by depth."""
     chosen = np.random.default_rng(seed).permutation(len(view))[:MOST]
     chosen = chosen[np.argsort(view[chosen, 2])]
-    size = np.clip(60_000 / max(len(chosen), 1), 0.6, 14)
+    size = np.clip(60_000 / max(len(chosen), 1), 0.6, 7)
     panel.set_aspect("equal")
     panel.set_xticks([])
     panel.set_yticks([])

@@ -7,6 +7,8 @@ pyramid with that test drops no nearest item, so the result is that of all pairs
 
 import numpy as np
 
+from becalm.points.neighbours import knn, morton
+
 BRANCHES = 8
 
 
@@ -26,8 +28,6 @@ def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Squared distance [n] from each point [n, 3] to the nearest of the triangles [f, 3, 3]."""
-    from becalm.points.neighbours import knn
-
     guess = knn(triangles.mean(axis=1), 1, points)[1][:, 0]
 
     def exact(query: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -39,8 +39,6 @@ def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Squared distance [f] from each triangle [f, 3, 3] to the nearest of the points [n, 3]."""
-    from becalm.points.neighbours import knn
-
     guess = knn(points, 1, triangles.mean(axis=1))[1][:, 0]
 
     def exact(query: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -55,23 +53,13 @@ def _pyramid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[np.nda
 
     Each box of one level holds BRANCHES successive boxes of the next; missing ones are empty (infinitely far).
     """
-    order = np.argsort(_morton((low + high) / 2), kind="stable")
+    order = np.argsort(morton((low + high) / 2), kind="stable")
     levels = [np.stack([low[order], -high[order]], axis=1)]
     while len(levels[0]) > BRANCHES:
         padding = np.full((-len(levels[0]) % BRANCHES, 2, 3), np.inf)
         levels[0] = np.concatenate([levels[0], padding])
         levels.insert(0, levels[0].reshape(-1, BRANCHES, 2, 3).min(axis=1))
     return order, levels
-
-
-def _morton(points: np.ndarray, bits: int = 16) -> np.ndarray:
-    """Interleaved bits of the coordinates on a grid of 2^bits cells a side: near codes are near places."""
-    low = points.min(axis=0)
-    side = max(float((points.max(axis=0) - low).max()), 1e-300)
-    cell = ((points - low) / side * (2**bits - 1)).astype(np.int64)
-    places = np.arange(bits)
-    shift = 3 * places + np.arange(3)[:, None]
-    return sum((((cell[:, axis, None] >> places) & 1) << shift[axis]).sum(axis=1) for axis in range(3))  # type: ignore
 
 
 def _nearest(low: np.ndarray, high: np.ndarray, upper: np.ndarray, pyramid, exact, chunk: int = 8192) -> np.ndarray:

@@ -6,7 +6,7 @@ graph. Trained on index-paired noise, the displacement tends to the posterior me
 denoising step of the `explode` process from its own noise level to zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +15,17 @@ from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import Blend, Graph, Settled
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import inferred
 from becalm.points.jets import FEATURES_PER_SCALE, SCALES, VECTORS_PER_SCALE, jets, local_scale
-from becalm.points.neighbours import knn
+from becalm.points.neighbours import knn, morton
 from becalm.points.stage import Stage
 
 RANKS = np.unique(np.concatenate([np.arange(1, 17), np.geomspace(18, max(SCALES) - 1, 16).round().astype(int)]))
 """Which neighbours, by nearness, an edge leads to: all of the sixteen nearest, then ever fewer outwards."""
 
-SWEEPS = 2
-"""How often a cloud is swept: the second finds a thinner cloud, where smaller scales fit."""
+THICK = 0.75
+"""Where the noise, told by the first sweep, is this much of the local unit or more, a second sweep follows: it finds a thinner
+cloud, where smaller scales fit."""
 
 
 class Fitted(NamedTuple):
@@ -68,22 +69,28 @@ class Jets(nn.Module):
         """`sigma` is the known noise level per point in the cloud's units, NaN where it is not known."""
         return self.network(cloud.graph, cloud.features, cloud.candidates, sigma)
 
-    @torch.inference_mode()
     def sweeps(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[Stage]:
         """Settle a cloud [n, 3] of at least 16 points; the noise level σ (None: unknown) is told to the first sweep.
 
         Nothing is drawn at random: the same cloud gives the same answer whatever the seed.
         """
         del seed
-        parts = len(self.network.layers) + 3
-        for sweep in range(SWEEPS):
-            level = torch.full((len(xyz),), torch.nan if sigma is None or sweep else sigma)
-            cloud = fitted(xyz)
-            with fast_products("cpu"):
-                for i, answer in enumerate(self.network.rounds(*cloud, level, chunk=512)):
-                    yield Stage((sweep + (i + 3) / parts) / SWEEPS)
-            xyz = xyz + answer.move.double().numpy()
-            yield Stage((sweep + 1) / SWEEPS, xyz)
+        unknown = torch.full((len(xyz),), torch.nan)
+        order = np.argsort(morton(xyz))  # near in memory what is near in space
+        place = np.argsort(order)
+        level = unknown if sigma is None else torch.full_like(unknown, sigma)
+        settled, thickness = yield from self._sweep(xyz[order], level, 0.0)
+        if thickness >= THICK:
+            yield Stage(0.5, settled[place])
+            settled, _ = yield from self._sweep(settled, unknown, 0.5)
+        yield Stage(1.0, settled[place])
+
+    def _sweep(self, xyz: np.ndarray, level: Tensor, begin: float) -> Generator[Stage, None, tuple[np.ndarray, float]]:
+        """One sweep: the settled positions, and the median of the noise in local units."""
+        cloud, layers = fitted(xyz), len(self.network.layers)
+        for i, answer in enumerate(inferred(self.network.rounds(*cloud, level, chunk=512))):
+            yield Stage(begin + 0.5 * (i + 2) / (layers + 2))
+        return xyz + answer.move.double().numpy(), float((answer.log_noise / 2).exp().median())
 
 
 class Sample(NamedTuple):

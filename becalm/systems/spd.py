@@ -36,6 +36,9 @@ OVERLAP = 2.0
 STEPS = (0.7, 0.7, 0.6, 0.5, 0.4)
 """The steps of a sweep, as fractions of the displacement that the scores ask for."""
 
+MOST = 50_000
+"""Points that the paper's mode takes."""
+
 ENSEMBLE = 4
 """How many anchors and points are tied to each other in a step (paper eq. 9)."""
 
@@ -140,8 +143,8 @@ def paper(model: SPD, xyz: np.ndarray, passes: int = 1, generator: torch.Generat
     own, and n of all their points are kept by farthest-point sampling. The authors take two passes at 3 % noise. The
     generator draws the first point of the samples; without one it is point 0, as in the authors' code.
     """
-    if len(xyz) > 50_000:
-        raise ValueError(f"xyz: {len(xyz)} points; the paper's mode takes 50 000 (beyond, its authors cut by k-means)")
+    if len(xyz) > MOST:
+        raise ValueError(f"xyz: {len(xyz)} points; the paper's mode takes {MOST} (beyond, its authors cut by k-means)")
     for sweep in range(passes):
         centre, radius = unit_sphere(xyz)
         cloud = (xyz - centre) / radius

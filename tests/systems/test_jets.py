@@ -1,0 +1,129 @@
+"""The packaged denoiser: what it must do for any weights, and what the shipped ones must do."""
+
+import numpy as np
+import pytest
+import torch
+
+from becalm.nets.blend import Settled
+from becalm.points.metrics import chamfer
+from becalm.points.stage import last
+from becalm.recipes.jets import Recipe, batch_of, begun, swept
+from becalm.systems.jets import RANKS, Jets, fitted, joined, losses, sample_of
+from becalm.systems.store import load
+
+
+def sphere(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    clean = rng.normal(size=(n, 3))
+    clean /= np.linalg.norm(clean, axis=1, keepdims=True)
+    return clean, clean + noise * rng.normal(size=clean.shape)
+
+
+@pytest.fixture
+def model() -> Jets:
+    torch.manual_seed(0)
+    net = Jets(width=16, layers=2)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return net.eval()
+
+
+def test_turning_moving_and_scaling_the_cloud_does_the_same_to_the_result(model):
+    _, noisy = sphere(500, 0.03)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    here, there = last(model.sweeps(noisy)), last(model.sweeps(7 * noisy @ turn + [5e5, 0, 3]))
+    moved = 7 * (here - noisy) @ turn
+    found = there - (7 * noisy @ turn + [5e5, 0, 3])
+    error = np.linalg.norm(found - moved, axis=1) / np.linalg.norm(moved, axis=1).mean()
+    assert np.median(error) < 0.05, "bfloat16 products"
+    assert np.linalg.norm(moved, axis=1).mean() > 0
+
+
+def test_the_order_of_the_points_does_not_matter(model):
+    _, noisy = sphere(500, 0.03)
+    order = np.random.default_rng(2).permutation(500)
+    here, there = last(model.sweeps(noisy)), last(model.sweeps(noisy[order]))
+    assert np.median(np.abs(here[order] - there)) < 1e-3 * np.abs(here - noisy).mean() + 1e-6
+
+
+@pytest.mark.parametrize("n", [16, 30, 100])
+def test_small_clouds_are_settled_too(model, n):
+    _, noisy = sphere(n, 0.02)
+    assert np.isfinite(last(model.sweeps(noisy))).all()
+
+
+@pytest.mark.parametrize("shape", ["plane", "line", "cluster and far points"])
+def test_degenerate_clouds_stay_finite(shape):
+    rng = np.random.default_rng(3)
+    xyz = rng.normal(size=(300, 3))
+    if shape == "plane":
+        xyz[:, 2] = 0
+    if shape == "line":
+        xyz[:, 1:] = 0
+    if shape == "cluster and far points":
+        xyz[:5] *= 1e5
+    result = last(load("jets").sweeps(xyz))
+    assert np.isfinite(result).all()
+    if shape == "plane":
+        assert np.abs(result[:, 2]).max() < 0.05
+
+
+def test_edges_lead_to_the_nearest_and_ever_fewer_outwards():
+    assert RANKS[:16].tolist() == list(range(1, 17))
+    assert np.diff(RANKS).min() >= 1
+    _, noisy = sphere(400, 0.01)
+    assert fitted(noisy).graph.edges.shape == (400, len(RANKS))
+
+
+def test_joined_items_lose_as_each_alone(model):
+    items = [sample_of(*sphere(n, 0.02, n), np.full(n, 0.02), np.ones(n, dtype=bool)) for n in (300, 400)]
+    both = losses(model, joined(items), told=False)
+    alone = [losses(model, item, told=False) for item in items]
+    for name in ("pair", "plane", "near", "cover"):
+        expected = (300 * alone[0][name] + 400 * alone[1][name]) / 700
+        torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_of_the_truth_is_none(model):
+    clean, noisy = sphere(300, 0.02)
+    item = sample_of(clean, noisy, np.full(300, 0.02), np.ones(300, dtype=bool))
+
+    class Oracle(Jets):
+        def forward(self, cloud, sigma):
+            flat = torch.zeros(300)
+            return Settled(item.clean - cloud.graph.points, flat, flat)
+
+    terms = losses(Oracle(width=16, layers=1), item, told=False)
+    assert all(float(terms[name]) < 1e-6 for name in ("pair", "plane", "near", "cover"))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    recipe = Recipe(workers=0, width=16, layers=1)
+    a, b, other = batch_of(recipe, 3), batch_of(recipe, 3), batch_of(recipe, 4)
+    assert torch.equal(a.samples[0].cloud.features, b.samples[0].cloud.features)
+    assert a.samples[0].clean.shape != other.samples[0].clean.shape
+    again = swept(begun(recipe), a.samples[0])
+    assert again.clean.shape == a.samples[0].clean.shape
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+def test_the_shipped_weights_clean_a_sphere(noise):
+    clean, noisy = sphere(5000, noise, 7)
+    result = last(load("jets").sweeps(noisy))
+    assert chamfer(result, clean) < 0.75 * chamfer(noisy, clean)
+    away = np.abs(np.linalg.norm(result, axis=1) - 1)
+    assert np.sqrt(np.mean(away**2)) < 0.45 * noise
+
+
+def test_the_shipped_weights_do_no_harm():
+    clean, noisy = sphere(5000, 0.001, 8)
+    model = load("jets")
+    assert np.median(np.linalg.norm(last(model.sweeps(clean)) - clean, axis=1)) < 0.001
+    assert chamfer(last(model.sweeps(noisy)), clean) <= 1.05 * chamfer(noisy, clean)
+
+
+def test_a_known_noise_level_is_heard():
+    _, noisy = sphere(2000, 0.02, 9)
+    model = load("jets")
+    blind, told = last(model.sweeps(noisy)), last(model.sweeps(noisy, sigma=0.0005))
+    assert np.linalg.norm(told - noisy, axis=1).mean() < 0.97 * np.linalg.norm(blind - noisy, axis=1).mean()
