@@ -116,7 +116,7 @@ def deviation_of(small: Tensor, large: Tensor, spread: Tensor | None, variance: 
     if spread is None:
         raise ValueError("variance 'learned': the network gives no spread; use 'small' or 'large'")
     low, high = small.clamp_min(FLOOR).log(), large.clamp_min(FLOOR).log()
-    return torch.exp(low + spread.double() * (high - low))
+    return torch.where(small == 0, 0.0, torch.exp(low + spread.double() * (high - low)))
 
 
 def step(

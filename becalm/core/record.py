@@ -42,7 +42,7 @@ def write(record: Record, path: Path) -> None:
     from safetensors.torch import save
 
     tensors = {"z": record.z, "t": record.t, "x": record.x}
-    facts = json.dumps({"version": VERSION, **record.facts})
+    facts = json.dumps({**record.facts, "version": VERSION})
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(
             save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"becalm.record": facts})
@@ -61,6 +61,8 @@ def read(path: Path) -> Record:
         raise InputError(f"{path}: becalm.record: is missing or damaged; this is no trajectory") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: becalm.record: is no JSON object; this is no trajectory")
     if facts.pop("version", None) != VERSION:
         raise InputError(f"{path}: version: this becalm reads trajectories of version {VERSION}")
     if z.ndim != 4 or x.shape != z.shape or t.shape != (*z.shape[:3], 1):

@@ -107,11 +107,12 @@ def sample(
 
     k, previous = 0, None
     while bool((t > 0).any()):
-        now = Step(z, t, ask(z, t))
-        s = walk(k, t, start, now.prediction)
-        if bool((s > t).any()):
-            raise ValueError(f"walk: a noise level rises at step {k}; a walk never goes back")
-        z = torch.where(t == s, z, stepper(ask, now, s, denoiser.schedule, previous, generator))
+        with torch.no_grad():
+            now = Step(z, t, ask(z, t))
+            s = walk(k, t, start, now.prediction)
+            if bool((s > t).any()):
+                raise ValueError(f"walk: a noise level rises at step {k}; a walk never goes back")
+            z = torch.where(t == s, z, stepper(ask, now, s, denoiser.schedule, previous, generator))
         t, k, previous = s, k + 1, now
         yield Step(z, t, now.prediction)
 

@@ -13,7 +13,7 @@ from becalm.core.typing import Float, Tensor
 
 def uniform(batch: int, variables: int, generator: torch.Generator | None = None) -> Float[Tensor, "batch variable 1"]:
     """One t a datum, uniform."""
-    return torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64).expand(batch, variables, 1)
+    return torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64).repeat(1, variables, 1)
 
 
 def stratified(
@@ -22,7 +22,7 @@ def stratified(
     """One t a datum, t_k = (u + k/B) mod 1: uniform, and evenly spread over the batch (VDM, appendix I.1)."""
     shift = torch.rand((), generator=generator, dtype=torch.float64)
     t = (shift + torch.arange(batch, dtype=torch.float64) / batch) % 1.0
-    return t[:, None, None].expand(batch, variables, 1)
+    return t[:, None, None].repeat(1, variables, 1)
 
 
 def independent(
@@ -74,16 +74,15 @@ def beta(a: Float[Tensor, " group"], batch: int, generator: torch.Generator | No
 def density_weight(
     draw: Callable[[int, int, torch.Generator], Tensor], variables: int, generator: torch.Generator, draws: int = 80_000
 ) -> Callable[[Tensor], Tensor]:
-    """The weight 1/p(t) of a loss whose levels come from `draw(batch, variables, generator)`, with mean 1 over those draws.
+    """The weight 1/p(t) of a loss whose levels come from `draw(batch, variables, generator)`; p has mean 1 over [0, 1].
 
-    p is a histogram of `draws` levels in 1000 bins, smoothed over 9 of them.
+    p is a histogram of `draws` draws of all variables in 1000 bins, smoothed by a Gaussian of 0.2 bins: the outermost bins
+    hold ten times the mean, a wider one would flatten them (SRM, 2025).
     """
-    t = draw(-(-draws // variables), variables, generator).flatten()
-    count = torch.histc(t, 1000, 0.0, 1.0)
-    padded = torch.nn.functional.pad(count[None, None], (4, 4), mode="replicate")
-    density = torch.nn.functional.avg_pool1d(padded, 9, 1)[0, 0].clamp_min(1e-3 * count.mean())
-    weight = 1 / density
-    weight = weight / weight[bin_of(t)].mean()
+    count = torch.histc(draw(draws, variables, generator).flatten(), 1000, 0.0, 1.0)
+    taps = torch.exp(-(torch.arange(-2, 3, dtype=count.dtype) ** 2) / (2 * 0.2**2))
+    padded = torch.nn.functional.pad((count / count.mean())[None, None], (2, 2), mode="replicate")
+    weight = 1 / torch.nn.functional.conv1d(padded, (taps / taps.sum())[None, None])[0, 0].clamp_min(1e-3)
     return lambda t: weight.to(t.device)[bin_of(t)]
 
 

@@ -73,7 +73,7 @@ def sequential(budget: Budget, priority: Priority) -> Walk:
         waiting = (t == start) & (start > 0)
         begun = ((start > 0) & ~waiting).sum((1, 2))
         due = blocks_due(k, length * (1 - budget.overlap)) * budget.group
-        rank = torch.where(waiting[..., 0], priority(t, start, prediction).double(), torch.inf)
+        rank = torch.where(waiting[..., 0], finite(priority(t, start, prediction)), torch.inf)
         place = torch.sort(rank, dim=1, stable=True).indices.argsort(1)
         chosen = waiting & (place < (due - begun)[:, None])[..., None]
         done = torch.round((1 - t / torch.where(start > 0, start, 1.0)) * ramp)
@@ -82,10 +82,15 @@ def sequential(budget: Budget, priority: Priority) -> Walk:
     return walk
 
 
+def finite(rank: Tensor) -> Tensor:
+    """Ranks below infinity, which is kept for the variables that are not waiting; NaN comes last of those that are."""
+    return rank.double().nan_to_num(nan=torch.finfo(torch.float64).max)
+
+
 def blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
     """How many blocks b = 0, 1, … have begun by step k when block b begins at ⌊b · stride + HAIR⌋."""
     guess = torch.floor((k + 1) / stride).long()
-    candidates = guess[:, None] + torch.arange(-2, 3)
+    candidates = guess[:, None] + torch.arange(-2, 3, device=stride.device)
     began = torch.floor(candidates * stride[:, None] + HAIR) <= k
     return torch.where(began & (candidates >= 0), candidates + 1, 0).amax(1)
 

@@ -5,7 +5,7 @@ import pytest
 from becalm.core import kinds
 from becalm.core.sample import dpm_solver_pp_2m, heun, reverse
 from becalm.core.schedule import Betas, Cosine, Karras, Linear, Rectified
-from becalm.core.walk import by_graph, in_order, together
+from becalm.core.walk import by_certainty, by_graph, in_order, together
 
 SCHEDULES = [
     *(Linear(scaling=s) for s in ("preserve", "explode", "interpolate")),
@@ -29,6 +29,7 @@ WALKS = {
     "together": lambda n: together(40),
     "in order": lambda n: in_order(steps_per_variable=20),
     "in order, overlapping": lambda n: in_order(group=2, overlap=0.5, steps_per_variable=25),
+    "by certainty": lambda n: by_certainty(overlap=0.25, steps_per_variable=20),
     "by graph": lambda n: by_graph(ring(n), steps_per_variable=20),
 }
 

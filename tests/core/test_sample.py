@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from becalm.core import kinds, record
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
-from becalm.core.process import Prediction
+from becalm.core.process import Output, Prediction
 from becalm.core.sample import dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.schedule import Cosine, Karras, Linear, Rectified
 from becalm.core.walk import in_order, together
@@ -21,12 +21,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def denoiser(world, schedule) -> Denoiser:
-    """The optimal denoiser as a network of velocities."""
+    """The optimal denoiser as a network of velocities, with a certainty that is any function of what it sees."""
     best = optimal(world, schedule)
 
     def network(z, t, given):
         found = best(z, t)
-        return found.eps - found.x
+        return Output(found.eps - found.x, z[..., :1])
 
     return Denoiser(network, schedule, kinds.velocity)
 
