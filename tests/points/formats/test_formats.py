@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import CASES, FOREIGN, OWN, PLY_LISTS, TEXTS, cloud_of, saved
 
 from becalm.points import Cloud, ScanError, read, write
 from becalm.points.formats import FORMATS
+from tests.points.formats.samples import CASES, FOREIGN, OWN, PLY_LISTS, TEXTS, cloud_of, saved
 
 
 def quiet_read(path: Path) -> Cloud:
