@@ -70,6 +70,7 @@ def main(benchmark: Benchmark) -> None:
                             write(benchmark, rows)
     write(benchmark, rows)
     print(table(rows))
+    print(json.dumps({"machine": machine(), "products": products(benchmark)}))
 
 
 def shapes(folder: Path) -> list[str]:
@@ -195,21 +196,52 @@ def write(benchmark: Benchmark, rows: list[dict]) -> None:
     from becalm.core.files import replacing
 
     with replacing(benchmark.output) as temporary:
-        temporary.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+        temporary.write_text(json.dumps({"rows": rows}, indent=1))
 
 
 def machine() -> dict:
-    """Its own matrix products, beside which every speed is to be read."""
+    """Its own matrix products on one thread, beside which every speed is to be read."""
     import platform
 
-    return {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
+    import torch
+
+    rates = {}
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(2048, 2048).to(kind)
+        a @ a
+        begun = time.process_time()
+        for _ in range(5):
+            a @ a
+        rates[f"{name}_gflops"] = round(5 * 2 * 2.048**3 / (time.process_time() - begun), 1)
+    return {"processor": platform.processor() or platform.machine(), "python": platform.python_version(), **rates}
+
+
+def products(benchmark: Benchmark) -> dict:
+    """Floating-point operations in matrix products that our model needs for 10 000 points, and the rate it reaches."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from becalm.points.stage import last
+    from becalm.systems.store import load
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(SEED)
+    sphere = rng.standard_normal((10_000, 3))
+    sphere = sphere / np.linalg.norm(sphere, axis=1, keepdims=True) + 0.01 * rng.standard_normal((10_000, 3))
+    model = load(benchmark.model)
+    with FlopCounterMode(display=False) as counter:
+        last(model.sweeps(sphere))
+    begun = time.process_time()
+    last(model.sweeps(sphere))
+    seconds, work = time.process_time() - begun, counter.get_total_flops() / 1e9
+    return {"gflop": round(work, 2), "cpu_seconds": round(seconds, 2), "gflops": round(work / seconds, 1)}
 
 
 def table(rows: list[dict]) -> str:
     """Means over shapes, a line a method and cell, in Markdown."""
     lines = [
-        "| points | noise | method | shapes | CD ×10⁴ | one-way P2M ×10⁴ | CPU s | wall s | points/s | peak MB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| points | noise | method | shapes | CD ×10⁴ | one-way P2M ×10⁴ | CPU s | points/CPU s | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for size, noise in sorted({(r["points"], r["noise"]) for r in rows}):
         for method in METHODS:
@@ -218,7 +250,7 @@ def table(rows: list[dict]) -> str:
                 mean = {key: np.mean([r[key] for r in cell]) for key in cell[0] if isinstance(cell[0][key], float)}
                 lines.append(
                     f"| {size:,} | {noise:.1%} | {method} | {len(cell)} | {mean['chamfer']:.3f} | {mean['surface']:.3f} "
-                    f"| {mean['cpu_seconds']:.2f} | {mean['seconds']:.2f} | {mean['points_per_second']:,.0f} "
+                    f"| {mean['cpu_seconds']:.2f} | {size / max(mean['cpu_seconds'], 1e-3):,.0f} "
                     f"| {max(r['peak_mb'] for r in cell):,.0f} |"
                 )
     return "\n".join(lines)

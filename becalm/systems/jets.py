@@ -28,6 +28,10 @@ THICK = 0.75
 cloud, where smaller scales fit."""
 
 
+CLEAN = 0.08
+"""A scan whose smallest fits leave less than this over, in local units, is nearly clean: there moves are restrained."""
+
+
 class Fitted(NamedTuple):
     """A cloud as the network takes it."""
 
@@ -90,7 +94,21 @@ class Jets(nn.Module):
         cloud, layers = fitted(xyz), len(self.network.layers)
         for i, answer in enumerate(inferred(self.network.rounds(*cloud, level, chunk=512))):
             yield Stage(begin + 0.5 * (i + 2) / (layers + 2))
-        return xyz + answer.move.double().numpy(), float((answer.log_noise / 2).exp().median())
+        return xyz + restrained(cloud, answer.move).double().numpy(), float((answer.log_noise / 2).exp().median())
+
+
+def restrained(cloud: Fitted, move: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
+    """The moves, shortened in a scan so clean that what looks like noise may well be detail.
+
+    With q the lower quartile over the scan of what the smallest fits leave over, and ρ the median of the same in local units,
+    no move is longer than 2q/(1 − ρ/CLEAN); from ρ = CLEAN on, nothing is shortened.
+    """
+    left = cloud.features[:, 0].exp()
+    share = float(left.median()) / CLEAN
+    if share >= 1:
+        return move
+    longest = 2 * float((left * cloud.graph.scale).kthvalue(1 + len(left) // 4).values) / (1 - share)
+    return move * (longest / move.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
 
 
 class Sample(NamedTuple):
