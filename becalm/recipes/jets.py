@@ -10,7 +10,7 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.core.typing import Tensor
-from becalm.systems.jets import Jets, Sample, joined, losses, sample_of
+from becalm.systems.jets import Jets, Sample, joined, losses, placed, sample_of
 from becalm.systems.store import load, save
 from becalm.train.data import cloud_pair
 from becalm.train.loop import Plan, train
@@ -68,7 +68,8 @@ def batch_of(recipe: Recipe, step: int) -> Batch:
 def swept(model: Jets, sample: Sample) -> Sample:
     """The item after one sweep by the model as it is; its noise level is what error is left."""
     with torch.inference_mode():
-        moved = sample.cloud.graph.points + model(sample.cloud, torch.full_like(sample.sigma, torch.nan)).move
+        there = placed(sample, next(model.parameters()).device)
+        moved = there.cloud.graph.points + model(there.cloud, torch.full_like(there.sigma, torch.nan)).move
     settled = moved.cpu().double().numpy()
     clean = sample.clean.cpu().double().numpy()
     left = np.sqrt(np.square(settled - clean).sum(-1)[sample.interior.cpu().numpy() > 0].mean() / 3)
@@ -78,7 +79,8 @@ def swept(model: Jets, sample: Sample) -> Sample:
 def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     samples = [swept(model, s) for s in batch.samples] if batch.again else batch.samples
-    return losses(model, joined(samples), batch.told and not batch.again)
+    device = next(model.parameters()).device
+    return losses(model, placed(joined(samples), device), batch.told and not batch.again)
 
 
 def begun(recipe: Recipe) -> Jets:

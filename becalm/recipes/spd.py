@@ -78,6 +78,7 @@ def patch(recipe: Recipe, number: int, rng: np.random.Generator) -> tuple[np.nda
 
 def loss(recipe: Recipe, model: SPD, batch: Batch) -> dict[str, Tensor]:
     """The recipe's loss for a batch."""
+    batch = Batch(*(part.to(next(model.parameters()).device) for part in batch))
     if recipe.loss == "supervised":
         return {"loss": supervised_loss(model, *batch)}
     return {"loss": unsupervised_loss(model, batch.noisy, batch.anchors)}

@@ -157,6 +157,14 @@ def joined(samples: list[Sample]) -> Sample:
     )
 
 
+def placed(sample: Sample, device: torch.device) -> Sample:
+    """The item with its tensors on a device."""
+    cloud = sample.cloud
+    graph = Graph(*(part.to(device) for part in cloud.graph))
+    rest = [part.to(device) for part in sample[1:]]
+    return Sample(Fitted(graph, cloud.features.to(device), cloud.candidates.to(device)), *rest)  # type: ignore[arg-type]
+
+
 def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
     """Errors of one sweep, each relative to what is attainable at the noise level, and their weighted sum as "loss".
 
