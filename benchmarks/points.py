@@ -1,26 +1,57 @@
-"""Denoisers of clouds side by side: develop meshes × 10 000 and 50 000 points × 1, 2, 3 % Gaussian noise.
+"""Denoisers of clouds side by side, suite by suite: the headline, gentle noise, noise of all kinds, edges, hard clouds, sizes.
 
-    python benchmarks/points.py --meshes FOLDER [--official CHECKPOINT] [--fresh jets]
+    python benchmarks/points.py --meshes FOLDER [--suites headline gentle] [--official CHECKPOINT] [--fresh jets]
 
-Clean clouds are Poisson-disk samples in the unit sphere, σ is in radii of the clean cloud's sphere, seeds are fixed. Each
-method and size runs in a process of its own (peak memory), one after another, on one thread. Rows already in the results are
-kept unless their method is named after --fresh, so that slow peers run once.
+Seeds are fixed: a cell of a suite is the same cloud for every method and every run. Each method and size runs in a process of
+its own, one cloud after another, on one thread. Rows already in the results are kept unless their method is named after
+--fresh, so that slow peers run once.
 """
 
 import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import tyro
+from clouds import SEED, SOLIDS, Cell, mesh_of, names, pair
+from peers import METHODS, UNORDERED, Task
+from tables import PLAIN, ratios, table
 
 HERE = Path(__file__).parent
-SEED = 20260101
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cells, and the shapes each of them is measured on."""
+
+    cells: tuple[Cell, ...]
+    """What is done to each shape."""
+    shapes: tuple[str, ...] = ()
+    """Shapes by name; every develop mesh where none is named."""
+
+
+KINDS = ("laplace", "uniform_ball", "discrete", "anisotropic", "unidirectional", "along_rays", "correlated")
+
+SUITES = {
+    "headline": Suite(tuple(Cell(n, s) for n in (10_000, 50_000) for s in (0.01, 0.02, 0.03))),
+    "gentle": Suite(tuple(Cell(10_000, s) for s in (0.0, 0.001, 0.0025, 0.005))),
+    "kinds": Suite(tuple(Cell(10_000, 0.02, kind) for kind in ("gaussian", *KINDS, "range_dependent"))),
+    "edges": Suite(tuple(Cell(10_000, s) for s in (0.005, 0.01, 0.02, 0.03)), tuple(SOLIDS)),
+    "hard": Suite(
+        (
+            Cell(10_000, 0.02, density="uneven"),
+            Cell(10_000, 0.02, outliers=0.01),
+            Cell(10_000, 0.02, density="uneven", outliers=0.01),
+        )
+    ),
+    "sparse": Suite((Cell(2_000, 0.02),)),
+    "large": Suite((Cell(500_000, 0.01), Cell(500_000, 0.02)), ("lion", "spot")),
+}
+"""What can be measured. Together `sparse` and `large` are the sizes beside the headline's."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +60,22 @@ class Benchmark:
 
     meshes: Path
     """Folder of `develop.*.npz` meshes."""
+    suites: tuple[str, ...] = ("headline",)
+    """Names from `SUITES`."""
     official: Path | None = None
     """SPD's published checkpoint; its rows are left out without it."""
     model: str = "jets"
     """Our model: a packaged name or a file of weights."""
-    methods: tuple[str, ...] = ("noisy", "jets", "cgal jet", "open3d mls", "spd fast", "spd paper")
-    """Which rows to measure."""
-    sizes: tuple[int, ...] = (10_000, 50_000)
-    """Points of the clouds."""
-    levels: tuple[float, ...] = (0.01, 0.02, 0.03)
-    """σ in radii."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which rows to measure; `jets, outliers removed` only where there are outliers."""
+    sizes: tuple[int, ...] = ()
+    """Only clouds of these sizes; all where none is named."""
+    levels: tuple[float, ...] = ()
+    """Only these σ; all where none is named."""
     shapes: tuple[str, ...] = ()
-    """Meshes by name; all where none is named."""
+    """Only these shapes; all of the suite where none is named."""
     fresh: tuple[str, ...] = ()
-    """Methods whose earlier rows are measured again."""
+    """Methods whose earlier rows are measured again, in the cells asked for."""
     threads: int = 1
     """Threads of torch."""
     output: Path = HERE / "results" / "points.json"
@@ -52,147 +85,139 @@ class Benchmark:
 
 
 def main(benchmark: Benchmark) -> None:
-    """Measure what is missing, write after every cloud, print the table."""
+    """Measure what is missing, write after every cloud, print a table a suite."""
     benchmark.output.parent.mkdir(parents=True, exist_ok=True)
     rows = json.loads(benchmark.output.read_text())["rows"] if benchmark.output.exists() else []
-    rows = [row for row in rows if row["method"] not in benchmark.fresh]
+    wanted = [(shape, cell) for name in benchmark.suites for shape, cell in runs(benchmark, SUITES[name])]
+    keys = {key(shape, cell) for shape, cell in wanted}
+    rows = [r for r in rows if r["method"] not in benchmark.fresh or key_of(r) not in keys]
     for method in benchmark.methods:
         if method.startswith("spd") and benchmark.official is None:
             continue
-        for size in benchmark.sizes:
-            known = {(r["shape"], r["noise"]) for r in rows if r["method"] == method and r["points"] == size}
-            with get_context("spawn").Pool(1, maxtasksperchild=None) as pool:
-                for shape in benchmark.shapes or shapes(benchmark.meshes):
-                    for noise in benchmark.levels:
-                        if (shape, noise) not in known:
-                            rows.append(pool.apply(measure, (benchmark, method, shape, size, noise)))
-                            print(json.dumps(rows[-1]), flush=True)
-                            write(benchmark, rows)
-    write(benchmark, rows)
-    print(table(rows))
+        for size in sorted({cell.points for _, cell in wanted}):
+            measure_size(benchmark, method, [run for run in wanted if run[1].points == size], rows)
+    for name in benchmark.suites:
+        print(f"\n### {name}\n\n" + table(of_suite(rows, benchmark, name), METHODS))
+    if "headline" in benchmark.suites:
+        print("\n" + ratios(of_suite(rows, benchmark, "headline"), ("jets", "exact projection"), "spd paper"))
     print(json.dumps({"machine": machine(), "products": products(benchmark)}))
 
 
-def shapes(folder: Path) -> list[str]:
-    """The develop meshes by name."""
-    return [path.name.split(".")[1] for path in sorted(folder.glob("develop.*.npz"))]
+def measure_size(benchmark: Benchmark, method: str, wanted: list[tuple[str, Cell]], rows: list[dict]) -> None:
+    """Add the missing rows of one method, in one process, to `rows` and to the file."""
+    known = {key_of(row) for row in rows if row["method"] == method}
+    missing = [run for run in dict.fromkeys(wanted) if key(*run) not in known]
+    if method.endswith("outliers removed"):
+        missing = [(shape, cell) for shape, cell in missing if cell.outliers]
+    if not missing:
+        return
+    with get_context("spawn").Pool(1) as pool:
+        for shape, cell in missing:
+            rows.append(pool.apply(measure, (benchmark, method, shape, cell)))
+            print(json.dumps(rows[-1]), flush=True)
+            write(benchmark, rows)
 
 
-def cloud(benchmark: Benchmark, shape: str, size: int):
-    """The mesh in its unit sphere and the clean cloud [size, 3] on it."""
-    from becalm.points import mesh as meshes
+def runs(benchmark: Benchmark, suite: Suite) -> list[tuple[str, Cell]]:
+    """The shapes and cells of a suite that the options leave."""
+    shapes = suite.shapes or names(benchmark.meshes)
+    return [
+        (shape, cell)
+        for cell in suite.cells
+        for shape in shapes
+        if (not benchmark.sizes or cell.points in benchmark.sizes)
+        and (not benchmark.levels or cell.noise in benchmark.levels)
+        and (not benchmark.shapes or shape in benchmark.shapes)
+    ]
 
-    mesh = meshes.unit_sphere(meshes.load(benchmark.meshes / f"develop.{shape}.npz"))
-    kept = benchmark.clouds / f"{shape}.{size}.npy"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, meshes.poisson_disk(mesh, size, np.random.default_rng(SEED)).points)
-    return mesh, np.load(kept)
+
+def key(shape: str, cell: Cell) -> tuple:
+    """What tells one cloud from another."""
+    return shape, cell.points, cell.noise, cell.kind, cell.density, cell.outliers
 
 
-def measure(benchmark: Benchmark, method: str, shape: str, size: int, noise: float) -> dict:
+def key_of(row: dict) -> tuple:
+    """The same of a row; the earliest rows name neither kind nor density."""
+    return tuple({**PLAIN, **row}[name] for name in ("shape", "points", "noise", "kind", "density", "outliers"))
+
+
+def of_suite(rows: list[dict], benchmark: Benchmark, name: str) -> list[dict]:
+    """The rows of a suite, all its shapes, with every column of `key`."""
+    suite = SUITES[name]
+    keys = {key(shape, cell) for cell in suite.cells for shape in suite.shapes or names(benchmark.meshes)}
+    return [{**PLAIN, **row} for row in rows if key_of(row) in keys]
+
+
+def measure(benchmark: Benchmark, method: str, shape: str, cell: Cell) -> dict:
     """One row: the figures of one method on one cloud."""
     import torch
 
-    from becalm.points.metrics import chamfer, point_to_mesh, point_to_surface, unit_sphere
-
     torch.set_num_threads(benchmark.threads)
-    mesh, clean = cloud(benchmark, shape, size)
-    rng = np.random.default_rng([SEED, round(1e5 * noise), size])
-    noisy = clean + noise * unit_sphere(clean)[1] * rng.standard_normal(clean.shape)
-    work = METHODS[method](benchmark, noise)
+    mesh = mesh_of(benchmark.meshes, shape)
+    noisy, clean, sigma = pair(mesh, shape, cell, benchmark.clouds)
+    work = METHODS[method](Task(benchmark.model, benchmark.official, cell.noise, mesh))
+    forget_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     result = work(noisy)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "method": method,
         "shape": shape,
-        "points": size,
-        "noise": noise,
-        "chamfer": 1e4 * chamfer(result, clean),
-        "surface": 1e4 * point_to_surface(result, mesh.vertices, mesh.faces),
-        "point_to_mesh": 1e4 * point_to_mesh(result, mesh.vertices, mesh.faces),
+        "points": cell.points,
+        "noise": cell.noise,
+        "kind": cell.kind,
+        "density": cell.density,
+        "outliers": cell.outliers,
+        **figures(result, noisy, clean, mesh, sigma, method not in UNORDERED),
         "seconds": wall,
         "cpu_seconds": cpu,
-        "points_per_second": size / wall,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "points_per_second": cell.points / wall,
+        "peak_mb": peak,
         "clean_sha256": hashlib.sha256(clean.tobytes()).hexdigest()[:16],
     }
 
 
-def ours(benchmark: Benchmark, noise: float) -> Callable:
-    """The packaged model, told nothing."""
-    from becalm.points.stage import last
-    from becalm.systems.store import load
+def figures(result, noisy, clean, mesh, sigma: float, ordered: bool) -> dict:
+    """How good a result [n + outliers, 3] is. Squares × 10⁴, lengths in radii, None where a figure has no meaning.
 
-    model = load(benchmark.model)
-    return lambda xyz: last(model.sweeps(xyz))
+    All but the first three are of the cloud's own points where order tells them from outliers, else of all there are.
+    """
+    from becalm.points import metrics
+    from becalm.points.neighbours import spacing
+    from becalm.points.triangles import nearest_places
 
-
-def spd_fast(benchmark: Benchmark, noise: float) -> Callable:
-    """SPD with the official weights in our inference: one answer a point."""
-    from becalm.points.stage import last
-    from becalm.systems.importer import read_official
-
-    model = read_official(benchmark.official)
-    return lambda xyz: last(model.sweeps(xyz))
-
-
-def spd_paper(benchmark: Benchmark, noise: float) -> Callable:
-    """SPD as published: sphere, farthest-point seeds, merge; two passes at 3 %, which its authors knew to be 3 %."""
-    from becalm.points.stage import last
-    from becalm.systems.importer import read_official
-    from becalm.systems.spd import paper
-
-    model = read_official(benchmark.official)
-    return lambda xyz: last(paper(model, xyz, passes=2 if noise > 0.025 else 1))
-
-
-def nothing(benchmark: Benchmark, noise: float) -> Callable:
-    """The input itself."""
-    return lambda xyz: xyz
+    surface = mesh.vertices, mesh.faces
+    own = result[: len(clean)] if ordered else result
+    home = clean if ordered else nearest_places(own, mesh.vertices[mesh.faces]).places
+    radius = metrics.unit_sphere(clean)[1]
+    row = {
+        "chamfer": 1e4 * metrics.chamfer(result, clean),
+        "surface": 1e4 * metrics.point_to_surface(result, *surface),
+        "point_to_mesh": 1e4 * metrics.point_to_mesh(result, *surface),
+        "surface_own": 1e4 * metrics.point_to_surface(own, *surface) if ordered else None,
+        "rmse": metrics.rmse(own, clean) if ordered else None,
+        "hausdorff_95": metrics.hausdorff(own, clean),
+        "unevenness": metrics.unevenness(own),
+        "shrinkage": metrics.shrinkage(own, *surface),
+        "edge": 1e4 * metrics.edge_error(own, home, *surface, max(2 * sigma, spacing(clean))),
+        "displacement": float(np.median(np.linalg.norm(own - noisy[: len(clean)], axis=1))) / radius
+        if ordered
+        else None,
+    }
+    return {name: None if value is None or np.isnan(value) else float(value) for name, value in row.items()}
 
 
-def cgal_jet(benchmark: Benchmark, noise: float) -> Callable:
-    """CGAL's jet smoothing, 24 neighbours, twice."""
-    from CGAL.CGAL_Kernel import Point_3
-    from CGAL.CGAL_Point_set_3 import Point_set_3
-    from CGAL.CGAL_Point_set_processing_3 import jet_smooth_point_set
-
-    def smooth(xyz: np.ndarray) -> np.ndarray:
-        points = Point_set_3()
-        for row in xyz.tolist():
-            points.insert(Point_3(*row))
-        for _ in range(2):
-            jet_smooth_point_set(points, 24)
-        return np.array([[p.x(), p.y(), p.z()] for p in points.points()])
-
-    return smooth
-
-
-def open3d_mls(benchmark: Benchmark, noise: float) -> Callable:
-    """Open3D's projection on local planes, radius 0.1."""
-    import open3d
-
-    def smooth(xyz: np.ndarray) -> np.ndarray:
-        points = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(xyz))
-        return np.asarray(points.smooth_mls(open3d.geometry.KDTreeSearchParamRadius(0.1)).points)
-
-    return smooth
-
-
-METHODS = {
-    "noisy": nothing,
-    "jets": ours,
-    "spd fast": spd_fast,
-    "spd paper": spd_paper,
-    "cgal jet": cgal_jet,
-    "open3d mls": open3d_mls,
-}
+def forget_peak() -> None:
+    """Count peak memory from here on, where the system lets a process do so (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
 
 
 def write(benchmark: Benchmark, rows: list[dict]) -> None:
-    """The rows, and the machine they were measured on."""
+    """The rows, whole or not at all."""
     from becalm.core.files import replacing
 
     with replacing(benchmark.output) as temporary:
@@ -207,7 +232,7 @@ def machine() -> dict:
 
     rates = {}
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a = torch.randn(2048, 2048).to(kind)
+        a = torch.randn(2048, 2048, generator=torch.Generator().manual_seed(SEED)).to(kind)
         a @ a
         begun = time.process_time()
         for _ in range(5):
@@ -235,25 +260,6 @@ def products(benchmark: Benchmark) -> dict:
     last(model.sweeps(sphere))
     seconds, work = time.process_time() - begun, counter.get_total_flops() / 1e9
     return {"gflop": round(work, 2), "cpu_seconds": round(seconds, 2), "gflops": round(work / seconds, 1)}
-
-
-def table(rows: list[dict]) -> str:
-    """Means over shapes, a line a method and cell, in Markdown."""
-    lines = [
-        "| points | noise | method | shapes | CD ×10⁴ | one-way P2M ×10⁴ | CPU s | points/CPU s | peak MB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for size, noise in sorted({(r["points"], r["noise"]) for r in rows}):
-        for method in METHODS:
-            cell = [r for r in rows if (r["points"], r["noise"], r["method"]) == (size, noise, method)]
-            if cell:
-                mean = {key: np.mean([r[key] for r in cell]) for key in cell[0] if isinstance(cell[0][key], float)}
-                lines.append(
-                    f"| {size:,} | {noise:.1%} | {method} | {len(cell)} | {mean['chamfer']:.3f} | {mean['surface']:.3f} "
-                    f"| {mean['cpu_seconds']:.2f} | {size / max(mean['cpu_seconds'], 1e-3):,.0f} "
-                    f"| {max(r['peak_mb'] for r in cell):,.0f} |"
-                )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 
 import becalm
 from becalm.points import Cloud, read, write
-from becalm.points.denoise import finished, outliers_of, report, stages
+from becalm.points.denoise import finished, judged, outliers_of, report, stages
 from becalm.points.picture import draw
 from becalm.shapes.scan import simulate, to_scene, yard
 
@@ -25,11 +25,12 @@ def main() -> None:
     outlier = outliers_of(cloud, "flag")
     for stage in stages(cloud, model, outlier):
         print(f"\rdenoising {len(cloud):,} points: {stage.done:4.0%}", end="", flush=True)
-    result = finished(cloud, stage.xyz, outlier, "flag")
+    stage, outlier = judged(cloud, stage, outlier, "flag")
+    result = finished(cloud, stage, outlier, "flag")
     write(result, FOLDER / "clean.ply")
     draw(cloud.local()[~outlier], result.local()[~outlier], FOLDER / "picture.png", unit="m")
 
-    figures = report(cloud, stage.xyz, outlier)
+    figures = report(cloud, stage, outlier)
     before, after = (to_scene(scene, c.xyz[~outlier & ~scan.outlier]) for c in (cloud, result))
     print(f"\n\nThe scan against the scene it was made from ({FOLDER}/scan.ply, {FOLDER}/clean.ply)")
     print(f"{'':34}before    after")

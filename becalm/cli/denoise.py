@@ -27,9 +27,9 @@ class Denoise:
     noise: str = "auto"
     """The noise's standard deviation in the scan's units, where it is known; or auto."""
     outliers: Literal["keep", "flag", "remove"] = "keep"
-    """What to do first with isolated points: nothing, an attribute `outlier`, or leave them out."""
-    displacement: bool = False
-    """Add an attribute `displacement`: how far each point moved."""
+    """What to do with points that are isolated or contradict the noise around them: nothing, an attribute `outlier`, leave out."""
+    details: bool = False
+    """Add attributes: `displacement` (how far each point moved), `noise` (σ found there) and `confidence` (0 to 1)."""
     record: Path | None = None
     """Write the positions after every sweep to this .safetensors file."""
     picture: Path | None = None
@@ -57,14 +57,16 @@ class Denoise:
         if self.mode == "paper":
             return self.as_published(model, cloud.select(cloud.finite & ~outlier), sigma, output)
         with naming(self.scan):
-            frames = watched(work.stages(cloud, model, outlier, sigma, self.seed))
-        xyz = frames[-1]
-        write(work.finished(cloud, xyz, outlier, self.outliers, self.displacement), output, warn)
-        summary = asdict(work.report(cloud, xyz, outlier))
+            swept = watched(work.stages(cloud, model, outlier, sigma, self.seed))
+        stage, outlier = work.judged(cloud, swept[-1], outlier, self.outliers)
+        told = cloud.with_attributes(work.details(cloud, stage)) if self.details else cloud
+        write(work.finished(told, stage, outlier, self.outliers), output, warn)
+        summary = asdict(work.report(cloud, stage, outlier))
         if self.record:
+            frames = [s.xyz for s in (*swept[:-1], stage)]
             recorded(self.record, cloud, frames, {"scan": self.scan.name, "model": self.model, "seed": self.seed})
         if self.picture:
-            pictured(self.picture, cloud, xyz, ~outlier)
+            pictured(self.picture, cloud, stage.xyz, ~outlier)
         self.tell(summary | {"seconds": round(time.time() - started, 2), "output": str(output)})
 
     def as_published(self, model, cloud, sigma: float | None, output: Path) -> None:
@@ -86,7 +88,7 @@ class Denoise:
                 raise ScanError(f"{len(local):,} points; --mode paper takes {MOST:,} (leave --mode out)")
         share = (sigma or noise_level(local)) / unit_sphere(local)[1]
         generator = torch.Generator().manual_seed(self.seed)
-        xyz = watched(paper(model, local, 2 if share > 0.025 else 1, generator))[-1]
+        xyz = watched(paper(model, local, 2 if share > 0.025 else 1, generator))[-1].xyz
         write(Cloud(xyz + cloud.origin), output, warn)
         warn(f"{output}: positions only: the paper's merge keeps neither order nor attributes")
         self.tell(
@@ -127,14 +129,14 @@ def level(noise: str) -> float | None:
 
 
 def watched(stages) -> list:
-    """The positions after every sweep; meanwhile a bar with the time left on standard error."""
+    """The stages that have positions; meanwhile a bar with the time left on standard error."""
     from tqdm import tqdm
 
     frames = []
     with tqdm(total=100, desc="denoising", bar_format="{l_bar}{bar}| {elapsed}, {remaining} left", disable=None) as bar:
         for stage in stages:
             bar.update(100 * stage.done - bar.n)
-            frames += [] if stage.xyz is None else [stage.xyz]
+            frames += [] if stage.xyz is None else [stage]
     return frames
 
 
@@ -169,6 +171,8 @@ def lines(summary: dict) -> Iterator[str]:
     yield f"noise         {summary['noise_before']:.4g} before, {summary['noise_after']:.4g} after (σ in scan units)"
     if "outliers" in summary:
         median, most = summary["displacement_median"], summary["displacement_95"]
+        yield f"at the points {summary['noise_low']:.4g} to {summary['noise_high']:.4g} (5th to 95th percentile of σ)"
+        yield f"normal        {'yes' if summary['normal_p'] > 0.01 else 'no'} (Jarque–Bera {summary['jarque_bera']:.3g}, p {summary['normal_p']:.2g})"
         yield f"outliers      {summary['outliers']:,}"
         yield f"displacement  {median:.4g} median, {most:.4g} 95th percentile"
         yield f"seconds       {summary['seconds']:.1f}"

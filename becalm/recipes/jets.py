@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class Recipe:
     """Share of batches in which the model is told the noise level."""
     again: float = 0.2
     """Share of batches in which the cloud was already swept once by the model as it then was."""
+    part: Literal["all", "heads"] = "all"
+    """What learns: the whole network, or anew the two outputs that tell noise and error, with the rest as it is (needs `start`)."""
     width: int = 64
     """Width of the network."""
     layers: int = 4
@@ -89,12 +92,23 @@ def begun(recipe: Recipe) -> Jets:
         model = load(recipe.start)
         if not isinstance(model, Jets):
             raise InputError(f"{recipe.start}: model: is {type(model).__name__}, not Jets")
-        return model
+        return headless(model) if recipe.part == "heads" else model
+    if recipe.part == "heads":
+        raise InputError("--part heads: needs trained weights; give them with --start FILE")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = Jets(recipe.width, recipe.layers)
     features = torch.cat([batch_of(recipe, step).samples[0].cloud.features for step in range(24)])
     model.network.standardise(features)
+    return model
+
+
+def headless(model: Jets) -> Jets:
+    """The model with its noise and error told by the fits alone, and nothing but these two outputs left to learn."""
+    model.requires_grad_(False)
+    model.network.leave.requires_grad_(True)
+    torch.nn.init.zeros_(model.network.leave.weight)
+    torch.nn.init.zeros_(model.network.leave.bias)
     return model
 
 

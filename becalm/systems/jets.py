@@ -16,12 +16,14 @@ from torch import nn
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import Blend, Graph, Settled
 from becalm.nets.precision import inferred
-from becalm.points.jets import FEATURES_PER_SCALE, SCALES, VECTORS_PER_SCALE, jets, local_scale
+from becalm.points.estimate import KEPT, THIN
+from becalm.points.even import spread
+from becalm.points.jets import FEATURES_PER_SCALE, OFFSET, RADIUS, SCALES, VECTORS_PER_SCALE, jets, local_scale
 from becalm.points.neighbours import knn, morton
 from becalm.points.stage import Stage
 
-RANKS = np.unique(np.concatenate([np.arange(1, 17), np.geomspace(18, max(SCALES) - 1, 16).round().astype(int)]))
-"""Which neighbours, by nearness, an edge leads to: all of the sixteen nearest, then ever fewer outwards."""
+RANKS = np.unique(np.concatenate([np.arange(1, 11), np.geomspace(13, max(SCALES) - 1, 8).round().astype(int)]))
+"""Which neighbours, by nearness, an edge leads to: all of the ten nearest, then ever fewer outwards."""
 
 THICK = 0.75
 """Where the noise, told by the first sweep, is this much of the local unit or more, a second sweep follows: it finds a thinner
@@ -71,30 +73,68 @@ class Jets(nn.Module):
 
     def forward(self, cloud: Fitted, sigma: Float[Tensor, " point"]) -> Settled:
         """`sigma` is the known noise level per point in the cloud's units, NaN where it is not known."""
-        return self.network(cloud.graph, cloud.features, cloud.candidates, sigma)
+        for answer in self.rounds(cloud, sigma):
+            pass
+        return answer
 
-    def sweeps(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[Stage]:
-        """Settle a cloud [n, 3] of at least 16 points; the noise level σ (None: unknown) is told to the first sweep.
+    def rounds(self, cloud: Fitted, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Iterator[Settled]:
+        """The answer as it stands after each round, `chunk` points at a time; noise and error are told relative to `residual`."""
+        base = 2 * residual(cloud).log()
+        for move, log_var, log_noise in self.network.rounds(*cloud, sigma, chunk):
+            yield Settled(move, base + log_var, base + log_noise)
+
+    def sweeps(self, xyz: np.ndarray, sigma: float | np.ndarray | None = None, seed: int = 0) -> Iterator[Stage]:
+        """Settle a cloud [n, 3] of at least 16 points; the noise level σ (one, or [n]; None: unknown) is told to the first sweep.
 
         Nothing is drawn at random: the same cloud gives the same answer whatever the seed.
         """
         del seed
-        unknown = torch.full((len(xyz),), torch.nan)
         order = np.argsort(morton(xyz))  # near in memory what is near in space
         place = np.argsort(order)
-        level = unknown if sigma is None else torch.full_like(unknown, sigma)
-        settled, thickness = yield from self._sweep(xyz[order], level, 0.0)
-        if thickness >= THICK:
-            yield Stage(0.5, settled[place])
-            settled, _ = yield from self._sweep(settled, unknown, 0.5)
-        yield Stage(1.0, settled[place])
+        unknown = np.full(len(xyz), np.nan)
+        level = unknown if sigma is None else np.broadcast_to(sigma, len(xyz))[order]
+        first = found = yield from self._sweep(xyz[order], level, 0.0)
+        if first.thickness >= THICK:
+            yield Stage(0.5, found.xyz[place], first.noise[place], found.error[place])
+            found = yield from self._sweep(found.xyz, unknown, 0.5)
+        noise = first.noise if sigma is None else level
+        yield Stage(1.0, spread(found.xyz, noise)[place], noise[place], found.error[place])
 
-    def _sweep(self, xyz: np.ndarray, level: Tensor, begin: float) -> Generator[Stage, None, tuple[np.ndarray, float]]:
-        """One sweep: the settled positions, and the median of the noise in local units."""
+    def _sweep(self, xyz: np.ndarray, level: np.ndarray, begin: float) -> Generator[Stage, None, "Swept"]:
+        """One sweep over a cloud [n, 3] with the noise level [n] told where it is not NaN."""
         cloud, layers = fitted(xyz), len(self.network.layers)
-        for i, answer in enumerate(inferred(self.network.rounds(*cloud, level, chunk=512))):
+        told = torch.as_tensor(level, dtype=torch.float32)
+        for i, answer in enumerate(inferred(self.rounds(cloud, told, chunk=512))):
             yield Stage(begin + 0.5 * (i + 2) / (layers + 2))
-        return xyz + restrained(cloud, answer.move).double().numpy(), float((answer.log_noise / 2).exp().median())
+        thickness = (answer.log_noise / 2).exp()
+        noise, error = (d * cloud.graph.scale for d in (thickness, (answer.log_var / 2).exp()))
+        settled = xyz + restrained(cloud, answer.move).double().numpy()
+        return Swept(settled, noise.double().numpy(), error.double().numpy(), float(thickness.median()))
+
+
+class Swept(NamedTuple):
+    """What a sweep leaves: positions [n, 3], noise found and error expected [n] in the cloud's units, noise in local units."""
+
+    xyz: np.ndarray
+    noise: np.ndarray
+    error: np.ndarray
+    thickness: float
+
+
+def residual(cloud: Fitted) -> Float[Tensor, " point"]:
+    """The noise level in local units as the fits alone tell it, robustly: what the network's own estimate refines.
+
+    At each scale the median over the neighbours of the offset from the quadric, over 0.6745 and `KEPT`, and the mean of that
+    over the neighbours again; of the scales the smallest that is wide against this level, here and in most of the cloud.
+    """
+    features = cloud.features.unflatten(1, (len(SCALES), FEATURES_PER_SCALE))
+    offsets, radii = features[..., OFFSET].exp(), features[..., RADIUS].exp()
+    levels = offsets[cloud.graph.edges].median(1).values / (0.6745 * offsets.new_tensor(KEPT))
+    levels = levels[cloud.graph.edges].mean(1)
+    fits = levels <= THIN * radii
+    fits &= (fits.float().mean(0) >= 0.5).cummax(0).values
+    fits[:, -1] = True
+    return levels.gather(1, fits.int().argmax(1, keepdim=True))[:, 0].clamp_min(1e-3)
 
 
 def restrained(cloud: Fitted, move: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
@@ -170,8 +210,8 @@ def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
 
     `pair` is the squared error to the index-paired clean point, whose minimiser is the posterior mean; `near` and `cover`
     are the two halves of the Chamfer distance, `plane` the squared distance to the tangent plane of the nearest clean point
-    (the surface, where tangential noise cannot hide what the other terms average). `error` and `noise` are Gaussian negative
-    log-likelihoods that teach the model its own error and the scan's noise. With `told` the model is given σ.
+    (the surface, where tangential noise cannot hide what the other terms average). `error` is the negative log-likelihood of the model's own error, `noise` the
+    squared logarithm of the ratio of the noise it tells to the scan's, so that light noise counts as much as heavy noise. With `told` the model is given σ.
     """
     points, scale = sample.cloud.graph.points, sample.cloud.graph.scale
     answer = model(sample.cloud, sample.sigma if told else torch.full_like(sample.sigma, torch.nan))
@@ -188,8 +228,8 @@ def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
         "plane": (gap * sample.normals[forth]).sum(-1).square() / reach,
         "near": gap.square().sum(-1) / (3 * reach),
         "cover": (settled[back] - sample.clean).square().sum(-1) / (3 * reach),
-        "error": gaussian_loss(error.detach() / scale.square(), answer.log_var),
-        "noise": gaussian_loss(target.square().sum(-1) / scale.square(), answer.log_noise),
+        "error": student_loss(error.detach() / scale.square(), answer.log_var),
+        "noise": (answer.log_noise - (sample.sigma / scale).square().add(1e-6).log()).square() / 4,
     }
     mean = {name: (value * sample.interior).sum() / sample.interior.sum().clamp_min(1) for name, value in terms.items()}
     total = torch.stack([WEIGHTS[name] * value for name, value in mean.items()]).sum()
@@ -197,12 +237,15 @@ def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
     return mean | {"loss": 8 * torch.log1p(total.clamp_min(0) / 8)}
 
 
-WEIGHTS = {"pair": 1.0, "plane": 1.0, "near": 0.5, "cover": 0.5, "error": 0.02, "noise": 0.02}
+WEIGHTS = {"pair": 0.7, "plane": 1.5, "near": 0.8, "cover": 0.8, "error": 0.1, "noise": 0.1}
 
 
-def gaussian_loss(squared: Float[Tensor, " point"], log_var: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-    """−log N(e | 0, exp(log_var) I) per coordinate of a 3-vector of squared length `squared` + 3·10⁻⁶, without its constant."""
-    return ((squared / 3 + 1e-6) * torch.exp(-log_var) + log_var) / 2
+def student_loss(squared: Float[Tensor, " point"], log_var: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+    """−log t₄(e | 0, exp(log_var) I) per coordinate of a 3-vector of squared length `squared` + 3·10⁻⁶, without its constant.
+
+    Student's t with four degrees of freedom, where a Gaussian would let a few points, wrong by far, rule the rest.
+    """
+    return (7 * torch.log1p((squared + 3e-6) * torch.exp(-log_var) / 4) + 3 * log_var) / 6
 
 
 @torch.no_grad()

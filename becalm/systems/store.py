@@ -10,13 +10,14 @@ from torch import nn
 
 from becalm.core.files import InputError, replacing
 from becalm.systems.jets import Jets
+from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 System = TypeVar("System", bound=nn.Module)
 
-SYSTEMS = {"spd": SPD, "jets": Jets}
+SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD}
 """Constructors by name; a model's `config` attribute holds the arguments it was made with."""
 
 

@@ -56,7 +56,7 @@ def test_denoise_does_all_that_its_options_say(capsys, folder):
     files = [folder / name for name in ("out.ply", "run.safetensors", "picture.png")]
     options = ("-o", files[0], "--record", files[1], "--picture", files[2])
     code, out, _ = denoised(
-        capsys, folder, *options, "--outliers", "flag", "--displacement", "--json", "--noise", "0.02"
+        capsys, folder, *options, "--outliers", "flag", "--details", "--json", "--noise", "0.02"
     )
     assert code == 0
     summary = json.loads(out)
@@ -64,7 +64,8 @@ def test_denoise_does_all_that_its_options_say(capsys, folder):
     assert summary["outliers"] >= 1
     cloud = read(files[0])
     assert cloud.attributes["outlier"][9] == 1
-    assert cloud.attributes["displacement"].shape == (400,)
+    for name in ("displacement", "noise", "confidence"):
+        assert cloud.attributes[name].shape == (400,)
     kept = record.read(files[1])
     np.testing.assert_allclose(kept.z[-1, 0] + torch.tensor(kept.facts["origin"]), cloud.xyz, atol=1e-6)
     assert kept.t[0, 0, 0, 0] == 1

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError
-from becalm.points.denoise import check, denoise, finished, outliers_of, report, stages
-from becalm.points.outliers import isolated
-from becalm.points.stage import Stage, last
+from becalm.points.denoise import check, denoise, details, outliers_of, report, stages
+from becalm.points.estimate import noise_levels
+from becalm.points.outliers import contradicting, isolated
+from becalm.points.stage import Stage, final
 
 
 class Shift:
@@ -76,11 +77,20 @@ def test_density_that_changes_over_the_scan_makes_no_outliers():
     assert isolated(np.c_[plane, np.zeros(len(plane))]).mean() < 0.002
 
 
-def test_the_displacement_is_an_attribute_on_request(cloud):
-    xyz = last(stages(cloud, Shift(), np.zeros(200, dtype=bool)))
-    result = finished(cloud, xyz, np.zeros(200, dtype=bool), "keep", displacement=True)
-    np.testing.assert_allclose(result.attributes["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
-    figures = report(cloud, xyz, np.zeros(200, dtype=bool))
+def test_what_is_known_of_each_point_is_told(cloud):
+    class Teller(Shift):
+        def sweeps(self, xyz, sigma=None, seed=0):
+            yield Stage(1.0, xyz + [0.25, 0.0, -0.5], np.arange(197.0), np.linspace(0, 9, 197))
+
+    none = np.zeros(200, dtype=bool)
+    stage = final(stages(cloud, Teller(), none))
+    found = details(cloud, stage)
+    np.testing.assert_allclose(found["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
+    assert np.isnan(found["noise"][7])
+    assert sorted(set(found["noise"][cloud.finite])) == list(range(197))
+    assert found["confidence"][np.argmin(found["noise"])] == 1
+    assert np.nanmin(found["confidence"]) < 0.01
+    figures = report(cloud, stage, none)
     assert figures.missing == 1
     assert figures.displacement_median == pytest.approx(np.hypot(0.25, 0.5), rel=1e-5)
 
@@ -100,3 +110,38 @@ def test_a_cloud_of_one_position_is_refused():
 def test_an_absurd_noise_level_is_refused(cloud, sigma):
     with pytest.raises(ScanError, match="scan's units"):
         check(cloud.local()[cloud.finite], sigma)
+
+
+def rough_plane(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A plane whose noise grows from 0.002 to 0.02 along x, and that noise level."""
+    rng = np.random.default_rng(seed)
+    xyz = np.c_[rng.uniform(0, 1, (n, 2)), np.zeros(n)]
+    sigma = 0.002 * 10 ** xyz[:, 0]
+    return xyz + sigma[:, None] * rng.standard_normal((n, 3)), sigma
+
+
+def test_the_noise_level_of_every_point_is_found():
+    noisy, sigma = rough_plane(8000)
+    ratio = noise_levels(noisy) / sigma
+    assert 0.8 < np.median(ratio) < 1.25
+    assert np.quantile(np.abs(np.log(ratio)), 0.9) < np.log(1.5)
+    assert noise_levels(noisy).shape == (8000,)
+
+
+def test_the_model_tells_uneven_noise():
+    import becalm
+
+    noisy, sigma = rough_plane(8000, 1)
+    ratio = final(becalm.load("jets").sweeps(noisy)).noise / sigma
+    assert 0.75 < np.median(ratio) < 1.33
+    assert np.quantile(np.abs(np.log(ratio)), 0.9) < np.log(1.8)
+
+
+def test_a_displacement_beyond_the_noise_around_it_is_an_outlier():
+    rng = np.random.default_rng(3)
+    xyz = rng.uniform(size=(500, 3))
+    moved = 0.01 * rng.standard_normal((500, 3))
+    moved[17] = [0.0, 0.2, 0.0]
+    noise = np.full(500, 0.02)
+    noise[17] = 5.0
+    assert np.flatnonzero(contradicting(xyz, moved, noise)).tolist() == [17]

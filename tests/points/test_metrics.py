@@ -3,8 +3,24 @@ import time
 import numpy as np
 import pytest
 
-from becalm.points.metrics import chamfer, hausdorff, point_to_mesh, point_to_surface, unevenness, unit_sphere
-from becalm.points.triangles import distance_squared, to_points, to_surface
+from becalm.points.metrics import (
+    chamfer,
+    edge_error,
+    hausdorff,
+    point_to_mesh,
+    point_to_surface,
+    rmse,
+    sharp_edges,
+    shrinkage,
+    unevenness,
+    unit_sphere,
+)
+from becalm.points.triangles import distance_squared, nearest_places, to_points, to_surface
+
+CUBE = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
+SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+FACES = np.concatenate([SIDES[:, [0, 1, 2]], SIDES[:, [0, 2, 3]]])
+"""A cube of side 2, triangles turned outwards."""
 
 
 def soup(seed, faces=300, points=200):
@@ -97,3 +113,68 @@ def test_hausdorff_and_unevenness():
     assert hausdorff(moved, grid, 1.0) == pytest.approx(np.sqrt(3) / unit_sphere(grid)[1])
     rng = np.random.default_rng(0)
     assert 0.4 < unevenness(np.c_[rng.uniform(size=(4000, 2)), np.zeros(4000)]) < 0.6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nearest_places_are_at_the_least_distance_and_on_their_triangle(seed):
+    triangles, points = soup(seed)
+    nearest = nearest_places(points, triangles, chunk=64)
+    squared = ((points - nearest.places) ** 2).sum(axis=1)
+    np.testing.assert_allclose(squared, to_surface(points, triangles), rtol=1e-9, atol=1e-20)
+    assert distance_squared(nearest.places, triangles[nearest.triangles]).max() < 1e-20
+
+
+def test_nearest_places_on_a_cube_are_clipped_coordinates():
+    points = np.random.default_rng(0).normal(size=(500, 3)) * 3
+    points = points[np.abs(points).max(axis=1) > 1]
+    np.testing.assert_allclose(nearest_places(points, CUBE[FACES]).places, points.clip(-1, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("faces", [FACES, FACES[:, ::-1]], ids=["outwards", "inwards"])
+def test_shrinkage_is_signed_also_past_edges_and_corners(faces):
+    outside = np.array([[0, 0, 1.5], [2, 2, 0.1], [2, 2, 2]])
+    away = np.array([0.5, np.sqrt(2), np.sqrt(3)])
+    radius = np.sqrt(3)
+    for shift in (0.0, 50.0):
+        for point, distance in zip(outside, away, strict=True):
+            assert shrinkage(point[None] + shift, CUBE + shift, faces) == pytest.approx(distance / radius)
+        assert shrinkage(np.array([[0.8, 0.1, 0.0]]) + shift, CUBE + shift, faces) == pytest.approx(-0.2 / radius)
+
+
+def test_shrinkage_past_a_corner_where_one_triangle_faces_away():
+    """Over a sharp spike the nearest vertex belongs to triangles on both sides of the point."""
+    base = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0], [0.9, 0, 4.0]])
+    faces = np.array([[0, 2, 1], [0, 3, 2], [0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
+    points = base[4] + np.array([[0.0, 0.0, 0.3], [0.2, 0.0, 0.3], [-0.2, 0.1, 0.3], [0.3, 0.0, 0.0]])
+    for point in points:
+        assert shrinkage(point[None], base, faces) > 0
+
+
+def test_sharp_edges_of_a_cube_whose_faces_share_no_vertices_or_are_turned():
+    apart, own = CUBE[FACES].reshape(-1, 3), np.arange(36).reshape(-1, 3)
+    turned = FACES.copy()
+    turned[::3] = turned[::3, ::-1]
+    for vertices, faces in ((CUBE, FACES), (apart, own), (CUBE, turned)):
+        edges = sharp_edges(vertices, faces)
+        assert edges.shape == (12, 2, 3)
+        assert np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1) == pytest.approx(2.0)
+        assert len(sharp_edges(vertices, faces, degrees=91.0)) == 0
+
+
+def test_edge_error_counts_only_points_that_belong_near_an_edge():
+    home = np.array([[1, 0.95, 0], [1, 0, 0], [0, -1, 0.96]])
+    points = home + np.array([[0.1, 0, 0], [0.5, 0, 0], [0, 0.02, 0]])
+    assert edge_error(points, home, CUBE, FACES, width=0.06) == pytest.approx((0.1**2 + 0.02**2) / 2 / 3)
+    assert np.isnan(edge_error(points, home, CUBE, FACES, width=0.01))
+    flat = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    assert np.isnan(edge_error(points, home, flat, np.array([[0, 1, 2], [0, 2, 3]]), width=1.0))
+
+
+def test_rmse_by_hand_and_unpaired():
+    rng = np.random.default_rng(0)
+    ref = rng.normal(size=(40, 3))
+    shift = np.array([0.3, -0.4, 0])
+    assert rmse(7 * (ref + shift), 7 * ref) == pytest.approx(0.5 / unit_sphere(ref)[1])
+    assert rmse(ref[::-1], ref) > 0.5
+    with pytest.raises(ValueError, match="not paired"):
+        rmse(ref[:-1], ref)

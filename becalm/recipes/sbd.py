@@ -1,0 +1,98 @@
+"""The recipe of `sbd`: a head for reverse diffusion on top of a `jets` network, from the same data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from becalm.core.files import InputError
+from becalm.core.typing import Tensor
+from becalm.systems.jets import Jets, Sample, joined, placed, sample_of
+from becalm.systems.sbd import SBD, losses
+from becalm.systems.store import load, save
+from becalm.train.data import cloud_pair
+from becalm.train.loop import Plan, train
+from becalm.train.prefetch import prefetch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train `sbd` on procedural surfaces, and on meshes where a folder of them is given."""
+
+    run: Path = Path("runs/sbd")
+    """Folder of the run: its log and its state; an interrupted run continues from there."""
+    meshes: Path | None = None
+    """Folder of `train.*.npz` meshes to learn from beside the procedural surfaces."""
+    start: Path = Path("jets")
+    """The `jets` network that reads the scan: a packaged name or a file."""
+    learned: Literal["head", "all"] = "head"
+    """What learns: the head alone, or the trunk with it (then lower the plan's rate)."""
+    weight: Literal["even", "bound", "notes"] = "even"
+    """Weight of the loss over noise levels: 1, the likelihood bound's, or DDPM's β²/(1 − ᾱ)."""
+    doubt: float = 0.1
+    """Standard deviation of the logarithm of the noise level told over the true one."""
+    seed: int = 0
+    """Decides every draw: data, noise and first weights."""
+    clouds: int = 1
+    """Clouds in a batch."""
+    draws: int = 4
+    """Draws of the bridge for each point of a cloud."""
+    hidden: int = 128
+    """Width of the head."""
+    workers: int = 1
+    """Processes that make data; 0 makes it in this one."""
+    device: str = "cpu"
+    """Where to train."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=1500, rate=2e-3, warmup=50, ema=0.995))
+    """Steps, rates, log and saves."""
+
+
+class Batch:
+    """The clouds of one step, the noise that is told of each, and the seed of its draws."""
+
+    def __init__(self, samples: list[Sample], told: Tensor, seed: int):
+        self.samples, self.told, self.seed = samples, told, seed
+
+
+def batch_of(recipe: Recipe, step: int) -> Batch:
+    """The batch of a step: a pure function of the recipe's seed and the step."""
+    rng = np.random.default_rng([recipe.seed, step])
+    numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
+    pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
+    told = np.concatenate([p.sigma * np.exp(recipe.doubt * rng.standard_normal()) for p in pairs])
+    samples = [sample_of(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
+    return Batch(samples, torch.as_tensor(told, dtype=torch.float32), int(rng.integers(2**63)))
+
+
+def loss(recipe: Recipe, model: SBD, batch: Batch) -> dict[str, Tensor]:
+    """The terms of `losses` for a batch."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(batch.seed)
+    item = placed(joined(batch.samples), device)
+    return losses(model, item, batch.told.to(device), recipe.weight, recipe.draws, generator)
+
+
+def begun(recipe: Recipe) -> SBD:
+    """The model before its first step: its answer is that of the network it starts from."""
+    trunk = load(recipe.start)
+    if not isinstance(trunk, Jets):
+        raise InputError(f"{recipe.start}: model: is {type(trunk).__name__}, not Jets")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = SBD(trunk.config, recipe.hidden)
+    model.trunk.load_state_dict(trunk.state_dict())
+    model.trunk.requires_grad_(recipe.learned == "all")
+    return model
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
+    model = begun(recipe).to(recipe.device)
+    batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
+    yield from train(model, partial(loss, recipe), batches, recipe.plan, recipe.run)
+    facts = {"task": "denoise clouds", "recipe": "sbd", "steps": recipe.plan.steps, "seed": recipe.seed}
+    save(model.cpu(), recipe.run / "sbd.safetensors", facts)

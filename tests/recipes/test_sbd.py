@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from becalm.core.files import InputError
+from becalm.recipes.sbd import Recipe, batch_of, begun, loss, run
+from becalm.systems.sbd import SBD
+from becalm.systems.store import load
+from becalm.train.loop import Plan
+
+
+def recipe(folder, **fields) -> Recipe:
+    plan = Plan(steps=2, rate=1e-3, warmup=1, log_every=1, bfloat16=False)
+    return Recipe(run=folder, workers=0, hidden=16, draws=2, plan=plan, **fields)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(tmp_path):
+    one, same, other = (batch_of(recipe(tmp_path), step) for step in (3, 3, 4))
+    assert torch.equal(one.told, same.told) and one.seed == same.seed
+    assert torch.equal(one.samples[0].clean, same.samples[0].clean)
+    assert one.seed != other.seed and one.samples[0].clean.shape != other.samples[0].clean.shape
+
+
+def test_what_is_told_is_doubted(tmp_path):
+    sure, doubting = (batch_of(recipe(tmp_path, doubt=doubt), 1) for doubt in (0.0, 0.1))
+    assert torch.equal(sure.told, sure.samples[0].sigma)
+    ratio = doubting.told / sure.told
+    assert ratio.std() < 1e-3 and 0.01 < (ratio.mean() - 1).abs() < 0.5, "one factor for the whole scan"
+
+
+@pytest.mark.parametrize("learned", ["head", "all"])
+def test_what_learns(tmp_path, learned):
+    model = begun(recipe(tmp_path, learned=learned))
+    terms = loss(recipe(tmp_path), model, batch_of(recipe(tmp_path), 0))
+    terms["loss"].backward()
+    moved = [p.grad is not None and bool(p.grad.any()) for p in model.trunk.parameters()]
+    assert any(moved) == (learned == "all")
+    assert any(p.grad is not None and bool(p.grad.any()) for p in model.head.parameters())
+
+
+def test_it_starts_from_a_jets_network_and_nothing_else(tmp_path, monkeypatch):
+    model = begun(recipe(tmp_path))
+    trunk = load("jets").state_dict()
+    assert all(torch.equal(tensor, trunk[name]) for name, tensor in model.trunk.state_dict().items())
+    monkeypatch.setattr("becalm.recipes.sbd.load", lambda name: model)
+    with pytest.raises(InputError, match="not Jets"):
+        begun(recipe(tmp_path))
+
+
+def test_a_run_leaves_a_model_that_can_be_loaded(tmp_path):
+    records = list(run(recipe(tmp_path)))
+    assert [r["step"] for r in records] == [1, 2] and not any(r["skipped"] for r in records)
+    model = load(tmp_path / "sbd.safetensors")
+    assert isinstance(model, SBD) and bool(model.head.network[-1].weight.any()), "it has learned"

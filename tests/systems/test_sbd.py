@@ -1,0 +1,356 @@
+import numpy as np
+import pytest
+import torch
+
+from becalm.core.denoiser import Denoiser
+from becalm.core.kinds import clean
+from becalm.core.process import Prediction, posterior, reverse_moments
+from becalm.core.sample import sample
+from becalm.core.schedule import Betas, Karras, Linear
+from becalm.core.walk import together
+from becalm.nets.bridge import GAIN, Bridge, Scan, shares
+from becalm.points.cloud import Cloud
+from becalm.points.denoise import denoise
+from becalm.points.stage import last
+from becalm.systems.jets import Jets, fitted, sample_of
+from becalm.systems.sbd import (
+    RULES,
+    SBD,
+    bound,
+    drawn,
+    even,
+    features,
+    losses,
+    notes,
+    read,
+    schedule_of,
+    time_of,
+    uncertainty,
+    walk,
+)
+from tests.worlds import Gaussian, optimal
+
+TRUNK = {"width": 16, "layers": 2, "channels": 4}
+
+
+def sphere(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(n, 3))
+    truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+    return truth, truth + noise * rng.normal(size=truth.shape)
+
+
+def item(n: int, noise: float, seed: int = 0):
+    truth, noisy = sphere(n, noise, seed)
+    return sample_of(truth, noisy, np.full(n, noise), np.ones(n, dtype=bool))
+
+
+@pytest.fixture
+def model() -> SBD:
+    """A small network whose every part moves points: its weights are drawn, not trained."""
+    torch.manual_seed(0)
+    net = SBD(TRUNK, hidden=32)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return net.eval()
+
+
+@pytest.fixture
+def fresh() -> SBD:
+    torch.manual_seed(1)
+    return SBD(TRUNK, hidden=32).eval()
+
+
+def near(found: torch.Tensor, expected: float, spread: torch.Tensor) -> bool:
+    """Within four standard errors of a mean over draws."""
+    return bool((found - expected).abs() < 4 * spread)
+
+
+@pytest.mark.parametrize("tau", [0.25, 0.7])
+def test_the_bridge_has_the_marginal_of_the_process_and_its_covariance_with_the_scan(tau):
+    generator = torch.Generator().manual_seed(3)
+    count, top, x = 100_000, 0.04, 0.3
+    schedule = Karras(0.0, top, 1.0)
+    eps = torch.randn(count, generator=generator, dtype=torch.float64)
+    scan, truth = x + top * eps, torch.full((count,), x, dtype=torch.float64)
+    t, end = (torch.full((count,), v, dtype=torch.float64) for v in (tau, 1.0))
+    mean, deviation = posterior(scan, truth, end, t, schedule)
+    y = mean + deviation * torch.randn(count, generator=generator, dtype=torch.float64)
+    sigma = tau * top
+    root = count**-0.5
+    assert near(y.mean(), x, torch.tensor(sigma * root))
+    assert near(y.var(), sigma**2, torch.tensor(2**0.5 * sigma**2 * root))
+    product = (y - x) * (scan - x)
+    assert near(product.mean(), sigma**2, product.std() * root)
+
+
+def test_draws_follow_the_bridge_of_each_point():
+    generator = torch.Generator().manual_seed(4)
+    top = torch.tensor([[0.01], [0.1]]).repeat(50, 1)
+    x = top * torch.tensor([1.0, -2.0, 0.5])
+    y, level = drawn(x, top, 2000, generator)
+    tau = level / top
+    assert tau.min() > 0 and tau.max() <= 1
+    assert near(tau.mean(), 0.5, torch.tensor(12**-0.5 * tau.numel() ** -0.5))
+    white = (y - x * (1 - tau.square())) / (level * (1 - tau.square()).sqrt())
+    kept = white[tau.expand_as(white) < 0.999]
+    assert near(kept.mean(), 0, torch.tensor(kept.numel() ** -0.5))
+    assert near(kept.var(), 1, torch.tensor((2 / kept.numel()) ** 0.5))
+
+
+def ends(world, y, t, schedule, steps, rule, generator=None):
+    best = optimal(world, schedule)
+    denoiser = Denoiser(lambda z, t, given: best(z, t).x, schedule, clean)
+    for state in sample(denoiser, y, t, together(steps), RULES[rule], None, generator):
+        pass
+    return state.z
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 50])
+def test_in_a_gaussian_world_the_mean_rule_gives_the_posterior_mean(steps):
+    covariance = torch.tensor([[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 0.05]], dtype=torch.float64)
+    world = Gaussian(torch.tensor([0.2, -1.0, 0.5]), covariance)
+    generator = torch.Generator().manual_seed(5)
+    top = 0.1 + 0.9 * torch.rand(1, 40, 1, generator=generator, dtype=torch.float64)
+    y = world.draw(1, 40, generator) + top * torch.randn(1, 40, 3, generator=generator, dtype=torch.float64)
+    schedule = schedule_of(top)
+    expected = world.posterior(y, torch.ones_like(top), top)[0]
+    found = ends(world, y, time_of(top, schedule), schedule, steps, "mean")
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "ratio"), [(4, 1.20), (8, 1.33), (100, 1.50)])
+def test_the_flow_rule_drifts_from_the_mean_towards_a_sample(steps, ratio):
+    """The end is c y_T, so its mean squared error is (1 − c)² s² + c² σ², here at σ = 3 s."""
+    s, top = 1 / 3, torch.ones(1, 1, 1, dtype=torch.float64)
+    world = Gaussian(torch.zeros(1), s**2 * torch.eye(1))
+    c = float(ends(world, top, top, Karras(0.0, 1.0, 1.0), steps, "flow"))
+    error = (1 - c) ** 2 * s**2 + c**2
+    assert error / (s**2 / (1 + s**2)) == pytest.approx(ratio, abs=0.006)
+
+
+def test_the_ancestral_rule_samples_the_posterior():
+    s, count = 1 / 3, 40_000
+    world = Gaussian(torch.zeros(1), s**2 * torch.eye(1))
+    y, t = torch.full((1, count, 1), 0.8, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
+    # With many steps: a step's own noise is that of the bridge to x̂, not to x, and lacks what x̂ is uncertain by.
+    found = ends(world, y, t, Karras(0.0, 1.0, 1.0), 400, "ancestral", torch.Generator().manual_seed(6))
+    variance = s**2 / (1 + s**2)
+    assert near(found.mean(), 0.8 * variance, torch.tensor((variance / count) ** 0.5))
+    assert float(found.var()) == pytest.approx(variance, rel=0.04)
+
+
+def test_the_notes_sampling_step_is_ours_after_rescaling():
+    """x^{t−1} = (x^t − β_t/√(1 − ᾱ_t) ε)/√α_t becomes the ancestral mean of y = x/√ᾱ at σ² = (1 − ᾱ)/ᾱ."""
+    generator = torch.Generator().manual_seed(7)
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    bar = torch.cumprod(1 - beta, 0)
+    place = torch.arange(1, 1000)
+    x, eps = (torch.randn(999, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    now, before, b = (v[:, None] for v in (bar[place], bar[place - 1], beta[place]))
+    theirs = (x - b / (1 - now).sqrt() * eps) / (1 - b).sqrt() / before.sqrt()
+    y, sigma, lower = x / now.sqrt(), ((1 - now) / now).sqrt(), ((1 - before) / before).sqrt()
+    schedule = schedule_of(sigma)
+    t, s = time_of(sigma, schedule), time_of(lower, schedule)
+    ours = reverse_moments(Prediction(y - sigma * eps, eps), y, t, s, schedule)[0]
+    assert ((ours - theirs).abs() / (1 + theirs.abs())).max() < 1e-12
+
+
+def test_weights_agree_with_closed_forms():
+    tau = torch.linspace(0.05, 1, 20, dtype=torch.float64)
+    top, unit = torch.full_like(tau, 0.03), torch.full_like(tau, 0.05)
+    assert torch.equal(even(tau * top, top, unit), torch.ones_like(tau))
+    # The bound's weight in DDPM's form, summed over many small steps of a chain whose σ is σ_T τ: ½ (SNR(s)/SNR(t) − 1) a step.
+    steps = 10**6
+    ratio = (tau / (tau - 1 / steps)).square()
+    torch.testing.assert_close(bound(tau * top, top, unit), steps * (ratio - 1) / 2, rtol=1e-4, atol=0)
+    # At the grid points of DDPM's chain.
+    chain = Betas()
+    beta = torch.linspace(chain.first, chain.last, chain.steps, dtype=torch.float64)
+    bar = torch.cumprod(1 - beta, 0)
+    sigma = 0.05 * ((1 - bar) / bar).sqrt()
+    expected = beta.square() / (1 - bar)
+    torch.testing.assert_close(notes(sigma, sigma, torch.full_like(sigma, 0.05)), expected, rtol=1e-6, atol=0)
+
+
+def test_the_bound_in_sigma_is_ddpms():
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    bar = torch.cumprod(1 - beta, 0)
+    now, before, b = bar[1:], bar[:-1], beta[1:]
+    theirs = b.square() / (2 * b * (1 - before) / (1 - now) * (1 - b) * (1 - now))
+    ratio = ((1 - now) / now) / ((1 - before) / before)
+    torch.testing.assert_close(theirs, (ratio - 1) / 2, rtol=1e-10, atol=0)
+
+
+def known(count: int, generator: torch.Generator) -> tuple[Scan, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A scan of random vectors, with y, σ and σ_T."""
+    vectors = torch.randn(count, 6, 3, generator=generator)
+    normals = torch.nn.functional.normalize(torch.randn(count, 3, 3, generator=generator), dim=-1)
+    scan = Scan(torch.ones(count), torch.randn(count, 8, generator=generator), vectors[:, 0], vectors[:, 1:], normals)
+    top = 0.1 + torch.rand(count, 1, generator=generator)
+    sigma = top * torch.rand(2, count, 1, generator=generator)
+    return scan, torch.randn(2, count, 3, generator=generator), sigma, top
+
+
+@pytest.fixture
+def head() -> Bridge:
+    torch.manual_seed(2)
+    net = Bridge(features=8, vectors=5, normals=3, hidden=16)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return net
+
+
+def test_turning_and_reordering_the_scan_does_the_same_to_the_head(head):
+    scan, y, sigma, top = known(30, torch.Generator().manual_seed(8))
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(9)))[0]
+    mirrored = torch.tensor([1.0, -1.0, 1.0])[:, None]  # the sign of a normal carries no meaning
+    turned = Scan(*scan[:2], scan.answer @ turn, scan.vectors @ turn, scan.normals @ turn * mirrored)
+    here = head(y, sigma, top, scan)
+    torch.testing.assert_close(head(y @ turn, sigma, top, turned), here @ turn, rtol=1e-3, atol=1e-4)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(10))
+    mixed = head(y[:, order], sigma[:, order], top[order], Scan(*(part[order] for part in scan)))
+    torch.testing.assert_close(mixed, here[:, order])
+    assert (here - y).abs().mean() > 0.1
+
+
+def test_the_head_begins_at_the_scans_answer_and_ends_at_y(head):
+    scan, y, _, top = known(30, torch.Generator().manual_seed(11))
+    at_scan = Bridge(8, 5, 3, 16)(torch.zeros_like(y), top.expand(2, -1, -1), top, scan)
+    torch.testing.assert_close(at_scan, scan.answer.expand_as(at_scan))
+    gone = (head(y, 1e-4 * top.expand(2, -1, -1), top, scan) - y).norm(dim=-1).max()
+    assert gone < 1e-3 * (1 + GAIN), "drawn weights, but hardly any noise"
+
+
+def test_shares_are_the_gaussian_update():
+    """Precisions add: prior 1/(q σ_T²) − 1/σ_T², observation 1/σ²."""
+    q, tau2 = torch.tensor([0.05, 0.3, 0.9]), torch.tensor([[0.01], [0.4], [1.0]])
+    kept, pulled = shares(tau2, q)
+    prior = 1 / q - 1
+    torch.testing.assert_close(kept, (1 / tau2) / (1 / tau2 + prior))
+    torch.testing.assert_close(pulled, (1 / q) / (1 / tau2 + prior))
+
+
+def test_features_are_the_trunks_answer(model):
+    _, noisy = sphere(300, 0.05)
+    cloud, sigma = fitted(noisy), torch.full((300,), 10.0)
+    with torch.no_grad():
+        scan, answer = features(model.trunk, cloud, sigma), model.trunk(cloud, sigma)
+    torch.testing.assert_close(scan.answer * scan.scale[:, None], answer.move)
+    assert scan.features.shape == (300, TRUNK["width"])
+    assert not model.trunk.network.leave._forward_pre_hooks, "the hook is taken off again"
+
+
+@pytest.mark.parametrize("rule", ["mean", "flow", "ancestral"])
+def test_sweeps_keep_count_and_order(model, rule):
+    _, noisy = sphere(400, 0.02)
+    order = np.random.default_rng(0).permutation(400)
+    stages = list(model.sweeps(noisy, 0.02, rule=rule))
+    assert [s.done for s in stages] == sorted(s.done for s in stages) and stages[-1].done == 1
+    result = last(stages)
+    assert result.shape == noisy.shape
+    assert np.linalg.norm(result - noisy, axis=1).max() < 0.2, "a point stays near where it was"
+    if rule == "mean":
+        mixed = last(model.sweeps(noisy[order], 0.02))
+        assert np.median(np.abs(result[order] - mixed)) < 1e-3
+
+
+def test_turning_the_cloud_turns_the_result(model):
+    _, noisy = sphere(400, 0.03)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    level = np.full(400, 0.03)
+    here, there = ([*walk(model, read(model, x, level), level, 3)][-1].z[0].numpy() for x in (noisy, noisy @ turn))
+    error = np.linalg.norm(there - here @ turn, axis=1) / np.linalg.norm(here, axis=1).mean()
+    assert np.median(error) < 0.05
+
+
+def test_seeds_matter_to_the_ancestral_rule_alone(model):
+    _, noisy = sphere(200, 0.03)
+    for rule in ("mean", "flow", "ancestral"):
+        one, same, other = (last(model.sweeps(noisy, 0.03, seed, rule=rule)) for seed in (0, 0, 1))
+        assert np.array_equal(one, same)
+        assert np.array_equal(one, other) == (rule != "ancestral")
+
+
+def test_each_point_starts_at_its_own_level(model):
+    _, noisy = sphere(300, 0.03)
+    level = np.where(np.arange(300) < 150, 0.0, 0.03)
+    moved = np.linalg.norm([*walk(model, read(model, noisy, level), level, 3)][-1].z[0].numpy(), axis=1)
+    assert (moved[:150] == 0).all(), "without noise there is nothing to undo"
+    assert np.median(moved[150:]) > 1e-4
+
+
+def test_uncertainty_is_in_proportion_to_the_noise(fresh):
+    _, noisy = sphere(300, 0.03)
+    level = np.where(np.arange(300) < 150, 0.005, 0.03)
+    found = uncertainty(fresh, noisy, runs=16, sigma=level)
+    assert found.shape == (300,)
+    share = found / level
+    assert np.median(share[:150]) == pytest.approx(np.median(share[150:]), rel=0.1)
+    assert 0.2 < np.median(share) < 1
+    assert np.array_equal(found, uncertainty(fresh, noisy, runs=16, sigma=level))
+
+
+@pytest.mark.parametrize("weight", ["even", "bound", "notes"])
+def test_training_reduces_the_loss(fresh, weight):
+    fresh.trunk.requires_grad_(False)
+    one = item(400, 0.03)
+    optimiser = torch.optim.Adam(fresh.head.parameters(), lr=3e-3)
+    found = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        terms = losses(fresh, one, one.sigma, weight, 4, torch.Generator().manual_seed(12))
+        terms["loss"].backward()
+        optimiser.step()
+        found.append(float(terms["loss"].detach()))
+    assert found[-1] < 0.93 * found[0]
+
+
+def test_the_loss_of_the_truth_is_none(fresh, monkeypatch):
+    one = item(200, 0.03)
+    monkeypatch.setattr(
+        SBD, "forward", lambda self, y, sigma, top, scan: (one.clean - one.cloud.graph.points).expand_as(y)
+    )
+    terms = losses(fresh, one, one.sigma, "bound", 2, torch.Generator().manual_seed(13))
+    assert all(float(value.detach()) < 1e-9 for value in terms.values())
+
+
+def test_a_trunk_of_another_shape_is_made_from_the_config():
+    assert SBD({"width": 32, "layers": 1, "channels": 2}).config["trunk"] == Jets(32, 1, 2).config
+
+
+def test_a_schedule_of_another_kind_has_the_same_bridge():
+    """The bridge is the process's posterior: in any scaling it is the same after division by α."""
+    x, z = torch.tensor([[0.3]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64)
+    chain, t, s = Linear(-6.0, 1.0), torch.tensor([[0.9]]).double(), torch.tensor([[0.4]]).double()
+    mean, deviation = posterior(chain(t).alpha * z, x, t, s, chain)
+    lengths = [chain(v).sigma / chain(v).alpha for v in (t, s)]
+    schedule = schedule_of(lengths[0])
+    expected, spread = posterior(z, x, time_of(lengths[0], schedule), time_of(lengths[1], schedule), schedule)
+    torch.testing.assert_close(mean / chain(s).alpha, expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(deviation / chain(s).alpha, spread, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", ["plane", "line", "cluster and far points", "few"])
+def test_degenerate_clouds_stay_finite(fresh, shape):
+    rng = np.random.default_rng(3)
+    xyz = rng.normal(size=(16 if shape == "few" else 300, 3))
+    if shape == "plane":
+        xyz[:, 2] = 0
+    if shape == "line":
+        xyz[:, 1:] = 0
+    if shape == "cluster and far points":
+        xyz[:5] *= 1e5
+    stages = list(fresh.sweeps(xyz))
+    assert np.isfinite(last(stages)).all() and np.isfinite(uncertainty(fresh, xyz, runs=2)).all()
+
+
+def test_without_noise_nothing_moves(fresh):
+    _, noisy = sphere(100, 0.03)
+    assert np.allclose(last(fresh.sweeps(noisy, 0.0)), noisy, atol=1e-6)
+    assert (uncertainty(fresh, noisy, runs=2, sigma=0.0) == 0).all()
+
+
+def test_the_denoiser_takes_it_for_a_model(fresh):
+    _, noisy = sphere(100, 0.03)
+    assert denoise(Cloud(noisy + 1e6), fresh, sigma=0.03).xyz.shape == (100, 3)
