@@ -27,7 +27,7 @@ class Denoise:
     noise: str = "auto"
     """The noise's standard deviation in the scan's units, where it is known; or auto."""
     outliers: Literal["keep", "flag", "remove"] = "keep"
-    """What to do with points that are isolated or contradict the noise around them: nothing, an attribute `outlier`, leave out."""
+    """What to do with points that are isolated or contradict the noise around them: nothing, attribute `outlier`, leave out."""
     details: bool = False
     """Add attributes: `displacement` (how far each point moved), `noise` (σ found there) and `confidence` (0 to 1)."""
     record: Path | None = None
@@ -172,8 +172,15 @@ def lines(summary: dict) -> Iterator[str]:
     if "outliers" in summary:
         median, most = summary["displacement_median"], summary["displacement_95"]
         yield f"at the points {summary['noise_low']:.4g} to {summary['noise_high']:.4g} (5th to 95th percentile of σ)"
-        yield f"normal        {'yes' if summary['normal_p'] > 0.01 else 'no'} (Jarque–Bera {summary['jarque_bera']:.3g}, p {summary['normal_p']:.2g})"
+        yield f"normal        {normal(summary['jarque_bera'], summary['normal_p'])}"
         yield f"outliers      {summary['outliers']:,}"
         yield f"displacement  {median:.4g} median, {most:.4g} 95th percentile"
         yield f"seconds       {summary['seconds']:.1f}"
     yield f"written       {summary['output']}"
+
+
+def normal(statistic: float | None, p: float | None) -> str:
+    """Whether the noise looks Gaussian, for people."""
+    if statistic is None or p is None:
+        return "not to be told"
+    return f"{'yes' if p > 0.01 else 'no'} (Jarque–Bera {statistic:.3g}, p {p:.2g})"

@@ -49,9 +49,10 @@ class Report:
     """5th percentile over the points of the noise found at each."""
     noise_high: float
     """95th percentile of the same: far above `noise_low` where the noise is uneven."""
-    jarque_bera: float
-    """Statistic of the Jarque–Bera test on residuals over the noise at each point: about 2 where they are normal."""
-    normal_p: float
+    jarque_bera: float | None
+    """Statistic of the Jarque–Bera test on residuals over the noise at each point: about 2 where they are normal, None where
+    there is no noise or there are too few points to tell."""
+    normal_p: float | None
     """Its p-value: small where the noise is not Gaussian, or outliers are among it."""
     displacement_median: float
     """Median length of the displacements of the points that were denoised."""
@@ -147,7 +148,7 @@ def finished(cloud: Cloud, stage: Stage, outlier: np.ndarray, outliers: Outliers
 
 def details(cloud: Cloud, stage: Stage) -> dict[str, np.ndarray]:
     """What is known of every point, float32 [n]: `displacement` and `noise` (σ) in the scan's units, and where the model tells
-    its error e, `confidence` h²/(h² + e²) with h the scan's spacing: 1 where its place is sure, ½ where it is within a spacing."""
+    its error e, `confidence` h²/(h² + e²) with h the scan's spacing: 1 for a sure place, ½ within a spacing."""
     assert stage.xyz is not None and stage.noise is not None
     found = {"displacement": np.linalg.norm(stage.xyz - cloud.xyz, axis=1), "noise": stage.noise}
     if stage.error is not None:
@@ -176,8 +177,8 @@ def report(cloud: Cloud, stage: Stage, outlier: np.ndarray) -> Report:
         noise_after=noise_level(after),
         noise_low=float(low),
         noise_high=float(high),
-        jarque_bera=float(test.statistic),
-        normal_p=float(test.p),
+        jarque_bera=float(test.statistic) if np.isfinite(test.p) else None,
+        normal_p=float(test.p) if np.isfinite(test.p) else None,
         displacement_median=float(np.median(lengths)),
         displacement_95=float(np.quantile(lengths, 0.95)),
     )

@@ -37,7 +37,7 @@ class Recipe:
     again: float = 0.2
     """Share of batches in which the cloud was already swept once by the model as it then was."""
     part: Literal["all", "heads"] = "all"
-    """What learns: the whole network, or anew the two outputs that tell noise and error, with the rest as it is (needs `start`)."""
+    """What learns: all, or anew the two outputs that tell noise and error, with the rest as it is (needs `start`)."""
     width: int = 64
     """Width of the network."""
     layers: int = 4

@@ -210,8 +210,9 @@ def losses(model: Jets, sample: Sample, told: bool) -> dict[str, Tensor]:
 
     `pair` is the squared error to the index-paired clean point, whose minimiser is the posterior mean; `near` and `cover`
     are the two halves of the Chamfer distance, `plane` the squared distance to the tangent plane of the nearest clean point
-    (the surface, where tangential noise cannot hide what the other terms average). `error` is the negative log-likelihood of the model's own error, `noise` the
-    squared logarithm of the ratio of the noise it tells to the scan's, so that light noise counts as much as heavy noise. With `told` the model is given σ.
+    (the surface, where tangential noise cannot hide what the other terms average). `error` is the negative log-likelihood of
+    the model's own error, `noise` the squared logarithm of the ratio of the noise it tells to the scan's, so that light noise
+    counts as much as heavy noise. With `told` the model is given σ.
     """
     points, scale = sample.cloud.graph.points, sample.cloud.graph.scale
     answer = model(sample.cloud, sample.sigma if told else torch.full_like(sample.sigma, torch.nan))

@@ -6,7 +6,7 @@ with the scan: the bridge pinned at x and y_T, which is the process's own poster
 displacements from the scan's points: y_T is 0 there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
 from becalm.nets.bridge import Bridge, Scan
 from becalm.nets.precision import inferred
-from becalm.points.estimate import noise_level
+from becalm.points.estimate import noise_levels
 from becalm.points.even import spread
 from becalm.points.jets import SCALES, VECTORS_PER_SCALE
 from becalm.points.neighbours import morton
@@ -38,6 +38,9 @@ LEAST = 0.02
 
 REACH = 4.0
 """Longest displacement proposed, in σ: noise is hardly ever longer."""
+
+THICK = 0.6
+"""Where σ is this much of the local unit or more, the result is read once more: smaller scales fit a thinner cloud."""
 
 ROWS = 2**16
 """Points that pass through the head at a time, for memory's sake."""
@@ -76,19 +79,29 @@ class SBD(nn.Module):
     ) -> Iterator[Stage]:
         """Denoise a cloud [n, 3] of at least 16 points with noise σ (one, or [n]; None: estimated) in K = `steps` steps.
 
-        Every step's x̂ is yielded; the last is the answer, spaced evenly. The seed matters to the rule `ancestral` alone.
+        Where the noise is thick, what is left is read once more as a thinner scan with its own, estimated noise. At the end
+        points are spaced evenly. The seed matters to the rule `ancestral` alone.
         """
         order = np.argsort(morton(xyz))  # near in memory what is near in space
         place = np.argsort(order)
-        level = np.broadcast_to(noise_level(xyz) if sigma is None else sigma, len(xyz))[order]
-        scan = read(self, xyz[order], level)
-        found = xyz[order]
-        yield Stage(0.5)
-        for k, state in enumerate(inferred(walk(self, scan, level, steps, rule, seed)), 1):
-            found = xyz[order] + state.prediction.x[0].double().numpy()
-            if k < steps:
-                yield Stage(0.5 + 0.5 * k / (steps + 1), found[place], level[place])
+        level = np.broadcast_to(noise_levels(xyz) if sigma is None else sigma, len(xyz))[order]
+        found, thickness = yield from self._sweep(xyz[order], level, steps, rule, seed, 0.0)
+        if thickness >= THICK:
+            yield Stage(0.5, found[place], level[place])
+            left = noise_levels(found)
+            found, _ = yield from self._sweep(found, left, steps, rule, seed, 0.5)
         yield Stage(1.0, spread(found, level)[place], level[place])
+
+    def _sweep(
+        self, xyz: np.ndarray, level: np.ndarray, steps: int, rule: Rule, seed: int, begin: float
+    ) -> Generator[Stage, None, tuple[np.ndarray, float]]:
+        """Read a cloud with noise [n] and walk from it to zero; where it ends, and the median of σ in local units."""
+        scan, found = read(self, xyz, level), xyz
+        yield Stage(begin + 0.4)
+        for k, state in enumerate(inferred(walk(self, scan, level, steps, rule, seed)), 1):
+            found = xyz + state.prediction.x[0].double().numpy()
+            yield Stage(begin + 0.4 + 0.1 * k / (steps + 1))
+        return found, float(np.median(level / scan.scale.numpy()))
 
 
 def features(trunk: Jets, cloud: Fitted, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Scan:
@@ -155,7 +168,7 @@ def uncertainty(
     model: SBD, xyz: np.ndarray, runs: int = 8, seed: int = 0, sigma: float | np.ndarray | None = None, steps: int = 4
 ) -> np.ndarray:
     """Standard deviation [n] per coordinate, across ancestral runs, of where each point of a cloud [n, 3] ends."""
-    level = np.broadcast_to(noise_level(xyz) if sigma is None else sigma, len(xyz)).copy()
+    level = np.broadcast_to(noise_levels(xyz, seed) if sigma is None else sigma, len(xyz)).copy()
     scan, ends = read(model, xyz, level), []
     for run in range(runs):
         end = torch.zeros(1, len(xyz), 3)  # where there is no noise, no step is taken

@@ -57,7 +57,7 @@ def located(name: Path | str) -> Path:
     return shipped
 
 
-def load(name: Path | str) -> Jets | SPD:
+def load(name: Path | str) -> Jets | SBD | SPD:
     """A packaged model by name, or one from a file, in evaluation mode. Raises InputError naming file and field."""
     path = located(name)
     state, fields = _read(path)

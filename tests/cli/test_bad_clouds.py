@@ -81,9 +81,6 @@ def test_a_million_copies_of_few_positions_cost_seconds(capsys, tmp_path):
     assert np.ptp(copies, axis=0).max() == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the report measures noise on all copies, not on distinct positions, and finds none"
-)
 def test_copies_do_not_hide_the_noise_in_the_summary(capsys, tmp_path):
     rng = np.random.default_rng(2)
     surface = sphere(rng, 1500) + 0.01 * rng.normal(size=(1500, 3))

@@ -55,9 +55,7 @@ def test_denoise_writes_beside_the_scan_and_sums_up(capsys, folder):
 def test_denoise_does_all_that_its_options_say(capsys, folder):
     files = [folder / name for name in ("out.ply", "run.safetensors", "picture.png")]
     options = ("-o", files[0], "--record", files[1], "--picture", files[2])
-    code, out, _ = denoised(
-        capsys, folder, *options, "--outliers", "flag", "--details", "--json", "--noise", "0.02"
-    )
+    code, out, _ = denoised(capsys, folder, *options, "--outliers", "flag", "--details", "--json", "--noise", "0.02")
     assert code == 0
     summary = json.loads(out)
     assert summary["points"] == 400

@@ -6,13 +6,12 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean
 from becalm.core.process import Prediction, posterior, reverse_moments
 from becalm.core.sample import sample
-from becalm.core.schedule import Betas, Karras, Linear
+from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
-from becalm.nets.bridge import GAIN, Bridge, Scan, shares
 from becalm.points.cloud import Cloud
 from becalm.points.denoise import denoise
 from becalm.points.stage import last
-from becalm.systems.jets import Jets, fitted, sample_of
+from becalm.systems.jets import fitted, sample_of
 from becalm.systems.sbd import (
     RULES,
     SBD,
@@ -182,55 +181,6 @@ def test_the_bound_in_sigma_is_ddpms():
     torch.testing.assert_close(theirs, (ratio - 1) / 2, rtol=1e-10, atol=0)
 
 
-def known(count: int, generator: torch.Generator) -> tuple[Scan, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A scan of random vectors, with y, σ and σ_T."""
-    vectors = torch.randn(count, 6, 3, generator=generator)
-    normals = torch.nn.functional.normalize(torch.randn(count, 3, 3, generator=generator), dim=-1)
-    scan = Scan(torch.ones(count), torch.randn(count, 8, generator=generator), vectors[:, 0], vectors[:, 1:], normals)
-    top = 0.1 + torch.rand(count, 1, generator=generator)
-    sigma = top * torch.rand(2, count, 1, generator=generator)
-    return scan, torch.randn(2, count, 3, generator=generator), sigma, top
-
-
-@pytest.fixture
-def head() -> Bridge:
-    torch.manual_seed(2)
-    net = Bridge(features=8, vectors=5, normals=3, hidden=16)
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return net
-
-
-def test_turning_and_reordering_the_scan_does_the_same_to_the_head(head):
-    scan, y, sigma, top = known(30, torch.Generator().manual_seed(8))
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(9)))[0]
-    mirrored = torch.tensor([1.0, -1.0, 1.0])[:, None]  # the sign of a normal carries no meaning
-    turned = Scan(*scan[:2], scan.answer @ turn, scan.vectors @ turn, scan.normals @ turn * mirrored)
-    here = head(y, sigma, top, scan)
-    torch.testing.assert_close(head(y @ turn, sigma, top, turned), here @ turn, rtol=1e-3, atol=1e-4)
-    order = torch.randperm(30, generator=torch.Generator().manual_seed(10))
-    mixed = head(y[:, order], sigma[:, order], top[order], Scan(*(part[order] for part in scan)))
-    torch.testing.assert_close(mixed, here[:, order])
-    assert (here - y).abs().mean() > 0.1
-
-
-def test_the_head_begins_at_the_scans_answer_and_ends_at_y(head):
-    scan, y, _, top = known(30, torch.Generator().manual_seed(11))
-    at_scan = Bridge(8, 5, 3, 16)(torch.zeros_like(y), top.expand(2, -1, -1), top, scan)
-    torch.testing.assert_close(at_scan, scan.answer.expand_as(at_scan))
-    gone = (head(y, 1e-4 * top.expand(2, -1, -1), top, scan) - y).norm(dim=-1).max()
-    assert gone < 1e-3 * (1 + GAIN), "drawn weights, but hardly any noise"
-
-
-def test_shares_are_the_gaussian_update():
-    """Precisions add: prior 1/(q σ_T²) − 1/σ_T², observation 1/σ²."""
-    q, tau2 = torch.tensor([0.05, 0.3, 0.9]), torch.tensor([[0.01], [0.4], [1.0]])
-    kept, pulled = shares(tau2, q)
-    prior = 1 / q - 1
-    torch.testing.assert_close(kept, (1 / tau2) / (1 / tau2 + prior))
-    torch.testing.assert_close(pulled, (1 / q) / (1 / tau2 + prior))
-
-
 def test_features_are_the_trunks_answer(model):
     _, noisy = sphere(300, 0.05)
     cloud, sigma = fitted(noisy), torch.full((300,), 10.0)
@@ -315,22 +265,6 @@ def test_the_loss_of_the_truth_is_none(fresh, monkeypatch):
     assert all(float(value.detach()) < 1e-9 for value in terms.values())
 
 
-def test_a_trunk_of_another_shape_is_made_from_the_config():
-    assert SBD({"width": 32, "layers": 1, "channels": 2}).config["trunk"] == Jets(32, 1, 2).config
-
-
-def test_a_schedule_of_another_kind_has_the_same_bridge():
-    """The bridge is the process's posterior: in any scaling it is the same after division by α."""
-    x, z = torch.tensor([[0.3]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64)
-    chain, t, s = Linear(-6.0, 1.0), torch.tensor([[0.9]]).double(), torch.tensor([[0.4]]).double()
-    mean, deviation = posterior(chain(t).alpha * z, x, t, s, chain)
-    lengths = [chain(v).sigma / chain(v).alpha for v in (t, s)]
-    schedule = schedule_of(lengths[0])
-    expected, spread = posterior(z, x, time_of(lengths[0], schedule), time_of(lengths[1], schedule), schedule)
-    torch.testing.assert_close(mean / chain(s).alpha, expected, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(deviation / chain(s).alpha, spread, rtol=1e-10, atol=1e-14)
-
-
 @pytest.mark.parametrize("shape", ["plane", "line", "cluster and far points", "few"])
 def test_degenerate_clouds_stay_finite(fresh, shape):
     rng = np.random.default_rng(3)
@@ -349,6 +283,16 @@ def test_without_noise_nothing_moves(fresh):
     _, noisy = sphere(100, 0.03)
     assert np.allclose(last(fresh.sweeps(noisy, 0.0)), noisy, atol=1e-6)
     assert (uncertainty(fresh, noisy, runs=2, sigma=0.0) == 0).all()
+
+
+@pytest.mark.parametrize(("noise", "reads"), [(0.01, 1), (0.3, 2)])
+def test_a_thick_scan_is_read_twice(fresh, monkeypatch, noise, reads):
+    seen = []
+    monkeypatch.setattr("becalm.systems.sbd.read", lambda *given: seen.append(given[2]) or read(*given))
+    _, noisy = sphere(500, noise)
+    stages = list(fresh.sweeps(noisy, noise))
+    assert len(seen) == reads == sum(stage.xyz is not None for stage in stages)
+    assert seen[-1].mean() <= seen[0].mean()
 
 
 def test_the_denoiser_takes_it_for_a_model(fresh):
