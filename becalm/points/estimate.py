@@ -53,8 +53,8 @@ def noise_levels(xyz: np.ndarray, seed: int = 0, sample: int = 20_000, around: i
     """The standard deviation [n] of the noise across the surface at every point of a cloud [n, 3] of at least 16 points.
 
     As `noise_level`, but each of at most `sample` points has the median over those of them that are nearest to it, and its own
-    scale, no smaller than what most of the cloud needs; every point takes the mean of the four nearest. The median over the cloud
-    is `noise_level`'s, which has more points to tell thick noise from a narrow neighbourhood.
+    scale, no smaller than what most of the cloud needs; every point takes the mean of the four nearest. Their median is
+    no less than `noise_level`, which has more points to tell thick noise from a narrow neighbourhood.
     """
     scales = [k for k in SCALES if k <= len(xyz)]
     rows = np.sort(np.random.default_rng(seed).choice(len(xyz), min(sample, len(xyz)), replace=False))
@@ -68,5 +68,5 @@ def noise_levels(xyz: np.ndarray, seed: int = 0, sample: int = 20_000, around: i
     wide &= np.maximum.accumulate(wide.mean(0) >= 0.5)
     wide[:, -1] = True
     level = np.take_along_axis(levels, wide.argmax(1)[:, None], axis=1)[:, 0]
-    level *= noise_level(xyz, seed) / max(float(np.median(level)), np.finfo(float).tiny)
+    level *= max(noise_level(xyz, seed) / max(float(np.median(level)), np.finfo(float).tiny), 1.0)
     return level[knn(xyz[rows], min(4, len(rows)), xyz)[1]].mean(1)

@@ -34,10 +34,11 @@ def spread(xyz: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
     With h the local spacing (mean distance to six neighbours, averaged over eight), u_ij = (x_i − x_j)/h within the tangent plane
     and m = s⁴/(s⁴ + FREE⁴), s = σ/h, a step is Δx = RATE h [m Σ_j u_ij exp(−2 |x_i − x_j|³/h³) − (1 − m + HOLD m) (x − x⁰)/h]:
-    where σ is small against the spacing nothing moves, and no point goes farther than 2σ from where it was.
+    where σ is small against the spacing nothing moves, and no point goes farther than 2σ from where it was. Here no σ counts for
+    more than 1.5 times their upper quartile: detail finer than the spacing looks noisy, and must not be spread out.
     """
     start = torch.as_tensor(xyz - xyz.mean(0), dtype=torch.float32)
-    level = torch.as_tensor(sigma, dtype=torch.float32)
+    level = torch.as_tensor(np.minimum(sigma, 1.5 * np.quantile(sigma, 0.75)), dtype=torch.float32)
     distances, indices = knn(xyz, min(FLAT + 1, len(xyz)))
     rows = torch.arange(len(xyz)).split(ROWS)
     normals = torch.cat([normals_of(start[torch.as_tensor(indices[r])]) for r in rows])

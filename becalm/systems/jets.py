@@ -140,14 +140,14 @@ def residual(cloud: Fitted) -> Float[Tensor, " point"]:
 def restrained(cloud: Fitted, move: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
     """The moves, shortened in a scan so clean that what looks like noise may well be detail.
 
-    With q the lower quartile over the scan of what the smallest fits leave over, and ρ the median of the same in local units,
-    no move is longer than 2q/(1 − ρ/CLEAN); from ρ = CLEAN on, nothing is shortened.
+    With q the lower quartile over the scan of what the smallest fits leave over, and ρ the median of the same, in local units, no
+    move is longer than 1.2 q/(1 − ρ/CLEAN) local units; from ρ = CLEAN on, nothing is shortened.
     """
     left = cloud.features[:, 0].exp()
     share = float(left.median()) / CLEAN
     if share >= 1:
         return move
-    longest = 2 * float((left * cloud.graph.scale).kthvalue(1 + len(left) // 4).values) / (1 - share)
+    longest = 1.2 * float(left.kthvalue(1 + len(left) // 4).values) / (1 - share) * cloud.graph.scale[:, None]
     return move * (longest / move.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
 
 

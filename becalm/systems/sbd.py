@@ -88,7 +88,7 @@ class SBD(nn.Module):
         found, thickness = yield from self._sweep(xyz[order], level, steps, rule, seed, 0.0)
         if thickness >= THICK:
             yield Stage(0.5, found[place], level[place])
-            left = noise_levels(found)
+            left = np.minimum(noise_levels(found), level)  # no thicker than it was
             found, _ = yield from self._sweep(found, left, steps, rule, seed, 0.5)
         yield Stage(1.0, spread(found, level)[place], level[place])
 

@@ -138,7 +138,7 @@ def test_far_outliers_do_not_fly_nor_spoil_the_cluster(capsys, tmp_path, stray):
     moved = lengths(xyz, settled(capsys, tmp_path, xyz))
     assert np.isfinite(moved).all()
     assert moved[~far].max() < 0.02, "a few local spacings"
-    assert moved[far].max() < 1, "they stay about where they are, fifty and more away"
+    assert (moved[far] < 0.05 * np.linalg.norm(xyz[far], axis=1)).all(), "they stay about where they are"
 
 
 def test_far_outliers_are_removed_where_asked(capsys, tmp_path, stray):

@@ -88,7 +88,7 @@ def test_what_is_known_of_each_point_is_told(cloud):
     np.testing.assert_allclose(found["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
     assert np.isnan(found["noise"][7])
     assert sorted(set(found["noise"][cloud.finite])) == list(range(197))
-    assert found["confidence"][np.argmin(found["noise"])] == 1
+    assert found["confidence"][np.nanargmin(found["noise"])] == 1
     assert np.nanmin(found["confidence"]) < 0.01
     figures = report(cloud, stage, none)
     assert figures.missing == 1
