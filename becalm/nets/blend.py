@@ -80,13 +80,14 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The layer for the points numbered `rows`; `move` of all points in units of each one's scale."""
         vectors, invariants = along_edges(rows, move, graph)
-        m = nn.functional.silu(here[:, None] + there[graph.edges[rows]] + self.edge(invariants))
+        edge = self.edge(invariants).unflatten(0, (len(rows), -1))
+        m = nn.functional.silu(here[:, None] + there[graph.edges[rows]] + edge)
         m = nn.functional.silu(self.message(m))
-        weight = self.attention(m).type_as(graph.points).softmax(1)
+        weight = self.attention(m).softmax(1)
         # One batched product for all pairs of heads and kinds is cheaper than permuting for the pairs that are wanted.
-        gate = self.coefficients(m).type_as(graph.points).tanh() * weight.repeat(1, 1, KINDS)
-        gathered = blocks(gate.mT @ vectors, KINDS).flatten(1, 2)
-        pooled = blocks(weight.mT @ m.type_as(graph.points), self.channels).flatten(1)
+        gate = self.coefficients(m).tanh() * weight.repeat(1, 1, KINDS)
+        gathered = blocks(gate.mT @ vectors.type_as(gate), KINDS).flatten(1, 2).type_as(graph.points)
+        pooled = blocks(weight.type_as(m).mT @ m, self.channels).flatten(1)
         own = move[rows]
         length = asinh((gathered.square().sum(-1) + 1e-8).sqrt())
         along = asinh((gathered * own[:, None]).sum(-1))
@@ -96,42 +97,44 @@ class Layer(nn.Module):
 
 
 def along_edges(rows: Int[Tensor, " row"], move: Float[Tensor, "point 3"], graph: Graph) -> tuple[Tensor, Tensor]:
-    """Vectors [row, edge, KINDS · 3] and invariants [row, edge, INVARIANTS] from the points `rows` to their neighbours.
+    """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from the points `rows` to their neighbours.
 
     Points stand where their moves (in units of their own scales) have brought them; lengths are in units of the row's scale.
+    Edges come last in memory, axes and invariants first: that is what makes it fast.
     """
-    j, unit = graph.edges[rows], graph.scale[rows][:, None, None]
-    start = (graph.points[j] - graph.points[rows][:, None]) / unit
-    ratio = graph.scale[j][..., None] / unit
-    moves = move[j] * ratio
-    own = move[rows][:, None].expand_as(moves)
+    known = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
+    here = known[rows].T[..., None]
+    there = known.index_select(0, graph.edges[rows].flatten()).T.unflatten(1, (len(rows), -1)).contiguous()
+    unit = here[15]
+    start = (there[:3] - here[:3]) / unit
+    ratio = there[15:] / unit
+    moves, own = there[3:6] * ratio, here[3:6]
     now = start + moves - own
-    n_i, n_j = graph.normals[rows][:, None], graph.normals[j]
-    height = (n_j * now[:, :, None]).sum(-1)
-    onto = n_j[:, :, :2] * height[:, :, :2, None]
-    vectors = torch.cat([now, moves - own, onto.flatten(2)], 2)
-    squared = now.square().sum(-1, keepdim=True)
+    n_i, n_j = here[6:15].unflatten(0, (3, 3)), there[6:15].unflatten(0, (3, 3))
+    height = (n_j * now).sum(1)
+    onto = n_j[:2] * height[:2, None]
+    vectors = torch.cat([now, moves - own, onto.flatten(0, 1)])
+    squared = now.square().sum(0, keepdim=True)
     invariants = torch.cat(
         [
             (squared + 1e-8).sqrt(),
             torch.exp(-squared),
             torch.exp(-squared / 4),
-            (start.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
-            (now * start).sum(-1, keepdim=True) / (1 + squared),
-            (own * now).sum(-1, keepdim=True),
-            (moves * now).sum(-1, keepdim=True),
-            (own * moves).sum(-1, keepdim=True),
-            (own.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
-            (moves.square().sum(-1, keepdim=True) + 1e-8).sqrt(),
+            (start.square().sum(0, keepdim=True) + 1e-8).sqrt(),
+            (now * start).sum(0, keepdim=True) / (1 + squared),
+            (own * now).sum(0, keepdim=True),
+            (moves * now).sum(0, keepdim=True),
+            (own * moves).sum(0, keepdim=True),
+            (own.square().sum(0, keepdim=True) + 1e-8).sqrt().expand_as(ratio),
+            (moves.square().sum(0, keepdim=True) + 1e-8).sqrt(),
             height.abs(),
-            (n_i * now[:, :, None]).sum(-1).abs(),
-            (n_i * n_j).sum(-1).abs(),
+            (n_i * now).sum(1).abs(),
+            (n_i * n_j).sum(1).abs(),
             ratio.log(),
-        ],
-        -1,
+        ]
     )
     # The inverse hyperbolic sine keeps a stray point from drowning its neighbours.
-    return vectors, asinh(invariants)
+    return vectors.permute(1, 2, 0), asinh(invariants.flatten(1)).T
 
 
 def asinh(x: Tensor) -> Tensor:

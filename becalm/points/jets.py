@@ -14,7 +14,7 @@ from becalm.core.typing import Float, Int, Tensor
 SCALES = (12, 24, 48, 96, 192)
 """Neighbours in each fit, the point itself included; each doubles the area of the one before."""
 
-ROWS = 1024
+ROWS = 256
 """Points fitted at a time: what they need stays in the processor's cache."""
 
 FEATURES_PER_SCALE = 10
@@ -57,17 +57,18 @@ def jets(
     the six monomials of order two, slightly regularised.
     """
     with torch.autocast(points.device.type, enabled=False):  # bfloat16 would ruin the fits
+        axes = points.T.contiguous()
         parts = [
-            _fits((points[n] - points[q][:, None]) / s[:, None, None], scales)
+            _fits(((axes[:, n] - axes[:, q, None]) / s[:, None]).transpose(0, 1), scales)
             for n, s, q in zip(neighbours.split(ROWS), scale.split(ROWS), queries.split(ROWS), strict=True)
         ]
     return Jets(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _fits(offsets: Tensor, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """All scales of the points with neighbours at `offsets` [query, k, 3]."""
-    squared = offsets.square().sum(-1)
-    features, vectors, normals = zip(*(_fit(offsets[:, :k], squared[:, :k]) for k in scales), strict=True)
+    """All scales of the points with neighbours at `offsets` [query, 3, k]: neighbours last, which makes all of it fast."""
+    squared = offsets.square().sum(1)
+    features, vectors, normals = zip(*(_fit(offsets[..., :k], squared[:, :k]) for k in scales), strict=True)
     return torch.cat(features, 1), torch.cat(vectors, 1), torch.stack(normals, 1)
 
 
@@ -76,22 +77,21 @@ def _fit(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     reach = squared[:, -1:].clamp_min(1e-12)
     weight = torch.exp(-2 * squared / reach)
     weight = weight / weight.sum(1, keepdim=True)
-    centre = (weight[:, None] @ offsets)[:, 0]
-    spread = offsets - centre[:, None]
-    covariance = spread.mT @ (weight[..., None] * spread)
+    centre = (offsets * weight[:, None]).sum(-1)
+    spread = offsets - centre[..., None]
+    covariance = (spread * weight[:, None]) @ spread.mT
     values, frame = torch.linalg.eigh(covariance)
     normal = frame[..., 0]
-    local = offsets @ frame
     radius = reach.sqrt()
-    height = local[..., 0]
-    u, v = local[..., 1] / radius, local[..., 2] / radius
-    design = torch.stack([torch.ones_like(u), u, v, u * u, u * v, v * v], -1)
-    weighted = design * weight[..., None]
+    height, u, v = (frame.mT @ offsets).unbind(1)
+    u, v = u / radius, v / radius
+    design = torch.stack([torch.ones_like(u), u, v, u * u, u * v, v * v], 1)
+    weighted = design * weight[:, None]
     ridge = design.new_tensor([1e-6, 1e-4, 1e-4, 1e-3, 1e-3, 1e-3]).diag()
-    normal_equations = design.mT @ weighted + ridge
-    moments = weighted.mT @ height[..., None]
+    normal_equations = weighted @ design.mT + ridge
+    moments = (weighted * height[:, None]).sum(-1, keepdim=True)
     coefficients = torch.cholesky_solve(moments, torch.linalg.cholesky(normal_equations))
-    residual = height - (design @ coefficients)[..., 0]
+    residual = height - (coefficients.mT @ design)[:, 0]
     variance = (weight * residual.square()).sum(1)
     a, b, c, d, e, f = coefficients[..., 0].unbind(-1)
     plane = (centre * normal).sum(-1)

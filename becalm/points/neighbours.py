@@ -9,18 +9,29 @@ def knn(points: np.ndarray, k: int, queries: np.ndarray | None = None) -> tuple[
     Without `queries` the points ask about themselves: each finds its own index first, however many copies of it there
     are. Raises ValueError when there are fewer than k points or a coordinate is not finite.
     """
-    from scipy.spatial import KDTree
-    from torch import get_num_threads
-
-    if not 1 <= k <= len(points):
-        raise ValueError(f"k: {k} neighbours of {len(points)} points asked for; it must be from 1 to {len(points)}")
-    kept = _at_most(points, k)
-    tree = KDTree(points if kept is None else points[kept])
-    distances, indices = tree.query(points if queries is None else queries, k, workers=get_num_threads())
-    distances, indices = np.reshape(distances, (-1, k)), np.reshape(indices, (-1, k))
-    if kept is not None:
-        indices = kept[indices]
+    distances, indices = Tree(points, k).nearest(points if queries is None else queries, k)
     return distances, _own_first(indices) if queries is None else indices
+
+
+class Tree:
+    """A k-d tree of points [n, 3] that answers for at most k neighbours; copies of a position beyond the k-th are left out."""
+
+    def __init__(self, points: np.ndarray, k: int):
+        from scipy.spatial import KDTree
+
+        if not 1 <= k <= len(points):
+            raise ValueError(f"k: {k} neighbours of {len(points)} points asked for; it must be from 1 to {len(points)}")
+        self.points = points
+        self.kept = _at_most(points, k)
+        self.tree = KDTree(points if self.kept is None else points[self.kept])
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest to each query by rising distance: (distances, indices), both [m, k]."""
+        from torch import get_num_threads
+
+        distances, indices = self.tree.query(queries, k, workers=get_num_threads())
+        indices = indices if self.kept is None else self.kept[indices]
+        return np.reshape(distances, (-1, k)), np.reshape(indices, (-1, k))
 
 
 def _at_most(points: np.ndarray, k: int) -> np.ndarray | None:

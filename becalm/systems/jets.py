@@ -19,7 +19,7 @@ from becalm.nets.precision import inferred
 from becalm.points.estimate import KEPT, THIN
 from becalm.points.even import spread
 from becalm.points.jets import FEATURES_PER_SCALE, OFFSET, RADIUS, SCALES, VECTORS_PER_SCALE, jets, local_scale
-from becalm.points.neighbours import knn, morton
+from becalm.points.neighbours import Tree, morton
 from becalm.points.stage import Stage
 
 RANKS = np.unique(np.concatenate([np.arange(1, 11), np.geomspace(13, max(SCALES) - 1, 8).round().astype(int)]))
@@ -45,22 +45,24 @@ class Fitted(NamedTuple):
 def fitted(xyz: np.ndarray, block: int = 2**16) -> Fitted:
     """Fit every point of a cloud [n, 3], n ≥ 16; coordinates become float32 about their mean."""
     points = torch.as_tensor(xyz - xyz.mean(0), dtype=torch.float32)
-    scale = local_scale(points, nearest(xyz, xyz, 32))
+    tree, most = Tree(xyz, min(max(SCALES), len(xyz))), max(SCALES)
+    rows = torch.arange(len(xyz)).split(block)
+    first = nearest(tree, xyz, 32 if len(rows) > 1 else most)
+    scale = local_scale(points, first[:, :32])
     parts = []
-    for start in range(0, len(xyz), block):
-        neighbours = nearest(xyz, xyz[start : start + block], max(SCALES))
-        queries = torch.arange(start, start + len(neighbours))
-        neighbours[:, 0] = queries
-        found = jets(points, neighbours, scale[queries], queries)
+    for some in rows:
+        neighbours = nearest(tree, xyz[some], most) if len(rows) > 1 else first
+        neighbours[:, 0] = some
+        found = jets(points, neighbours, scale[some], some)
         parts.append((neighbours[:, RANKS], *found[1:]))
     edges, features, vectors, normals = (torch.cat(part) for part in zip(*parts, strict=True))
     return Fitted(Graph(points, scale, edges, normals[:, 1:4].contiguous()), features, vectors)
 
 
-def nearest(xyz: np.ndarray, queries: np.ndarray, k: int) -> Int[Tensor, "query k"]:
+def nearest(tree: Tree, queries: np.ndarray, k: int) -> Int[Tensor, "query k"]:
     """The k nearest points of each query; where the cloud has fewer, the farthest is repeated."""
-    found = torch.as_tensor(knn(xyz, min(k, len(xyz)), queries)[1])
-    return torch.cat([found, found[:, -1:].expand(-1, k - found.shape[1])], 1)
+    found = torch.as_tensor(tree.nearest(queries, min(k, len(tree.points)))[1])
+    return torch.cat([found, found[:, -1:].expand(-1, k - found.shape[1])], 1) if found.shape[1] < k else found
 
 
 class Jets(nn.Module):
@@ -170,11 +172,11 @@ class Sample(NamedTuple):
 def sample_of(clean: np.ndarray, noisy: np.ndarray, sigma: np.ndarray, interior: np.ndarray) -> Sample:
     """A training item from a pair of clouds [n, 3], the noise level per point and the mask of uncut neighbourhoods."""
     truth = torch.as_tensor(clean - noisy.mean(0), dtype=torch.float32)
-    around = nearest(clean, clean, 12)
+    around = nearest(Tree(clean, 12), clean, 12)
     spread = truth[around] - truth[around].mean(1, keepdim=True)
     normals = torch.linalg.eigh(spread.mT @ spread)[1][..., 0]
     level, inside = (torch.as_tensor(a, dtype=torch.float32) for a in (sigma, interior))
-    return Sample(fitted(noisy), truth, normals, level, inside, nearest(noisy, noisy, 96))
+    return Sample(fitted(noisy), truth, normals, level, inside, nearest(Tree(noisy, 96), noisy, 96))
 
 
 def joined(samples: list[Sample]) -> Sample:
