@@ -15,10 +15,12 @@ def main(arguments: list[str] | None = None) -> None:
     from becalm.cli.importing import Import
     from becalm.cli.info import Info
     from becalm.cli.models import Models
+    from becalm.cli.solve import Solve
     from becalm.cli.train import command as train
 
     commands = {
         "denoise": Denoise,
+        "solve": Solve,
         "info": Info,
         "models": Models,
         "import": Import,
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.extras.subcommand_cli_from_dict(
         commands,  # type: ignore[arg-type]
         prog="becalm",
-        description="Denoising models over sets of continuous variables: clean a scan, and see what was done.",
+        description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, and see what was done.",
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )

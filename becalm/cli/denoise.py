@@ -44,6 +44,9 @@ class Denoise:
         from becalm.points import denoise as work
         from becalm.points import read, write
         from becalm.points.formats.files import check_target
+        from becalm.systems.jets import Jets
+        from becalm.systems.sbd import SBD
+        from becalm.systems.spd import SPD
         from becalm.systems.store import load
 
         started = time.time()
@@ -51,7 +54,7 @@ class Denoise:
         for target in (output, self.record, self.picture):
             if target:
                 check_target(target, self.scan)
-        sigma, model = level(self.noise), load(self.model)
+        sigma, model = level(self.noise), load(self.model, Jets, SBD, SPD)
         cloud = read(self.scan, warn)
         outlier = work.outliers_of(cloud, self.outliers)
         if self.mode == "paper":

@@ -1,4 +1,4 @@
-"""becalm evaluate: figures of a model on clouds whose truth is known."""
+"""becalm evaluate: figures of a model where the truth is known."""
 
 import json
 from dataclasses import dataclass
@@ -10,31 +10,52 @@ import tyro
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Denoise clouds sampled from a mesh with Gaussian noise, and tell how far from the truth the result is."""
+    """Measure a model: denoise clouds sampled from a mesh, or solve Sudokus of handwritten digits by every walk."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A packaged model or a file of weights."""
-    mesh: Annotated[Path, tyro.conf.Positional]
-    """A mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
+    benchmark: Annotated[str, tyro.conf.Positional]
+    """`sudoku`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
     points: int = 10_000
-    """Points of the clean cloud, sampled evenly."""
+    """Mesh: points of the clean cloud, sampled evenly."""
     noise: tuple[float, ...] = (0.01, 0.02, 0.03)
-    """Standard deviations of the noise in radii of the cloud's sphere."""
+    """Mesh: standard deviations of the noise in radii of the cloud's sphere."""
+    digits: Path = Path("mnist.npz")
+    """Sudoku: MNIST, an .npz file or the folder of its four IDX files."""
+    puzzles: int = 200
+    """Sudoku: puzzles of each difficulty."""
+    shared: bool = False
+    """Sudoku: draw the digits from MNIST's training part, as the reference does; else from its test part."""
+    steps_per_variable: int = 3
+    """Sudoku: steps for each cell."""
+    eta: float = 0.5
+    """Sudoku: noise put back in each step."""
+    rounds: int = 10
+    """Sudoku: rounds of the walk `refine`."""
     seed: int = 0
-    """Decides the cloud and its noise."""
+    """Decides clouds, puzzles and noise."""
     json: bool = False
     """Print one JSON object a line."""
 
     def run(self) -> None:
-        """One line a noise level: Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""
+        """One line of figures a noise level, or a set of puzzles and a walk."""
+        for row in self.sudoku() if self.benchmark == "sudoku" else self.clouds():
+            shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+            print(json.dumps(row) if self.json else "  ".join(shown), flush=True)
+
+    def clouds(self):
+        """Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""
         import numpy as np
 
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
         from becalm.points.stage import last
+        from becalm.systems.jets import Jets
+        from becalm.systems.sbd import SBD
+        from becalm.systems.spd import SPD
         from becalm.systems.store import load
 
-        model, mesh = load(self.model), meshes.unit_sphere(meshes.load(self.mesh))
+        model, mesh = load(self.model, Jets, SBD, SPD), meshes.unit_sphere(meshes.load(Path(self.benchmark)))
         clean = meshes.poisson_disk(mesh, self.points, np.random.default_rng(self.seed)).points
         for level in self.noise:
             rng = np.random.default_rng([self.seed, round(level * 1e6)])
@@ -44,4 +65,31 @@ class Evaluate:
             for name, cloud in (("before", noisy), ("after", clean_again)):
                 row[f"chamfer_{name}"] = 1e4 * chamfer(cloud, clean)
                 row[f"surface_{name}"] = 1e4 * point_to_surface(cloud, mesh.vertices, mesh.faces)
-            print(json.dumps(row) if self.json else "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+            yield row
+
+    def sudoku(self):
+        """The share of valid grids by walk, with its interval and the judge's own score."""
+        from math import isqrt
+
+        import torch
+
+        from becalm.images import judge, sudoku
+        from becalm.images.digits import read_mnist, top_per_class
+        from becalm.systems.puzzles import side_of
+        from becalm.systems.srm import SRM
+        from becalm.systems.store import load
+        from becalm.systems.trial import LEVELS, trial
+
+        model = load(self.model, SRM)
+        side, pixels = side_of(model), isqrt(model.config["channels"])
+        known, fresh = (d.only(range(1, side + 1)) for d in read_mnist(self.digits))
+        reader = judge.fit(known, pixels, torch.Generator().manual_seed(0))
+        pool = known if self.shared else fresh
+        clearest = top_per_class(pool, reader.confidence(pool), 1000 if self.shared else 400).shrunk(pixels)
+        puzzles = {
+            name: sudoku.puzzles(side, self.puzzles, given, clearest, "test", self.seed)
+            for name, given in LEVELS[side].items()
+        }
+        ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
+        for row in trial(model, puzzles, reader.read, seed=self.seed, **ways):
+            yield row._asdict()

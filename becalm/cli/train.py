@@ -9,17 +9,20 @@ import tyro
 
 def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
-    from becalm.recipes import jets, sbd, spd
+    from becalm.recipes import jets, sbd, spd, sudoku
 
     choices = (
         Annotated[jets.Recipe, tyro.conf.subcommand("jets", prefix_name=False)]
         | Annotated[sbd.Recipe, tyro.conf.subcommand("sbd", prefix_name=False)]
         | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
+        | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku4", default=sudoku.SMALL, prefix_name=False)]
+        | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku9", default=sudoku.LARGE, prefix_name=False)]
     )
 
     def train(recipe: tyro.conf.OmitSubcommandPrefixes[choices]) -> "Training":  # type: ignore[valid-type]
         """Run a recipe; where its folder holds an earlier run, that one continues."""
-        return Training(recipe, {jets.Recipe: jets.run, sbd.Recipe: sbd.run, spd.Recipe: spd.run}[type(recipe)])
+        runs = {jets.Recipe: jets.run, sbd.Recipe: sbd.run, spd.Recipe: spd.run, sudoku.Recipe: sudoku.run}
+        return Training(recipe, runs[type(recipe)])
 
     return train
 

@@ -40,6 +40,20 @@ def uniform_mean(
     return allocate(mean, variables, generator, sharpness)
 
 
+def sequential(
+    batch: int, variables: int, generator: torch.Generator | None = None, active: int = 2
+) -> Float[Tensor, "batch variable 1"]:
+    """The states a sequential walk visits: in random order, first known ones (t = 0), then 1 to `active` on their way, the rest
+    unknown (t = 1); the number known is uniform, and levels on the way share one t, uniform.
+    """
+    place = torch.rand(batch, variables, generator=generator, dtype=torch.float64).argsort(1).argsort(1)
+    known = torch.randint(0, variables, (batch, 1), generator=generator)
+    moving = torch.randint(1, active + 1, (batch, 1), generator=generator)
+    level = torch.rand(batch, 1, generator=generator, dtype=torch.float64)
+    t = torch.where(place < known, 0.0, torch.where(place < known + moving, level, 1.0))
+    return t[..., None]
+
+
 def allocate(
     mean: Float[Tensor, " batch"], variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:

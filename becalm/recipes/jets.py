@@ -89,9 +89,7 @@ def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
 def begun(recipe: Recipe) -> Jets:
     """The model before its first step: seeded weights, or those to start from; features standardised on the first clouds."""
     if recipe.start:
-        model = load(recipe.start)
-        if not isinstance(model, Jets):
-            raise InputError(f"{recipe.start}: model: is {type(model).__name__}, not Jets")
+        model = load(recipe.start, Jets)
         return headless(model) if recipe.part == "heads" else model
     if recipe.part == "heads":
         raise InputError("--part heads: needs trained weights; give them with --start FILE")

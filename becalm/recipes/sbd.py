@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.systems.jets import Jets, Sample, joined, placed, sample_of
 from becalm.systems.sbd import SBD, losses
@@ -78,9 +77,7 @@ def loss(recipe: Recipe, model: SBD, batch: Batch) -> dict[str, Tensor]:
 
 def begun(recipe: Recipe) -> SBD:
     """The model before its first step: its answer is that of the network it starts from."""
-    trunk = load(recipe.start)
-    if not isinstance(trunk, Jets):
-        raise InputError(f"{recipe.start}: model: is {type(trunk).__name__}, not Jets")
+    trunk = load(recipe.start, Jets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = SBD(trunk.config, recipe.hidden)

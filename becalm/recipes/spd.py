@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from becalm.core.files import InputError
 from becalm.core.typing import Float, Int, Tensor
 from becalm.points.neighbours import knn
 from becalm.systems.spd import PATCH, RADII, SPD, supervised_loss, unsupervised_loss
@@ -87,10 +86,7 @@ def loss(recipe: Recipe, model: SPD, batch: Batch) -> dict[str, Tensor]:
 def begun(recipe: Recipe) -> SPD:
     """The model before its first step."""
     if recipe.start:
-        model = load(recipe.start)
-        if not isinstance(model, SPD):
-            raise InputError(f"{recipe.start}: model: is {type(model).__name__}, not SPD")
-        return model
+        return load(recipe.start, SPD)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return SPD()

@@ -12,12 +12,13 @@ from becalm.core.files import InputError, replacing
 from becalm.systems.jets import Jets
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
+from becalm.systems.srm import SRM
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 System = TypeVar("System", bound=nn.Module)
 
-SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD}
+SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD, "srm": SRM}
 """Constructors by name; a model's `config` attribute holds the arguments it was made with."""
 
 
@@ -57,8 +58,11 @@ def located(name: Path | str) -> Path:
     return shipped
 
 
-def load(name: Path | str) -> Jets | SBD | SPD:
-    """A packaged model by name, or one from a file, in evaluation mode. Raises InputError naming file and field."""
+def load(name: Path | str, *wanted: type[System]) -> System:
+    """A packaged model by name, or one from a file, in evaluation mode; of the systems `wanted`, where any are named.
+
+    Raises InputError naming file and field.
+    """
     path = located(name)
     state, fields = _read(path)
     system, config = SYSTEMS.get(str(fields.get("model"))), fields.get("config")
@@ -71,7 +75,10 @@ def load(name: Path | str) -> Jets | SBD | SPD:
             model = system(**config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: config: {error}") from error
-    return filled(model, state, path).eval()
+    if wanted and not isinstance(model, wanted):
+        fitting = " or ".join(kind.__name__ for kind in wanted)
+        raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
+    return filled(model, state, path).eval()  # type: ignore[return-value]
 
 
 def filled(model: System, state: dict, path: Path | str) -> System:

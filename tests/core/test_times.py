@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.core.times import allocate, density_weight, independent, stratified, uniform, uniform_mean
+from becalm.core.times import allocate, density_weight, independent, sequential, stratified, uniform, uniform_mean
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -70,3 +70,14 @@ def test_the_authors_allocation(shared, variables, sharpness):
     density = np.histogram(uniform_mean(20_000, variables, generator(), sharpness).numpy(), 50, (0, 1), density=True)[0]
     expected = data[f"d{variables}_sharp{sharpness}_marginal_pdf50"]
     assert np.abs(density - expected * 50 / expected.sum()).mean() < 0.06
+
+
+@pytest.mark.parametrize("active", [1, 3])
+def test_sequential_states_are_known_on_their_way_and_unknown(active):
+    t = sequential(20_000, 6, generator(), active)[..., 0]
+    known, moving = (t == 0).sum(1), ((t > 0) & (t < 1)).sum(1)
+    assert torch.bincount(known, minlength=6).float().div(20_000).sub(1 / 6).abs().max() < 0.01
+    assert moving.max() == active
+    level = torch.where((t > 0) & (t < 1), t, torch.nan)
+    assert torch.equal(level.nan_to_num(-1).amax(1), level.nan_to_num(2).amin(1)), "one level for all on their way"
+    torch.testing.assert_close(t.mean(0), t.mean().expand(6), rtol=0, atol=0.02)

@@ -42,7 +42,7 @@ def test_it_starts_from_a_jets_network_and_nothing_else(tmp_path, monkeypatch):
     trunk = load("jets").state_dict()
     assert all(torch.equal(tensor, trunk[name]) for name, tensor in model.trunk.state_dict().items())
     monkeypatch.setattr("becalm.recipes.sbd.load", lambda name: model)
-    with pytest.raises(InputError, match="not Jets"):
+    with pytest.raises(InputError, match="Jets is needed"):
         begun(recipe(tmp_path))
 
 

@@ -1,0 +1,117 @@
+"""becalm solve: a puzzle as an image and a mask in, the solved image out."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Solve a puzzle drawn in square cells: the surest cell first, each one informing the next."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """The puzzle, a square grey image; what is drawn in cells to be solved does not matter."""
+    mask: Path
+    """Its mask, of the same size: white cells are to be solved, black ones are given."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
+    """The solved image, a PNG; left out, IMAGE.solved.png beside the puzzle."""
+    model: str = "sudoku4"
+    """A packaged model (see `becalm models`) or a file of weights."""
+    walk: Literal["certainty", "random", "order", "together"] = "certainty"
+    """Which cell when: the surest first, in random order, as they are numbered, or all at once."""
+    steps_per_variable: int = 3
+    """Steps for each cell."""
+    eta: float = 0.5
+    """Noise put back in each step: 0 none, 1 as much as ancestral sampling does."""
+    refine: int = 0
+    """Rounds in which the quarter of the cells that fits the others least is solved again."""
+    record: Path | None = None
+    """Write every state of the walk to this .safetensors file."""
+    picture: Path | None = None
+    """Write a picture to this .png file: cells numbered as they were settled, tinted by how sure they were."""
+    seed: int = 0
+    """Decides every random draw; the same seed gives the same result."""
+    json: bool = False
+    """Print one JSON object in place of the summary."""
+
+    def run(self) -> None:
+        """Read, solve, write, report."""
+        import torch
+        from tqdm import tqdm
+
+        from becalm.core import record
+        from becalm.core.files import InputError
+        from becalm.images import picture
+        from becalm.systems import puzzles
+        from becalm.systems.srm import SRM, solve
+        from becalm.systems.store import load
+
+        started = time.time()
+        output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
+        for target in (output, self.record, self.picture):
+            if target and target.resolve() in (self.image.resolve(), self.mask.resolve()):
+                raise InputError(f"{target}: is an input, and inputs are never overwritten; give another name")
+        if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
+            raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
+        model = load(self.model, SRM)
+        image, mask = picture.read(self.image), picture.read(self.mask)
+        puzzle = puzzles.puzzle_of(image, mask, model, str(self.image))
+        generator = torch.Generator().manual_seed(self.seed)
+        way, count = self.way(puzzle, generator), int(puzzle.unknown.sum())
+        if not count:
+            raise InputError(f"{self.mask}: is all black, so every cell is given; paint white what is to be solved")
+        steps = list(tqdm(solve(model, puzzle.cells, puzzle.unknown, way, generator), "solving", disable=None))
+        *_, answer = puzzles.begun(iter(steps), puzzle, model.power)
+        answer = puzzles.refined(model, puzzle, answer, self.refine, way, generator)
+        if self.record:
+            record.write(record.collected(steps, {"model": self.model, "seed": self.seed}), self.record)
+        solved = puzzles.drawn(answer, puzzle, image, mask)
+        picture.write(solved, output)
+        if self.picture:
+            picture.numbered(solved, answer.order, answer.certainty, self.picture)
+        sure = [None if x != x else round(x, 4) for x in answer.certainty.tolist()]
+        summary = {"cells": len(sure), "solved": count, "steps": len(steps), "seconds": round(time.time() - started, 2)}
+        self.tell(summary | {"output": str(output), "certainty": sure, "order": answer.order.tolist()})
+
+    def way(self, puzzle, generator):
+        """The walk and the step that the options name."""
+        import torch
+
+        from becalm.core import walk
+        from becalm.core.sample import reverse
+        from becalm.systems.srm import Way
+
+        each, cells = self.steps_per_variable, puzzle.unknown.shape[1]
+        walks = {
+            "certainty": lambda: walk.by_certainty(steps_per_variable=each),
+            "random": lambda: walk.in_order(torch.rand(1, cells, generator=generator), steps_per_variable=each),
+            "order": lambda: walk.in_order(steps_per_variable=each),
+            "together": lambda: walk.together(each * max(1, int(puzzle.unknown.sum()))),
+        }
+        return Way(walks[self.walk](), reverse(eta=self.eta))
+
+    def tell(self, summary: dict) -> None:
+        """Print the summary: JSON, or a line and the two tables."""
+        if self.json:
+            print(json.dumps(summary))
+            return
+        side = round(summary["cells"] ** 0.5)
+        print("  ".join(f"{k} {v}" for k, v in summary.items() if k not in ("certainty", "order")))
+        for name, form in (("order", "{:3d}"), ("certainty", "{:.2f}")):
+            print(f"{name} (· given)", file=sys.stdout)
+            for row in range(side):
+                cells = range(row * side, (row + 1) * side)
+                given = [summary["order"][i] == 0 for i in cells]
+                shown = [summary[name][i] for i in cells]
+                width = len(form.format(1))
+                print(
+                    " ".join(
+                        "·".rjust(width) if g or s is None else form.format(s)
+                        for g, s in zip(given, shown, strict=True)
+                    )
+                )

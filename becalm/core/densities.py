@@ -1,0 +1,233 @@
+"""Densities known exactly: log p, its score and samples, to learn from and to measure against; x is [..., d].
+
+All are frozen; numbers are those of the fields, moved to the type of x. Samples are drawn on the CPU.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from becalm.core.typing import Float, Tensor
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What all have; log p is normalised."""
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]: ...
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]: ...
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """N(mean, covariance)."""
+
+    mean: Float[Tensor, " d"]
+    """Its middle."""
+    covariance: Float[Tensor, "d d"]
+    """Symmetric, positive definite."""
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        away, root = self.away(x)
+        white = torch.linalg.solve_triangular(root, away.mT, upper=False)
+        log_det = 2 * root.diagonal().log().sum() + x.shape[-1] * math.log(2 * math.pi)
+        return (-(white.square().sum(0) + log_det) / 2).reshape(x.shape[:-1])
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        away, root = self.away(x)
+        return -torch.cholesky_solve(away.mT, root).mT.reshape(x.shape)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        white = torch.randn(count, len(self.mean), generator=generator, dtype=self.mean.dtype)
+        return self.mean.cpu() + white @ torch.linalg.cholesky(self.covariance.cpu()).mT
+
+    def blurred(self, sigma: float) -> "Gaussian":
+        """The density of x + σε."""
+        return Gaussian(self.mean, self.covariance + sigma**2 * torch.eye(len(self.mean)).to(self.covariance))
+
+    def away(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x − mean as rows, and the Cholesky factor in their type."""
+        root = torch.linalg.cholesky(self.covariance).to(x)
+        return (x - self.mean.to(x)).reshape(-1, x.shape[-1]), root
+
+
+def standard(dimension: int, deviation: float = 1.0) -> Gaussian:
+    """N(0, deviation² I), float64."""
+    eye = torch.eye(dimension, dtype=torch.float64)
+    return Gaussian(eye[0] * 0, deviation**2 * eye)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Σ w_k N(c_k, s_k² I). With the points of a shape as centres it is their density under noise s (ShapeGF's truth)."""
+
+    centres: Float[Tensor, "k d"]
+    """Where the parts are."""
+    weights: Float[Tensor, " k"]
+    """Of sum 1."""
+    deviations: Float[Tensor, " k"]
+    """How wide the parts are."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """log w_k N(x; c_k, s_k² I) [..., k]."""
+        square = (self.centres.to(x) - x[..., None, :]).square().sum(-1)
+        wide = self.deviations.to(x)
+        norm = torch.log(wide) + math.log(2 * math.pi) / 2
+        return self.weights.to(x).log() - square / (2 * wide**2) - x.shape[-1] * norm
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        return torch.logsumexp(self.logits(x), -1)
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        share = torch.softmax(self.logits(x), -1) / self.deviations.to(x) ** 2
+        return share @ self.centres.to(x) - share.sum(-1, keepdim=True) * x
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        which = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
+        white = torch.randn(count, self.centres.shape[1], generator=generator, dtype=self.centres.dtype)
+        return self.centres.cpu()[which] + self.deviations.cpu()[which, None] * white
+
+    def blurred(self, sigma: float) -> "Mixture":
+        """The density of x + σε."""
+        return Mixture(self.centres, self.weights, torch.sqrt(self.deviations**2 + sigma**2))
+
+
+def eight_gaussians(radius: float = 2.0, deviation: float = 0.2) -> Mixture:
+    """Eight equal Gaussians evenly on a circle, float64."""
+    angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    centres = radius * torch.stack([angle.cos(), angle.sin()], -1)
+    return Mixture(centres, torch.full_like(angle, 1 / 8), torch.full_like(angle, deviation))
+
+
+@dataclass(frozen=True)
+class Ring:
+    """p ∝ exp(−(‖x‖ − R)²/2w²): a shell about a circle or sphere."""
+
+    radius: float = 2.0
+    """R ≥ 0."""
+    width: float = 0.1
+    """w > 0."""
+    dimension: int = 2
+    """d ≥ 2."""
+
+    def __post_init__(self):
+        if self.radius < 0 or self.width <= 0 or self.dimension < 2:
+            raise ValueError(f"Ring: {self}: radius ≥ 0, width > 0 and dimension ≥ 2 are needed")
+
+    def log_z(self) -> float:
+        """log of the sphere's area times ∫ r^{d−1} e^{−(r−R)²/2w²} dr.
+
+        With I_k = ∫ r^k …: I_k = R I_{k−1} + (k − 1) w² I_{k−2} by parts, so q_k = I_k/I_{k−1} = R + (k − 1) w²/q_{k−1}.
+        """
+        d, r, w = self.dimension, self.radius, self.width
+        whole = w * math.sqrt(math.pi / 2) * math.erfc(-r / (w * math.sqrt(2)))
+        ratio = r + w**2 * math.exp(-((r / w) ** 2) / 2) / whole
+        log = math.log(whole) + math.log(ratio)
+        for k in range(2, d):
+            ratio = r + (k - 1) * w**2 / ratio
+            log += math.log(ratio)
+        return log + math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        return -((x.norm(dim=-1) - self.radius) / self.width).square() / 2 - self.log_z()
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        length = x.norm(dim=-1, keepdim=True)
+        outward = x / torch.where(length == 0, 1.0, length)
+        return (self.radius - length) / self.width**2 * outward
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        """Radii by rejection: log r lies below its tangent at the mode m, so N(m, w²) covers r^{d−1} e^{−(r−R)²/2w²}."""
+        r, d, w = self.radius, self.dimension, self.width
+        mode = (r + math.sqrt(r**2 + 4 * (d - 1) * w**2)) / 2
+        radii = torch.empty(0, dtype=torch.float64)
+        while len(radii) < count:
+            tried = mode + w * torch.randn(2 * count, generator=generator, dtype=torch.float64)
+            log = (d - 1) * (torch.log(tried.clamp_min(0) / mode) - (tried - mode) / mode)
+            kept = torch.rand(2 * count, generator=generator, dtype=torch.float64).log() < log
+            radii = torch.cat([radii, tried[kept]])
+        white = torch.randn(count, d, generator=generator, dtype=torch.float64)
+        return radii[:count, None] * white / white.norm(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Checkerboard:
+    """Uniform on the cells of even parity of a board, blurred with N(0, s² I), so that it has a score everywhere."""
+
+    cells: int = 4
+    """Of a side; even, so that half of all belong to it."""
+    half: float = 2.0
+    """Half a side: the board is [−half, half]^d."""
+    deviation: float = 0.05
+    """s > 0."""
+    dimension: int = 2
+    """d ≥ 1."""
+
+    def __post_init__(self):
+        if self.cells < 2 or self.cells % 2 or self.half <= 0 or self.deviation <= 0 or self.dimension < 1:
+            raise ValueError(f"Checkerboard: {self}: cells must be even, half and deviation above 0, dimension ≥ 1")
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Σ over cells of even parity of Π_i (Φ(b_i) − Φ(a_i)), axis by axis: even = even·even + odd·odd; only sums, in logs."""
+        width = 2 * self.half / self.cells
+        middles = (torch.arange(self.cells).to(x) + 0.5) * width - self.half
+        away = (x[..., None] - middles).abs()
+        outer = torch.special.log_ndtr((width / 2 - away) / self.deviation)
+        inner = torch.special.log_ndtr((-width / 2 - away) / self.deviation)
+        mass = outer + torch.log1p(-torch.exp(inner - outer))
+        evens, odds = torch.logsumexp(mass[..., ::2], -1), torch.logsumexp(mass[..., 1::2], -1)
+        even, odd = evens[..., 0], odds[..., 0]
+        for axis in range(1, self.dimension):
+            a, b = evens[..., axis], odds[..., axis]
+            even, odd = torch.logaddexp(even + a, odd + b), torch.logaddexp(even + b, odd + a)
+        return even + math.log(2) - self.dimension * math.log(2 * self.half)
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return torch.func.grad(lambda place: self.log_prob(place).sum())(x)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        shape = (count, self.dimension)
+        cell = torch.randint(0, self.cells, shape, generator=generator)
+        cell[:, -1] = cell[:, -1] // 2 * 2 + cell[:, :-1].sum(1) % 2
+        place = cell + torch.rand(shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return place * (2 * self.half / self.cells) - self.half + self.deviation * noise
+
+    def blurred(self, sigma: float) -> "Checkerboard":
+        """The density of x + σε."""
+        return Checkerboard(self.cells, self.half, math.hypot(self.deviation, sigma), self.dimension)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Σ w_k p_k of any densities: rings within each other, Gaussians of unlike shape."""
+
+    parts: tuple[Density, ...]
+    """The p_k."""
+    weights: Float[Tensor, " k"]
+    """Of sum 1."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """log w_k p_k(x) [..., k]."""
+        return torch.stack([part.log_prob(x) for part in self.parts], -1) + self.weights.to(x).log()
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        return torch.logsumexp(self.logits(x), -1)
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        share = torch.softmax(self.logits(x), -1)[..., None]
+        return (share * torch.stack([part.score(x) for part in self.parts], -2)).sum(-2)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        which = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
+        draws = torch.stack([part.sample(count, generator) for part in self.parts])
+        return draws[which, torch.arange(count)]
+
+
+def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), width: float = 0.1, dimension: int = 2) -> Blend:
+    """Equal rings about one middle, float64."""
+    weights = torch.full((len(radii),), 1 / len(radii), dtype=torch.float64)
+    return Blend(tuple(Ring(radius, width, dimension) for radius in radii), weights)

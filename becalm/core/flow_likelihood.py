@@ -1,0 +1,156 @@
+"""The likelihood of the probability-flow ODE, along γ: log p₀(z₀) = log p₁(z₁) + ∫ div f dγ, dz/dγ = f.
+
+In units of `preserve` f(z, γ) = ½σ(ε̂ − σz), without a singular end (Song et al. 2021, eq. 39, with γ for time); a denoiser of
+another scaling is asked in its own units. What comes out is the log-density of data blurred to the least noise, z₀/α₀ = x +
+e^{γ₀/2}ε, in the units of the data. The state is float64; the network sees the type of x. Its rows must not depend on each other.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from becalm.core.denoiser import Denoiser
+from becalm.core.flow_solvers import Flow, Solver, Task, runge_kutta
+from becalm.core.likelihood import log_probability, prior
+from becalm.core.process import noise_like
+from becalm.core.schedule import Linear, scaled
+from becalm.core.scores import exact_trace, projections, rademacher
+from becalm.core.typing import Float, Tensor
+
+End = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FlowLikelihood:
+    """The log-density of each datum, and how far each of three things may have put it wrong."""
+
+    nats: Float[Tensor, " datum"]
+    """log p in the units of the data."""
+    end_error: Float[Tensor, " datum"]
+    """KL(q(z₁|x) ‖ N(0, I)): its mean over data is above what the assumed end density costs; 0 where the end was given."""
+    solver_error: Float[Tensor, " datum"]
+    """Estimate of the ODE solver's error."""
+    trace_error: Float[Tensor, " datum"]
+    """Standard error of the divergence: 0 for an exact trace, NaN for a single probe, which cannot tell."""
+    evaluations: Float[Tensor, " datum"]
+    """How often the network was asked."""
+    dimensions: int
+    """Numbers a datum."""
+
+    @property
+    def bits(self) -> Float[Tensor, " datum"]:
+        """−log₂ p a dimension."""
+        return -self.nats / (self.dimensions * math.log(2))
+
+    def plus(self, nats: Float[Tensor, " datum"]) -> "FlowLikelihood":
+        """The same with so much added to log p."""
+        return replace(self, nats=self.nats + nats)
+
+
+def standard_normal(z: Float[Tensor, "row variable channel"]) -> Float[Tensor, " row"]:
+    """log N(z; 0, I)."""
+    return -(z.square() + math.log(2 * math.pi)).sum((1, 2)) / 2
+
+
+def traced(
+    noise: Callable[[Tensor], Tensor], z: Float[Tensor, "row variable channel"], probes: Tensor | None
+) -> tuple[Tensor, Float[Tensor, "slice row"]]:
+    """ε̂(z) and tr ∂ε̂/∂z, exact, or one estimate for each of the `probes` [slice, row, variable, channel]."""
+    if probes is not None:
+        return projections(noise, z, probes)
+    eps, trace = exact_trace(noise, z)
+    return eps, trace[None]
+
+
+def flow_field(
+    denoiser: Denoiser, dtype: torch.dtype, given: dict[str, Tensor] | None, probes: Tensor | None
+) -> Callable[[Flow, Tensor, Tensor], Flow]:
+    """f and its divergence ½σ(tr ∂ε̂/∂z − σD), the trace exact where `probes` [slice, batch, variable, channel] is None."""
+
+    def field(state: Flow, gamma: Tensor, rows: Tensor) -> Flow:
+        gamma = gamma[:, None, None]
+        t, sigma = denoiser.schedule.time(gamma), scaled(gamma, "preserve").sigma
+        unit = (scaled(gamma, denoiser.schedule.scaling).sigma / sigma).to(dtype)
+        known = None if given is None else {name: value[rows] for name, value in given.items()}
+        v = None if probes is None else probes[:, rows].to(dtype)
+        eps, trace = traced(lambda z: denoiser(unit * z, t, known).eps, state.z.to(dtype), v)
+        slope = sigma * (eps.double() - sigma * state.z) / 2
+        width = sigma[:, 0, 0]
+        return Flow(slope, width * (trace.double() - width * state.z[0].numel()) / 2)
+
+    return field
+
+
+def log_density(
+    denoiser: Denoiser,
+    x: Float[Tensor, "datum variable channel"],
+    solver: Solver | None = None,
+    probes: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    end: End | None = None,
+    given: dict[str, Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> FlowLikelihood:
+    """log p(x) of the density that the flow makes of N(0, I), or of `end`, from γ `high` (γ(1)) down to `low` (γ(0)).
+
+    `solver` is `runge_kutta()` where none is given. `probes` Rademacher vectors a datum, the same all along its way, estimate the
+    divergence (Hutchinson); None takes the trace exactly, one backward pass a dimension. `end` gives log-densities of z₁
+    in `preserve`. x is taken as it is: discrete data must be `noised` or `dequantised` first. Raises ValueError where an end of γ
+    is infinite.
+    """
+    low, high = ends_of(denoiser.schedule, low, high)
+    least, size = scaled(torch.tensor(low, dtype=torch.float64, device=x.device), "preserve"), x[0].numel()
+    v = None if probes is None else rademacher(x, generator, probes)
+    start = Flow(least.alpha * x.double(), x.new_zeros((probes or 1, len(x)), dtype=torch.float64))
+    field = flow_field(denoiser, x.dtype, given, v)
+    with torch.no_grad():
+        task = Task(start, low, high, field, end or standard_normal)
+        last, solver_error, evaluations = (solver or runge_kutta())(task)
+        nats = task.end(last.z) + last.integral.mean(0) + size * torch.log(least.alpha)
+        end_error = prior(x, Linear(low, high)) if end is None else torch.zeros_like(nats)
+    return FlowLikelihood(nats, end_error, solver_error, spread(last.integral, probes), evaluations, size)
+
+
+def spread(integral: Float[Tensor, "slice row"], probes: int | None) -> Float[Tensor, " row"]:
+    """Standard error of the mean over the probes."""
+    if probes == 1:
+        return torch.full_like(integral[0], math.nan)
+    return torch.zeros_like(integral[0]) if probes is None else integral.std(0) / probes**0.5
+
+
+def ends_of(schedule, low: float | None, high: float | None) -> tuple[float, float]:
+    """γ at the data and at the noise; raises ValueError where it is infinite or falls."""
+    first, last = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
+    low, high = first if low is None else low, last if high is None else high
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        name = type(schedule).__name__
+        raise ValueError(f"log_density: γ from {low:g} to {high:g} of {name}; give finite low < high")
+    return low, high
+
+
+def dequantised(
+    x: Float[Tensor, "datum variable channel"], levels: int, generator: torch.Generator | None = None
+) -> tuple[Float[Tensor, "datum variable channel"], Float[Tensor, " datum"]]:
+    """(y, more) with log P(x) ≥ E[log p(y) + more] for x on K levels: y uniform over x's cell, `more` the log of its volume."""
+    share = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) - 0.5
+    return x + 2 / levels * share, x.new_full((len(x),), x[0].numel() * math.log(2 / levels), dtype=torch.float64)
+
+
+def noised(
+    x: Float[Tensor, "datum variable channel"],
+    schedule,
+    levels: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, "datum variable channel"], Float[Tensor, " datum"]]:
+    """(y, more) with log P(x) ≥ E[log p(y) + more] for x on K levels: y = z₀/α₀, more = log p(x|z₀) − log q(y|x).
+
+    VDM's decoder at γ(0). For an exact denoiser whose decoder is the exact posterior it holds with equality at every draw.
+    """
+    gamma = schedule(x.new_zeros((), dtype=torch.float64)).gamma
+    y = x + torch.exp(gamma / 2).to(x) * noise_like(x, generator)
+    eps = (y.double() - x.double()) * torch.exp(-gamma / 2)
+    spent = -(eps.square() + math.log(2 * math.pi) + gamma) / 2
+    return y, (log_probability(x, y, gamma, levels) - spent).sum((1, 2))

@@ -1,0 +1,156 @@
+"""Solvers of the probability-flow ODE along γ, with an account of their error in log p: order 4 in equal steps, order 5 adaptive.
+
+A solver is a function of a Task: state, ends, derivative, and the log-density at the end.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from becalm.core.typing import Float, Tensor
+
+
+class Flow(NamedTuple):
+    """A state of the ODE, or its derivative by γ: z in `preserve`, and one integral of the divergence for each probe."""
+
+    z: Float[Tensor, "row variable channel"]
+    integral: Float[Tensor, "slice row"]
+
+
+class Task(NamedTuple):
+    """What the solvers are given."""
+
+    start: Flow
+    """z₀ and integrals of 0."""
+    low: float
+    """γ at the data."""
+    high: float
+    """γ at the noise."""
+    field: Callable[[Flow, Tensor, Tensor], Flow]
+    """The derivative at (state, γ [row], numbers of the rows [row])."""
+    end: Callable[[Tensor], Tensor]
+    """log-density of z₁ in `preserve`."""
+
+
+class Solution(NamedTuple):
+    """What a solver gives back."""
+
+    last: Flow
+    """z₁ and its integrals."""
+    error: Float[Tensor, " row"]
+    """Estimate of its error in log p."""
+    evaluations: Float[Tensor, " row"]
+    """How often it asked."""
+
+
+Solver = Callable[[Task], Solution]
+
+
+def moved(state: Flow, slopes: tuple[Flow, ...], weights: tuple[float, ...], step: Tensor) -> Flow:
+    """state + step Σ weight · slope, step [row]."""
+    z = torch.stack([w * slope.z for w, slope in zip(weights, slopes, strict=True)]).sum(0)
+    integral = torch.stack([w * slope.integral for w, slope in zip(weights, slopes, strict=True)]).sum(0)
+    return Flow(state.z + step[:, None, None] * z, state.integral + step * integral)
+
+
+def runge_kutta(steps: int = 200) -> Solver:
+    """The classical method of order 4 at equal steps of γ; the error is told by a second run at half as many steps."""
+
+    def run(task: Task, count: int) -> Flow:
+        state, rows = task.start, torch.arange(len(task.start.z), device=task.start.z.device)
+        width = task.start.z.new_full((len(rows),), (task.high - task.low) / count)
+        for i in range(count):
+            gamma = task.low + i * width
+            k1 = task.field(state, gamma, rows)
+            k2 = task.field(moved(state, (k1,), (0.5,), width), gamma + width / 2, rows)
+            k3 = task.field(moved(state, (k2,), (0.5,), width), gamma + width / 2, rows)
+            k4 = task.field(moved(state, (k3,), (1.0,), width), gamma + width, rows)
+            state = moved(state, (k1, k2, k3, k4), (1 / 6, 1 / 3, 1 / 3, 1 / 6), width)
+        return state
+
+    def solve(task: Task) -> Solution:
+        fine, coarse = run(task, steps), run(task, max(steps // 2, 1))
+        values = [task.end(last.z) + last.integral.mean(0) for last in (fine, coarse)]
+        asked = values[0].new_full(values[0].shape, 4.0 * (steps + max(steps // 2, 1)))
+        return Solution(fine, (values[0] - values[1]).abs() / 15, asked)
+
+    return solve
+
+
+NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+EMBEDDED = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+"""Dormand & Prince 1980, 5(4): times, stages (the last is the step itself), and the step less that of order 4."""
+
+
+def dormand_prince(tolerance: float = 1e-6, most: int = 10_000) -> Solver:
+    """Order 5 with steps of its own for every datum, none erring by more than `tolerance` nats as far as order 4 can tell.
+
+    An error (δz, δl) of a step costs δl + ∇log p(z)·δz in the end, since l + log p is constant along the exact flow: this is
+    controlled beside δz itself, and its absolute values add up to the error told. Finished data are asked no more. Raises
+    RuntimeError after `most` steps: the network is too rough, or of too few digits, for the tolerance.
+    """
+
+    def solve(task: Task) -> Solution:
+        last = Flow(task.start.z.clone(), task.start.integral.clone())
+        rows = torch.arange(len(last.z), device=last.z.device)
+        error, asked = last.z.new_zeros(len(rows)), last.z.new_zeros(len(rows))
+        state, gamma = task.start, last.z.new_full((len(rows),), task.low)
+        width, first = torch.full_like(gamma, (task.high - task.low) / 100), task.field(state, gamma, rows)
+        for _ in range(most):
+            rest = task.high - gamma
+            width = torch.minimum(width, rest)
+            tried, slope, wrong, excess = embedded_step(task, state, first, gamma, width, rows, tolerance)
+            good = excess <= 1
+            asked[rows] += 6
+            error[rows] += torch.where(good, wrong.abs(), 0.0)
+            state, first = chosen(good, tried, state), chosen(good, slope, first)
+            gamma, going = torch.where(good, gamma + width, gamma), ~good | (width < rest)
+            last.z[rows], last.integral[:, rows] = state
+            width = width * (0.9 * excess.clamp_min(1e-9) ** -0.2).clamp(0.2, 5.0)
+            rows, gamma, width, state, first = (
+                rows[going],
+                gamma[going],
+                width[going],
+                kept(going, state),
+                kept(going, first),
+            )
+            if len(rows) == 0:
+                return Solution(last, error, asked + 1)
+        raise RuntimeError(f"dormand_prince: {len(rows)} data not done after {most} steps at tolerance {tolerance:g}")
+
+    return solve
+
+
+def embedded_step(
+    task: Task, state: Flow, first: Flow, gamma: Tensor, width: Tensor, rows: Tensor, tolerance: float
+) -> tuple[Flow, Flow, Tensor, Tensor]:
+    """The next state, its slope, the step's error in log p, and the error in units of what is allowed, both [row]."""
+    slopes, tried = [first], state
+    for node, weights in zip(NODES, STAGES, strict=True):
+        tried = moved(state, tuple(slopes), weights, width)
+        slopes.append(task.field(tried, gamma + node * width, rows))
+    off = moved(Flow(torch.zeros_like(state.z), torch.zeros_like(state.integral)), tuple(slopes), EMBEDDED, width)
+    power = torch.sigmoid(gamma + width)[:, None, None]
+    score = -(2 * slopes[-1].z / power + tried.z)
+    wrong = off.integral.mean(0) + (score * off.z).sum((1, 2))
+    coarse = (off.z / (1 + state.z.abs())).square().mean((1, 2)).sqrt()
+    return tried, slopes[-1], wrong, torch.maximum(wrong.abs(), coarse) / tolerance
+
+
+def chosen(good: Tensor, new: Flow, old: Flow) -> Flow:
+    """The new rows where good, the old ones elsewhere."""
+    return Flow(torch.where(good[:, None, None], new.z, old.z), torch.where(good, new.integral, old.integral))
+
+
+def kept(rows: Tensor, state: Flow) -> Flow:
+    """Some of the rows."""
+    return Flow(state.z[rows], state.integral[:, rows])

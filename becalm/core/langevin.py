@@ -1,0 +1,300 @@
+"""Langevin sampling: generators of their own for a score or an energy, steppers of `sample` for a denoiser.
+
+One convention of the step everywhere: z ← z + h s(z) + √(2hτ) n, n ~ N(0, I) drawn anew each time, so that h is the time of
+dz = s dt + √(2τ) dW and p^{1/τ} its law. Others write it otherwise: with ε as in z + (ε²/2) s + ε n, h = ε²/2; NCSN's paper
+steps z + (a/2) s + √a n, so h = a/2; NCSN's released code z + a s + √(2a) n, so h = a, twice the paper's at equal numbers.
+Sources: Roberts & Tweedie 1996 (MALA); Hoffman & Gelman 2014, § 3.2 (step size); Song & Ermon 2019 (NCSN); Song et al. 2021.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from becalm.core.process import Prediction, noise_like
+from becalm.core.sample import Stepper, reverse
+from becalm.core.schedule import Scaling, Schedule
+from becalm.core.scores import Energy, Score, column, energies
+from becalm.core.typing import Float, Tensor
+
+BOUND = 1e6
+"""Length of a sample beyond which a chain has exploded."""
+
+
+class Move(NamedTuple):
+    """A state of a chain; where z is [batch, variables, channels], `record.collected` takes it as it takes a Step."""
+
+    z: Tensor
+    """The chains [batch, *data]."""
+    t: Tensor
+    """0: the variables are clean."""
+    prediction: Prediction
+    """(z, 0), for the same reason."""
+    size: Tensor
+    """h of the next step, one number or one a chain [batch]."""
+    accepted: Tensor | None = None
+    """Probability with which the last proposal was accepted [batch], where there was one."""
+
+
+def move(z: Tensor, size: Tensor, accepted: Tensor | None = None) -> Move:
+    """A state, at t = 0."""
+    return Move(z, torch.zeros_like(z[..., :1]), Prediction(z, torch.zeros_like(z)), size, accepted)
+
+
+def lengths(z: Tensor) -> Float[Tensor, " batch"]:
+    """‖z‖ of each chain."""
+    return z.flatten(1).norm(dim=1)
+
+
+def unadjusted(
+    score: Score,
+    z: Float[Tensor, "batch *data"],
+    size: float | Float[Tensor, " batch"],
+    steps: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    bound: float = BOUND,
+) -> Iterator[Move]:
+    """Unadjusted Langevin (ULA): `steps` steps of h = `size`, each yielded.
+
+    Its law is off by O(h): for N(0, 1) the variance is 1/(1 − h/2), and h ≥ 2/(greatest curvature) explodes. Raises ValueError
+    with the step and a size to try where a chain is NaN or longer than `bound`.
+    """
+    h = torch.as_tensor(size, dtype=z.dtype, device=z.device)
+    width = column(h, z)
+    for k in range(steps):
+        with torch.no_grad():
+            slope = score(z)
+            after = z + width * slope + torch.sqrt(2 * width * temperature) * noise_like(z, generator)
+            unexploded(after, z, slope, h, f"step {k}", bound)
+        z = after
+        yield move(z, h)
+
+
+def unexploded(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where: str, bound: float = BOUND) -> None:
+    """Raise ValueError where a step of `size` along `slope` left a chain NaN or longer than `bound`.
+
+    The size to try is ‖z‖/‖s‖ of the chain before, the inverse curvature of a quadratic, kept between h/100 and h/2.
+    """
+    length = lengths(after)
+    good = length <= bound
+    if bool(good.all()):
+        return
+    worst = int((~good).int().argmax())
+    h = float(size.expand(len(z))[worst])
+    inverse = float(lengths(z)[worst] / lengths(slope)[worst])
+    better = min(max(inverse, h / 100), h / 2) if math.isfinite(inverse) else h / 10
+    raise ValueError(
+        f"langevin: {where}: chain {worst} has ‖z‖ = {float(length[worst]):.3g} (bound {bound:.3g}) "
+        f"with step size {h:.3g}; try {better:.2g}"
+    )
+
+
+class Place(NamedTuple):
+    """A state with what MALA needs of it."""
+
+    z: Tensor
+    value: Tensor
+    """E(z) [batch]."""
+    slope: Tensor
+    """∇E(z), shaped like z."""
+
+
+def placed(energy: Energy, z: Float[Tensor, "batch *data"]) -> Place:
+    """A state with its energy and gradient, by one backward pass."""
+
+    def total(x: Tensor) -> tuple[Tensor, Tensor]:
+        values = energies(energy, x)
+        return values.sum(), values
+
+    slope, values = torch.func.grad(total, has_aux=True)(z)
+    return Place(z, values, slope)
+
+
+def log_ratio(here: Place, there: Place, size: Tensor, temperature: float = 1.0) -> Float[Tensor, " batch"]:
+    """log π(y) q(x | y) − log π(x) q(y | x), before it is cut at 0: what MALA accepts by; π ∝ e^{−E/τ}, antisymmetric.
+
+    q(y | x) = N(x − h∇E(x), 2hτ I).
+    """
+    h = size.expand(len(here.z))
+    wide = column(h, here.z)
+    back = (here.z - there.z + wide * there.slope).flatten(1).square().sum(1)
+    forth = (there.z - here.z + wide * here.slope).flatten(1).square().sum(1)
+    return (here.value - there.value - (back - forth) / (4 * h)) / temperature
+
+
+def proposal(
+    energy: Energy, here: Place, size: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
+) -> tuple[Place, Float[Tensor, " batch"]]:
+    """One step of MALA: the next state, and the probability with which each chain accepted; NaN is never accepted."""
+    wide = column(size, here.z)
+    noise = noise_like(here.z, generator)
+    there = placed(energy, here.z - wide * here.slope + torch.sqrt(2 * wide * temperature) * noise)
+    chance = log_ratio(here, there, size, temperature).clamp_max(0).exp().nan_to_num(nan=0.0)
+    draw = torch.rand(len(chance), generator=generator, dtype=torch.float64)
+    taken = draw.to(chance) < chance
+    chosen = [torch.where(taken.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(here, there, strict=True)]
+    return Place(*chosen), chance
+
+
+def mala(
+    energy: Energy,
+    z: Float[Tensor, "batch *data"],
+    size: float | Float[Tensor, " batch"],
+    steps: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Move]:
+    """Metropolis-adjusted Langevin: as `unadjusted`, each step accepted or not, so that the law e^{−E/τ} is exact at any h.
+
+    Raises ValueError where the energy of a start is not finite.
+    """
+    h = torch.as_tensor(size, dtype=z.dtype, device=z.device)
+    here = started(energy, z)
+    for _ in range(steps):
+        with torch.no_grad():
+            here, chance = proposal(energy, here, h, temperature, generator)
+        yield move(here.z, h, chance)
+
+
+def started(energy: Energy, z: Tensor) -> Place:
+    """The first state of a chain; raises ValueError where its energy is not finite."""
+    with torch.no_grad():
+        here = placed(energy, z)
+    if not bool(torch.isfinite(here.value).all()):
+        raise ValueError(
+            f"langevin: step 0: E of chain {int((~torch.isfinite(here.value)).int().argmax())} is not finite"
+        )
+    return here
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Dual averaging of log h towards an acceptance (Hoffman & Gelman 2014, § 3.2.1)."""
+
+    target: float = 0.574
+    """Acceptance that is best for MALA in many dimensions (Roberts & Rosenthal 1998)."""
+    gain: float = 0.05
+    """Their γ: how strongly log h is drawn to log 10h₀."""
+    delay: float = 10.0
+    """Their t₀: steadies the first steps."""
+    forget: float = 0.75
+    """Their κ: how soon the average forgets them."""
+
+
+def warm_up(
+    energy: Energy,
+    z: Float[Tensor, "batch *data"],
+    size: float | Float[Tensor, " batch"],
+    steps: int,
+    adaptation: Adaptation | None = None,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Move]:
+    """MALA whose h is adapted, each chain's by itself; the last state's z and `size`, the average, are for `mala` to go on with.
+
+    While h changes the law is not exact: discard these states.
+    """
+    rule = adaptation or Adaptation()
+    first = torch.as_tensor(size, dtype=z.dtype, device=z.device).expand(len(z))
+    here, h = started(energy, z), first
+    debt, average = torch.zeros_like(first), torch.zeros_like(first)
+    for k in range(1, steps + 1):
+        with torch.no_grad():
+            here, chance = proposal(energy, here, h, temperature, generator)
+        share = 1 / (k + rule.delay)
+        debt = (1 - share) * debt + share * (rule.target - chance)
+        log = torch.log(10 * first) - math.sqrt(k) / rule.gain * debt
+        weight = k**-rule.forget
+        average = weight * log + (1 - weight) * average
+        h = log.exp()
+        yield move(here.z, average.exp(), chance)
+
+
+@dataclass(frozen=True)
+class Ladder(Schedule):
+    """NCSN's levels: σ/α from `high` to `low` in `steps` equal ratios, at t = 1, …, 1/steps; below, linear in t to clean.
+
+    With `together(steps)` a walk stands once at each level and ends at t = 0.
+    """
+
+    high: float = 10.0
+    """σ₁: about the greatest distance between two data (Song & Ermon 2020)."""
+    low: float = 0.01
+    """σ_L."""
+    steps: int = 10
+    """L; with 1, `low` alone."""
+    scaling: Scaling = "explode"
+    """Units of z."""
+
+    def gamma(self, t):
+        place = t * self.steps
+        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
+        return 2 * (math.log(self.low) + torch.where(place < 1, torch.log(place), (place - 1) * ratio))
+
+    def time(self, gamma):
+        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
+        above = gamma.double() / 2 - math.log(self.low)
+        return torch.where(above < 0, above.exp(), 1 + above / ratio) / self.steps
+
+
+def pushed(
+    z: Tensor, eps: Tensor, sigma: Tensor, size: float | Tensor, temperature: float, generator: torch.Generator | None
+) -> Tensor:
+    """One Langevin step with h = `size` σ², elementwise: z − r σ ε̂ + σ √(2rτ) n. It is the same in every scaling."""
+    wide = column(size, z)
+    after = z + sigma * (torch.sqrt(2 * wide * temperature) * noise_like(z, generator) - wide * eps)
+    unexploded(after, z, sigma * eps, wide.flatten(), f"at σ = {float(sigma.max()):.3g}, sizes in σ²")
+    return after
+
+
+def annealed(size: float = 0.1, inner: int = 100, temperature: float = 1.0) -> Stepper:
+    """Annealed Langevin (NCSN): `inner` steps of h = `size` σ² at each level before the walk goes on; x̂ at its clean end.
+
+    Song & Ermon's steps a_i = ε σ_i²/σ_L² are `size` = ε/(2σ_L²) by their paper and ε/σ_L² by their code: ε = 2e−5 and
+    σ_L = 0.01 are 0.1 and 0.2. Between levels z/α stays. Raises ValueError where `size` is not in (0, 2), where it explodes.
+    """
+    if not 0 < size < 2 or inner < 1:
+        raise ValueError(f"annealed: size {size} must lie in (0, 2), inner {inner} be at least 1; try size 0.1")
+
+    def stepper(ask, now, s, schedule, previous, generator):
+        here, there = schedule(now.t), schedule(s)
+        z, found = now.z, now.prediction
+        for k in range(inner):
+            z = pushed(z, found.eps, here.sigma.to(z), size, temperature, generator)
+            if k < inner - 1 or bool((there.sigma == 0).any()):
+                found = ask(z, now.t)
+        moved = here.gamma != there.gamma
+        if bool((moved & (here.alpha == 0)).any()):
+            raise ValueError("annealed: z/α is infinite where α = 0; start below t = 1, or use a Ladder")
+        ratio = torch.where(moved, there.alpha / here.alpha, 1.0)
+        return torch.where(there.sigma == 0, there.alpha.to(z) * found.x, ratio.to(z) * z)
+
+    return stepper
+
+
+def corrected(
+    predictor: Stepper | None = None, ratio: float = 0.16, inner: int = 1, temperature: float = 1.0
+) -> Stepper:
+    """Predictor and corrector: a step of `predictor` (`reverse()` where none is given), then `inner` Langevin steps at its level.
+
+    h = 2 (r ‖n‖/‖s‖)², r the `ratio` of signal to noise (Song et al. 2021, algorithm 4), with the norms of each sample alone, so
+    that none depends on its batch. ‖n‖ is taken as √D: h = 2r² D/‖ε̂‖² σ² in every scaling, and at most σ²/2.
+    """
+    first = predictor or reverse()
+
+    def stepper(ask, now, s, schedule, previous, generator):
+        z, sigma = first(ask, now, s, schedule, previous, generator), schedule(s).sigma.to(now.z)
+        if bool((sigma == 0).all()):
+            return z
+        noisy = (sigma > 0).expand_as(z)
+        count = noisy.flatten(1).sum(1)
+        for _ in range(inner):
+            eps = torch.where(noisy, ask(z, s).eps, 0.0)
+            size = (2 * ratio**2 * count / eps.flatten(1).square().sum(1)).nan_to_num(0.0).clamp_max(0.5)
+            z = pushed(z, eps, sigma, size, temperature, generator)
+        return z
+
+    return stepper

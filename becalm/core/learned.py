@@ -1,0 +1,181 @@
+"""Learned schedules: γ(t) = γ₀ + (γ₁ − γ₀) share(t), whose end points and course are weights.
+
+share rises from exactly 0 to exactly 1, so that γ(0) and γ(1) are the end points themselves, and γ₁ = γ₀ + softplus(·) keeps
+their order (Kingma et al., "Variational diffusion models", 2021, § 4.1 and appendix H). In continuous time the bound depends on
+the end points alone; the course is there to lower the variance of its estimate.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from becalm.core.schedule import Level, Scaling, Schedule, scaled
+from becalm.core.typing import Float, Tensor
+
+softplus, logsigmoid = nn.functional.softplus, nn.functional.logsigmoid
+
+
+def raised(value: float) -> Tensor:
+    """The inverse of softplus, log(e^value − 1), of a positive number."""
+    return torch.tensor(value + math.log(-math.expm1(-value)), dtype=torch.float64)
+
+
+class LearnedSchedule(nn.Module, Schedule):
+    """What learned schedules share: the two end points. Weights are cast to float64 where they are used, whatever holds them."""
+
+    def __init__(self, low: float = -13.3, high: float = 5.0, scaling: Scaling = "preserve"):
+        """`low` and `high` are γ(0) and γ(1) to begin with; raises ValueError where they do not rise."""
+        super().__init__()
+        if not low < high:
+            raise ValueError(f"{type(self).__name__}: low {low} must be below high {high}")
+        self.scaling = scaling
+        self.low = nn.Parameter(torch.tensor(low, dtype=torch.float64))
+        self.raw_rise = nn.Parameter(raised(high - low))
+
+    @property
+    def rise(self) -> Tensor:
+        """γ(1) − γ(0), above 0."""
+        return softplus(self.raw_rise.double())
+
+    def ends(self) -> list[nn.Parameter]:
+        """The weights of the end points, which the bound trains."""
+        return [self.low, self.raw_rise]
+
+    def interior(self) -> list[nn.Parameter]:
+        """The weights of the course between them, which the variance of the bound's estimate trains; there may be none."""
+        ends = {id(weight) for weight in self.ends()}
+        return [weight for weight in self.parameters() if id(weight) not in ends]
+
+    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """How much of the way from γ(0) to γ(1) is gone at t, of float64."""
+        raise NotImplementedError
+
+    def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.low.double() + self.rise * self.share(t)
+
+    def forward(self, t: Float[Tensor, "*shape"]) -> Level:
+        """The level at t, float64 and shaped like t."""
+        return scaled(self.gamma(t.double()), self.scaling)
+
+    def place(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The share at which γ is as given, kept in [0, 1]."""
+        return ((gamma.double() - self.low.double()) / self.rise).clamp(0, 1)
+
+
+class LearnedLinear(LearnedSchedule):
+    """γ linear in t between learned end points."""
+
+    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return t
+
+    def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.place(gamma)
+
+
+class Learned(LearnedSchedule):
+    """VDM's monotone network: u = w₁t + b₁, g(t) = u + Σ_j w₃ⱼ sigmoid(w₂ⱼ u + b₂ⱼ), share = (g(t) − g(0))/(g(1) − g(0)).
+
+    All w are softplus of what is trained, hence positive. It begins near to linear, without any draw: the bends of the sigmoids
+    lie evenly over [−¼, 1¼]. A level costs `width` numbers, so give one t a datum where all variables share it.
+    """
+
+    def __init__(self, low: float = -13.3, high: float = 5.0, scaling: Scaling = "preserve", width: int = 64):
+        """`width` is the number of sigmoids; the paper has 1024."""
+        super().__init__(low, high, scaling)
+        bends, steepness = torch.linspace(-0.25, 1.25, width, dtype=torch.float64), 8.0
+        self.raw_w1 = nn.Parameter(raised(1.0))
+        self.b1 = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.raw_w2 = nn.Parameter(raised(steepness).expand(width).clone())
+        self.b2 = nn.Parameter(-steepness * bends)
+        self.raw_w3 = nn.Parameter(raised(1.0 / width).expand(width).clone())
+
+    def unscaled(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """g(t), strictly increasing."""
+        w1, w2, w3 = (softplus(raw.double()) for raw in (self.raw_w1, self.raw_w2, self.raw_w3))
+        u = (w1 * t + self.b1.double())[..., None]
+        # exp(logsigmoid), unlike sigmoid, is the same bit for bit in a tensor of any length
+        return u[..., 0] + (w3 * torch.exp(logsigmoid(w2 * u + self.b2.double()))).sum(-1)
+
+    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        first, last = self.unscaled(t.new_zeros(())), self.unscaled(t.new_ones(()))
+        return (self.unscaled(t) - first) / (last - first)
+
+    @torch.no_grad()
+    def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """By halving, to the last bit of float64; without gradients."""
+        share = self.place(gamma)
+        low, high = torch.zeros_like(share), torch.ones_like(share)
+        for _ in range(54):
+            middle = (low + high) / 2
+            below = self.share(middle) < share
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+
+class LeastVariance(LearnedSchedule):
+    """The course of least variance in closed form, dt/dγ ∝ √E[m²], fitted to the errors m = |ε − ε̂|² met on the way.
+
+    With one draw of t the estimate ½γ′m has E[(½γ′m)²] = ¼∫ (dγ/dt) E[m²] dγ, least at that density. γ is linear in t within each
+    bin of γ, and the sums of m² and their number fade with every observation; before any, γ is linear.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        low: float = -13.3,
+        high: float = 5.0,
+        scaling: Scaling = "preserve",
+        bins: int = 100,
+        memory: float = 0.99,
+    ):
+        """`memory` is how much of what was seen is kept at each call of `observe`."""
+        super().__init__(low, high, scaling)
+        self.memory = memory
+        self.register_buffer("total", torch.zeros(bins, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(bins, dtype=torch.float64))
+
+    @torch.no_grad()
+    def observe(self, gamma: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"]) -> None:
+        """Take note of squared errors m = |ε − ε̂|², one a datum, met at γ."""
+        error, bins = error.double().flatten(), len(self.total)
+        bin = (self.place(gamma) * bins).long().clamp(0, bins - 1).flatten()
+        self.total.mul_(self.memory).index_add_(0, bin, error.square().to(self.total))
+        self.count.mul_(self.memory).index_add_(0, bin, torch.ones_like(error).to(self.count))
+
+    def edges(self) -> Float[Tensor, " edge"]:
+        """t at the edges of the bins, from 0 to 1. Every bin counts one observation of the mean beside its own."""
+        total, count = self.total.double(), self.count.double()
+        mean = torch.where(count.sum() > 0, total.sum() / count.sum().clamp_min(1e-300), 1.0)
+        density = ((total + mean) / (count + 1)).clamp_min(1e-200).sqrt()
+        reached = density.cumsum(0) / density.sum()
+        return torch.cat([reached.new_zeros(1), reached[:-1], reached.new_ones(1)])
+
+    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        edges, bins = self.edges(), len(self.total)
+        bin = (torch.searchsorted(edges, t.detach().contiguous(), right=True) - 1).clamp(0, bins - 1)
+        return (bin + (t - edges[bin]) / (edges[bin + 1] - edges[bin])) / bins
+
+    def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        edges, place = self.edges(), self.place(gamma) * len(self.total)
+        bin = place.detach().long().clamp(0, len(self.total) - 1)
+        return edges[bin] + (place - bin) * (edges[bin + 1] - edges[bin])
+
+
+def backward(
+    loss: Float[Tensor, " datum"], diffusion: Float[Tensor, " datum"], schedule: LearnedSchedule, weight: float = 1.0
+) -> None:
+    """The gradients of a training step in continuous time, added to `.grad`: the mean of `loss`, the bound, for the network and
+    the end points; `weight` times the mean of `diffusion`² for the course of the schedule, and nothing else (VDM, appendix H).
+    """
+    interior = schedule.interior()
+    if interior:
+        before = [None if w.grad is None else w.grad.clone() for w in interior]
+        spread = torch.autograd.grad(weight * diffusion.square().mean(), interior, retain_graph=True)
+        loss.mean().backward()
+        for w, old, new in zip(interior, before, spread, strict=True):
+            w.grad = new if old is None else old + new
+    else:
+        loss.mean().backward()

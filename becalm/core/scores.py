@@ -1,0 +1,223 @@
+"""Score matching: what a model of ∇ log p costs, one number a sample [batch], pure functions of the draws they are given.
+
+A score is a function x [batch, *data] → the same shape, row by row; an energy gives one number a row, p ∝ e^{−E}. All losses
+follow ½E‖·‖²: explicit is ½E‖s − ∇ log p‖², the implicit ones are the same less ½E‖∇ log p‖², denoising is the same of the
+noisy data plus a constant. Derivatives come from torch.func: nothing is kept for a second backward pass unless
+weights ask for it. Sources: Hyvärinen 2005; Vincent 2011; Song, Garg, Shi & Ermon 2019; Song & Ermon 2019.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from becalm.core.denoiser import Denoiser
+from becalm.core.typing import Float, Tensor
+
+Score = Callable[[Tensor], Tensor]
+Energy = Callable[[Tensor], Tensor]
+LeveledScore = Callable[[Tensor, Tensor], Tensor]
+
+MOST = 1024
+"""Numbers of a sample up to which a trace is taken exactly: it costs as many backward passes."""
+
+CHUNK = 64
+"""Backward passes done at once."""
+
+
+def energies(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+    """E(x), one number a sample; raises ValueError where the function gives vectors."""
+    values = energy(x)
+    if values.numel() != len(x) or values.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"energy: the network gives {list(values.shape)} for x {list(x.shape)}; an energy is one number a sample, "
+            f"[{len(x)}] or [{len(x)}, 1]: of a network f of vectors take ½‖x − f(x)‖²"
+        )
+    return values.reshape(len(x))
+
+
+def of_energy(energy: Energy) -> Score:
+    """The score −∇E, itself differentiable; works under no_grad and inference_mode."""
+
+    def score(x: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        return -torch.func.grad(lambda place: energies(energy, place).sum())(x)
+
+    return score
+
+
+def at_level(denoiser: Denoiser, t: Tensor, given: dict[str, Tensor] | None = None) -> Score:
+    """The score −ε̂/σ of a denoiser's noisy data at t; infinite where σ_t = 0."""
+    sigma = denoiser.schedule(t).sigma
+    return lambda z: -denoiser(z, t, given).eps / sigma.to(z)
+
+
+def half_square(values: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+    """½‖·‖² of each sample."""
+    return values.square().flatten(1).sum(1) / 2
+
+
+def rademacher(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+    """Probes of ±1 [slice, batch, *data]: Hutchinson's trace has variance 2 Σ_{i≠j} S_ij², S = (J + Jᵀ)/2; 0 for a diagonal J."""
+    draws = torch.randint(0, 2, (slices, *x.shape), generator=generator)
+    return (2 * draws - 1).to(x)
+
+
+def normal(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+    """Probes of N(0, I) [slice, batch, *data]: Hutchinson's trace has variance 2 ‖S‖²."""
+    return torch.randn(slices, *x.shape, generator=generator, dtype=x.dtype).to(x)
+
+
+def sphere(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+    """Probes uniform on the sphere of radius √D [slice, batch, *data], so that E vvᵀ = I."""
+    draws = normal(x, generator, slices)
+    length = draws.flatten(2).norm(dim=2).reshape(slices, len(x), *[1] * (x.ndim - 1))
+    return draws * (x[0].numel() ** 0.5 / length)
+
+
+def exact_trace(
+    score: Score, x: Float[Tensor, "batch *data"]
+) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, " batch"]]:
+    """The score and tr ∂s/∂x by one backward pass a number of a sample; raises ValueError beyond MOST of them."""
+    size = x[0].numel()
+    if size > MOST:
+        raise ValueError(
+            f"exact trace: {size} numbers a sample would take {size} backward passes, more than {MOST}; "
+            "estimate it: sliced_reduced(score, x, rademacher(x, generator))"
+        )
+    value, pull = torch.func.vjp(score, x)[:2]
+
+    def entry(direction: Tensor) -> Tensor:
+        (row,) = pull(direction.reshape(1, *x.shape[1:]).expand_as(value))
+        return row.flatten(1) @ direction
+
+    basis = torch.eye(size, dtype=x.dtype, device=x.device)
+    trace = torch.func.vmap(entry, chunk_size=CHUNK)(basis).sum(0)
+    curved(value, trace)
+    return value, trace
+
+
+def projections(
+    score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
+) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, "slice batch"]]:
+    """The score and vᵀ(∂s/∂x)v by one backward pass a probe: its mean is Hutchinson's estimate of the trace."""
+    value, pull = torch.func.vjp(score, x)[:2]
+    rows = torch.func.vmap(lambda probe: pull(probe)[0])(v)
+    forms = (rows * v).flatten(2).sum(2)
+    curved(value, forms)
+    return value, forms
+
+
+def curved(value: Tensor, traces: Tensor) -> None:
+    """Raise ValueError for a score that is not 0 but constant about every sample: the gradient of a piecewise linear energy."""
+    if bool((traces == 0).all()) and bool((value != 0).any()):
+        raise ValueError(
+            "trace: the score's derivative is exactly 0 at every sample, as for an energy with ReLU; "
+            "use SiLU or softplus, or a loss without a trace (denoising)"
+        )
+
+
+def explicit(score: Score, x: Float[Tensor, "batch *data"], truth: Score) -> Float[Tensor, " batch"]:
+    """½‖s(x) − ∇ log p(x)‖², half the Fisher divergence; `truth` is the score of p.
+
+    With x drawn from any kernel q(x | x₀) and its own score as `truth` it is denoising with that kernel.
+    """
+    return half_square(score(x) - truth(x))
+
+
+def implicit(score: Score, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+    """½‖s‖² + tr ∂s/∂x (Hyvärinen 2005): explicit less ½E‖∇ log p‖², for data whose density vanishes far away."""
+    value, trace = exact_trace(score, x)
+    return half_square(value) + trace
+
+
+def sliced(
+    score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
+) -> Float[Tensor, " batch"]:
+    """vᵀ(∂s/∂x)v + ½(vᵀs)², mean over the slices (Song et al. 2019, eq. 7)."""
+    value, forms = projections(score, x, v)
+    return (forms + (v * value).flatten(2).sum(2).square() / 2).mean(0)
+
+
+def sliced_reduced(
+    score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
+) -> Float[Tensor, " batch"]:
+    """vᵀ(∂s/∂x)v + ½‖s‖²: sliced with less variance, which is implicit with Hutchinson's trace (Song et al. 2019, eq. 8)."""
+    value, forms = projections(score, x, v)
+    return half_square(value) + forms.mean(0)
+
+
+def finite_sliced(
+    score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"], step: float = 1e-2
+) -> Float[Tensor, " batch"]:
+    """sliced_reduced to O(h²) from the scores at x ± hv, h = `step`: no derivative of the score (Pang et al. 2020).
+
+    vᵀ(s₊ − s₋)/2h + ½‖(s₊ + s₋)/2‖², mean over the slices.
+    """
+    losses = []
+    for probe in v:
+        ahead, behind = score(x + step * probe), score(x - step * probe)
+        form = (probe * (ahead - behind)).flatten(1).sum(1) / (2 * step)
+        losses.append(form + half_square((ahead + behind) / 2))
+    return torch.stack(losses).mean(0)
+
+
+def finite_sliced_energy(
+    energy: Energy, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"], step: float = 5e-2
+) -> Float[Tensor, " batch"]:
+    """sliced to O(h²) from the energies at x and x ± hv: no derivative in x at all (Pang et al. 2020, eq. 11).
+
+    −(E₊ + E₋ − 2E)/h² + ½((E₊ − E₋)/2h)², mean over the slices; the first term loses digits as E/h² grows.
+    """
+    middle = energies(energy, x)
+    losses = []
+    for probe in v:
+        ahead, behind = energies(energy, x + step * probe), energies(energy, x - step * probe)
+        losses.append(((ahead - behind) / (2 * step)).square() / 2 - (ahead + behind - 2 * middle) / step**2)
+    return torch.stack(losses).mean(0)
+
+
+def column(sigma: float | Float[Tensor, ""] | Float[Tensor, " batch"], x: Float[Tensor, "batch *data"]) -> Tensor:
+    """σ as a tensor that broadcasts over x: [batch, 1, …], or one number for all."""
+    values = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def denoising(
+    score: Score,
+    x: Float[Tensor, "batch *data"],
+    eps: Float[Tensor, "batch *data"],
+    sigma: float | Float[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """½‖s(x + σε) + ε/σ‖² (Vincent 2011): explicit for the density q_σ of noisy data, plus D/2σ² − ½E‖∇ log q_σ‖²."""
+    width = column(sigma, x)
+    return half_square(score(x + width * eps) + eps / width)
+
+
+def denoising_controlled(
+    score: Score,
+    x: Float[Tensor, "batch *data"],
+    eps: Float[Tensor, "batch *data"],
+    sigma: float | Float[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """Denoising less its part of mean 0, s(x)ᵀε/σ + (‖ε‖² − D)/2σ²; for small σ (Wang et al. 2020, § 4).
+
+    ½‖s(x̃)‖² + (s(x̃) − s(x))ᵀε/σ + D/2σ², x̃ = x + σε: the same mean, but a variance that stays bounded as σ → 0, where
+    it becomes sliced_reduced with normal probes, plus D/2σ². It asks the score twice.
+    """
+    width = column(sigma, x)
+    noisy, clean = score(x + width * eps), score(x)
+    cross = ((noisy - clean) * eps / width).flatten(1).sum(1)
+    return half_square(noisy) + cross + x[0].numel() / (2 * width.flatten().square())
+
+
+def denoising_many(
+    score: LeveledScore,
+    x: Float[Tensor, "batch *data"],
+    eps: Float[Tensor, "batch *data"],
+    sigma: Float[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """λ(σ) denoising with λ = σ²: ½‖σ s(x + σε, σ) + ε‖², each sample at its σ (Song & Ermon 2019, eq. 6).
+
+    The score is called as score(z, σ) with σ [batch, 1, …]. It is ½‖ε − ε̂‖² for ε̂ = −σs.
+    """
+    width = column(sigma, x)
+    return half_square(width * score(x + width * eps, width) + eps)

@@ -1,0 +1,71 @@
+"""Grey images read from and written to files, and the picture of a puzzle with its cells numbered as they were settled."""
+
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from becalm.core.files import InputError, replacing
+from becalm.core.typing import Float, Int, Tensor
+
+MOST = 64_000_000
+"""Pixels an image may have."""
+
+
+def read(path: Path) -> Float[Tensor, "height width"]:
+    """The grey values of an image file in [0, 1]; on white where it is transparent. Raises InputError naming the file."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST:
+                raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; at most {MOST:,} are read")
+            wide = image.mode in ("I", "I;16", "F")
+            flat = (
+                image if wide else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            )
+            grey = np.asarray(flat if wide else flat.convert("L"), dtype=np.float32)
+    except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:
+        if isinstance(error, InputError | FileNotFoundError):
+            raise
+        raise InputError(f"{path}: is no image that can be read ({error}); give a PNG") from error
+    return torch.from_numpy(grey / (65535.0 if grey.max(initial=0) > 255 else 255.0))
+
+
+def write(image: Float[Tensor, "height width"], path: Path) -> None:
+    """Write grey values in [0, 1] as an 8-bit PNG; the file is whole or the old one stays as it was."""
+    from PIL import Image
+
+    grey = (image.clamp(0, 1) * 255).round().byte().numpy()
+    with replacing(path) as temporary:
+        Image.fromarray(grey).save(temporary, format="PNG")
+
+
+def numbered(
+    image: Float[Tensor, "height width"], order: Int[Tensor, " cell"], certainty: Float[Tensor, " cell"], path: Path
+) -> None:
+    """Write a PNG of a solved puzzle three times as large: cells solved are tinted, from red (unsure) to green (sure), and
+    carry the number of the step in which they were begun."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    side = isqrt(len(order))
+    pixel = 3 * image.shape[0] // side
+    shape = (side * pixel, side * pixel)
+    grey = Image.fromarray((image.clamp(0, 1) * 255).round().byte().numpy()).resize(shape, Image.Resampling.LANCZOS)
+    picture = grey.convert("RGB")
+    font = ImageFont.load_default(max(8, pixel // 5))
+    for cell in (order > 0).nonzero()[:, 0].tolist():
+        left, top = cell % side * pixel, cell // side * pixel
+        box = (left, top, left + pixel, top + pixel)
+        sure = float(certainty[cell].nan_to_num(0.5))
+        tint = Image.new("RGB", (pixel, pixel), (int(255 * (1 - sure)), int(200 * sure), 60))
+        picture.paste(Image.blend(picture.crop(box), tint, 0.35), box)
+        ImageDraw.Draw(picture).text((left + pixel // 14, top + pixel // 14), str(int(order[cell])), "white", font)
+    lines, inner = ImageDraw.Draw(picture), isqrt(side)
+    for i in range(side + 1):
+        at, width = min(i * pixel, side * pixel - 1), 3 if i % inner == 0 else 1
+        lines.line((at, 0, at, shape[1]), (120, 120, 220), width)
+        lines.line((0, at, shape[0], at), (120, 120, 220), width)
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

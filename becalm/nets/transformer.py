@@ -1,0 +1,107 @@
+"""A transformer over variables: each token is one variable, modulated by its own noise level.
+
+Adaptive normalisation is that of DiT (Peebles & Xie 2023) with its modulation computed once for all layers, each of which
+adds an offset of its own (as in PixArt-α, 2023). The stack may be run several times with the same weights, the input being
+added anew before each run: depth without parameters.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from becalm.core.typing import Float, Tensor
+from becalm.nets.embed import CoordinateEmbedding, LevelEmbedding, PlaceEmbedding
+
+PARTS = 6
+"""Modulations of a block: shift, scale and gate of attention, and the same of the mixing after it."""
+
+
+class Shape(NamedTuple):
+    """The size of a transformer."""
+
+    width: int = 128
+    """Numbers a token carries between layers."""
+    heads: int = 4
+    """Attention heads."""
+    depth: int = 4
+    """Blocks with weights of their own."""
+    loops: int = 1
+    """Times the blocks are run."""
+    ratio: int = 4
+    """Width within the mixing after attention, over the width."""
+
+
+class Block(nn.Module):
+    """Attention over all variables, then a mixing of each one; both modulated per variable."""
+
+    def __init__(self, width: int, heads: int, ratio: int):
+        super().__init__()
+        self.heads = heads
+        self.offset = nn.Parameter(torch.zeros(PARTS, width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.attend = nn.Linear(width, 3 * width)
+        self.gather = nn.Linear(width, width)
+        self.mix = nn.Sequential(nn.Linear(width, ratio * width), nn.GELU("tanh"), nn.Linear(ratio * width, width))
+
+    def forward(self, h: Tensor, modulation: Float[Tensor, "part batch variable width"]) -> Tensor:
+        """New tokens; `modulation` is that of all layers, to which the block adds its offset."""
+        shift, scale, gate, shift2, scale2, gate2 = modulation + self.offset[:, None, None]
+        h = h + gate * self.attention(self.norm(h) * (1 + scale) + shift)
+        return h + gate2 * self.mix(self.norm(h) * (1 + scale2) + shift2)
+
+    def attention(self, h: Tensor) -> Tensor:
+        """Every variable looks at every other."""
+        q, k, v = self.attend(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.gather(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """From noisy variables, their levels and their places to `outputs` numbers for each.
+
+    Places are numbers from tables of the given sizes, or coordinates on `axes` axes.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int, sizes: tuple[int, ...] = (), axes: int = 0, shape: Shape | None = None
+    ):
+        super().__init__()
+        shape = shape or Shape()
+        if bool(sizes) == bool(axes):
+            raise ValueError("Transformer: give either the sizes of place tables or a number of coordinate axes")
+        width = shape.width
+        self.loops = shape.loops
+        self.enter = nn.Sequential(nn.Linear(channels, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.place = PlaceEmbedding(sizes, width) if sizes else CoordinateEmbedding(axes, width)
+        self.level = LevelEmbedding(width)
+        self.modulate = nn.Linear(width, PARTS * width)
+        self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, outputs))
+        self.begin()
+
+    def begin(self) -> None:
+        """Gates begin open by a little and the answer at zero, so that a fresh network changes next to nothing."""
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+        for block in self.blocks:
+            with torch.no_grad():
+                block.offset[[2, 5]] = 0.1  # type: ignore[index]
+        last = self.leave[-1]
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"], places: Tensor
+    ) -> Float[Tensor, "loop batch variable output"]:
+        """The answer after each run of the stack; the last one counts. `places` [variable, tables or axes]."""
+        level = self.level(t)
+        told = self.enter(z) + self.place(places) + level
+        modulation = self.modulate(nn.functional.silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0)
+        h, answers = torch.zeros_like(told), []
+        for _ in range(self.loops):
+            h = h + told
+            for block in self.blocks:
+                h = block(h, modulation)
+            answers.append(self.leave(self.norm(h)))
+        return torch.stack(answers)

@@ -1,0 +1,209 @@
+"""Learned schedules: pinned ends, a rising course, gradients through γ and γ′, and the course of least variance."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from becalm.core import kinds
+from becalm.core.denoiser import Denoiser
+from becalm.core.learned import Learned, LearnedLinear, LeastVariance, backward
+from becalm.core.likelihood import mismatch, rate
+from becalm.core.schedule import Linear, Schedule
+from tests.worlds import MIXTURE, optimal
+
+FLOAT = torch.float64
+T = torch.linspace(0, 1, 10_001, dtype=FLOAT)
+FAMILIES = [Learned, LearnedLinear, LeastVariance]
+
+
+def shaken(family, seed: int, scale: float = 1.0, **options):
+    """A schedule with random weights, or random observations."""
+    generator, schedule = torch.Generator().manual_seed(seed), family(**options)
+    with torch.no_grad():
+        for weight in schedule.interior():
+            weight += scale * torch.randn(weight.shape, generator=generator, dtype=FLOAT)
+    if isinstance(schedule, LeastVariance):
+        t = torch.rand(500, generator=generator, dtype=FLOAT)
+        error = torch.randn(500, generator=generator, dtype=FLOAT).exp() * (1 + 50 * t)
+        schedule.observe(schedule.gamma(t), error)
+    return schedule
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(10))
+def test_the_course_rises_strictly_between_exact_ends_and_is_inverted(family, seed):
+    schedule = shaken(family, seed, 2.0, low=-9.0, high=4.0, **({"width": 16} if family is Learned else {}))
+    gamma = schedule.gamma(T).detach()
+    assert (gamma.diff() > 0).all()
+    assert gamma[0].item() == -9.0
+    assert gamma[-1].item() == pytest.approx(4.0, abs=1e-12)
+    torch.testing.assert_close(schedule.gamma(schedule.time(gamma[::100])), gamma[::100], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", [Learned, LearnedLinear])
+def test_the_slope_integrates_to_the_rise(family):
+    schedule = shaken(family, 3)
+    middles = (torch.arange(5_000, dtype=FLOAT) + 0.5) / 5_000
+    assert schedule.slope(middles).mean().item() == pytest.approx(18.3, abs=1e-6)
+
+
+def test_the_slope_integrates_to_the_rise_over_the_bins():
+    schedule = shaken(LeastVariance, 3)
+    edges = schedule.edges()
+    total = (schedule.slope((edges[1:] + edges[:-1]) / 2) * edges.diff()).sum()
+    assert total.item() == pytest.approx(18.3, abs=1e-12)
+
+
+def test_training_moves_the_ends_but_they_stay_the_ends():
+    schedule = Learned()
+    optimiser = torch.optim.Adam(schedule.parameters(), lr=0.05)
+    for _ in range(100):
+        loss = (schedule(T[::500]).gamma - torch.linspace(-3, 2, 21, dtype=FLOAT) ** 3).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    ends = schedule.gamma(torch.tensor([0.0, 1.0], dtype=FLOAT))
+    assert abs(schedule.low.item() + 13.3) > 0.1
+    torch.testing.assert_close(ends, torch.stack([schedule.low, schedule.low + schedule.rise]), rtol=0, atol=1e-12)
+
+
+def test_the_ends_can_not_change_places():
+    schedule = LearnedLinear()
+    with torch.no_grad():
+        schedule.raw_rise.fill_(-30.0)
+    assert schedule.rise > 0
+    for family in FAMILIES:
+        with pytest.raises(ValueError, match="below"):
+            family(low=1.0, high=1.0)
+
+
+@pytest.mark.parametrize("family", [Learned, LearnedLinear])
+def test_gradients_reach_every_weight_through_gamma_and_its_slope(family):
+    schedule, t = shaken(family, 0, **({"width": 4} if family is Learned else {})), T[[300, 5000, 9100]]
+    names = [name for name, _ in schedule.named_parameters()]
+
+    def both(*weights):
+        """γ and γ′ as functions of the weights, which stand in for those of the schedule."""
+        twin = copy.deepcopy(schedule)
+        for name, weight in zip(names, weights, strict=True):
+            delattr(twin, name)
+            setattr(twin, name, weight)
+        return twin.gamma(t), twin.slope(t)
+
+    weights = [weight.detach().clone().requires_grad_() for weight in schedule.parameters()]
+    assert torch.autograd.gradcheck(both, weights, atol=1e-6)
+
+
+def test_weights_in_single_precision_keep_the_slope():
+    single = shaken(Learned, 1).float()
+    double = copy.deepcopy(single).double()
+    assert torch.equal(single.slope(T[::100]), double.slope(T[::100]))
+    assert single(T).gamma.dtype == FLOAT
+
+
+def test_the_reference_s_network_and_its_derivative(shared):
+    """The released form: |w|, l2 fed with 2t − 1, 2(sigmoid − ½), l3 without bias over the width, ends not pinned."""
+    file = np.load(shared("vectors/vdm.npz"))
+    w1, b1, w2, b2, w3 = (
+        torch.tensor(file[f"gamma_{name}"]) for name in ("l1_weight", "l1_bias", "l2_weight", "l2_bias", "l3_weight")
+    )
+
+    class Released(Schedule):
+        scaling = "preserve"
+
+        def gamma(self, t):
+            t = t[:, None]
+            bent = 2 * (torch.sigmoid((2 * t - 1) @ w2.abs() + b2) - 0.5)
+            return (t @ w1.abs() + b1 + bent @ w3.abs() / w3.shape[0])[:, 0]
+
+    t = torch.tensor(file["gamma_t"])
+    torch.testing.assert_close(Released().gamma(t), torch.tensor(file["gamma"]), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(Released().slope(t), torch.tensor(file["gamma_derivative"]), rtol=1e-10, atol=1e-10)
+
+
+def exact(world, schedule) -> Denoiser:
+    """The world's posterior mean as a denoiser of ε."""
+    return Denoiser(lambda z, t, given: optimal(world, schedule)(z, t).eps, schedule, kinds.eps)
+
+
+def losses(schedule, count: int, seed: int):
+    """γ, m and l = ½γ′m of the mixture's exact denoiser, one draw of everything a datum."""
+    generator = torch.Generator().manual_seed(seed)
+    x = MIXTURE.draw(count, 1, generator)
+    u = (torch.arange(count, dtype=FLOAT) + torch.rand(count, generator=generator, dtype=FLOAT)) / count
+    t, weight = rate(schedule, u[:, None, None])
+    error = mismatch(exact(MIXTURE, schedule), x, t, torch.randn(x.shape, generator=generator, dtype=FLOAT))
+    return schedule(t).gamma[:, 0, 0], error, weight * error
+
+
+def test_observed_errors_give_the_course_of_least_variance():
+    """E[l²] of the fitted course reaches (½∫√E[m²] dγ)², its least value, and the mean stays."""
+    gamma, error, linear = losses(Linear(), 100_000, 0)
+    least = (9.15 * error.square().reshape(500, 200).mean(1).sqrt().mean()) ** 2
+    schedule = LeastVariance()
+    for part in range(10):
+        schedule.observe(gamma[part::10], error[part::10])
+    fitted = losses(schedule, 100_000, 1)[2].detach()
+    assert linear.square().mean() > 1.2 * least
+    assert fitted.square().mean().item() == pytest.approx(least.item(), rel=0.05)
+    assert fitted.mean().item() == pytest.approx(linear.mean().item(), rel=0.02)
+
+
+def test_the_course_forgets_and_a_bin_never_closes():
+    schedule = LeastVariance(bins=4, memory=0.9)
+    gamma = Linear().gamma(torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=FLOAT)).repeat(50)
+    torch.testing.assert_close(schedule.gamma(T), Linear().gamma(T), rtol=0, atol=1e-12)
+    schedule.observe(gamma, torch.tensor([0.0, 0.0, 0.0, 1e3], dtype=FLOAT).repeat(50))
+    assert (schedule.gamma(T).diff() > 0).all()
+    for _ in range(300):
+        schedule.observe(gamma, torch.tensor([1.0, 1.0, 3.0, 3.0], dtype=FLOAT).repeat(50))
+    expected = torch.tensor([0.125, 0.125, 0.375, 0.375], dtype=FLOAT)
+    torch.testing.assert_close(schedule.edges().diff(), expected, rtol=0.01, atol=0)
+
+
+def test_the_course_learns_to_lower_the_variance():
+    """For an error that γ alone decides, l can be the same at every t: E[l²] falls to (E l)², and E l stays."""
+
+    def cost(schedule):
+        t, weight = rate(schedule, middles)
+        return weight * 2 * torch.sigmoid(-schedule(t).gamma[:, 0, 0] - 4)
+
+    middles, schedule = ((torch.arange(100, dtype=FLOAT) + 0.5) / 100)[:, None, None], Learned(width=16)
+    optimiser, before = torch.optim.Adam(schedule.interior(), lr=0.2), cost(schedule).detach()
+    for _ in range(60):
+        optimiser.zero_grad()
+        diffusion = cost(schedule)
+        backward(diffusion, diffusion, schedule)
+        optimiser.step()
+    after = cost(schedule).detach()
+    assert after.mean().item() == pytest.approx(before.mean().item(), rel=0.01)
+    assert after.var() < 0.2 * before.var()
+
+
+def test_a_step_gives_the_bound_to_the_ends_and_the_variance_to_the_course():
+    schedule, network = shaken(Learned, 2, width=4), torch.nn.Linear(2, 2).double()
+
+    def costs():
+        generator = torch.Generator().manual_seed(0)
+        x, eps = torch.randn(2, 64, 1, 2, generator=generator, dtype=FLOAT)
+        t, weight = rate(schedule, torch.rand(64, 1, 1, generator=generator, dtype=FLOAT))
+        level = schedule(t)
+        error = (eps - network(level.alpha * x + level.sigma * eps)).square().sum((1, 2))
+        return weight * error
+
+    diffusion = costs()
+    outer = [schedule.low, schedule.raw_rise, *network.parameters()]
+    expected = torch.autograd.grad(diffusion.mean(), outer, retain_graph=True)
+    schedule.b1.grad = torch.full((), 7.0, dtype=FLOAT)
+    backward(diffusion, diffusion, schedule, weight=0.5)
+    for weight, gradient in zip(outer, expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient)
+    values = []
+    with torch.no_grad():
+        for shift in (1e-6, -2e-6):
+            schedule.b1 += shift
+            values.append(0.5 * costs().square().mean())
+    difference = (values[0] - values[1]) / 2e-6
+    torch.testing.assert_close(schedule.b1.grad - 7.0, difference, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,56 @@
+"""Objectives: their least values and where they lie."""
+
+import torch
+
+from becalm.core import objective
+from becalm.core.process import Prediction, corrupt, posterior
+from becalm.core.schedule import Rectified
+
+
+def state():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 6, 3, generator=generator).double()
+    t = torch.rand(4, 6, 1, generator=generator, dtype=torch.float64)
+    t[:, 0], t[:, 1] = 0, 1
+    z, eps = corrupt(x, t, Rectified(), generator)
+    return x, eps, z, t
+
+
+def test_the_likeliest_variance_is_the_error():
+    error = torch.tensor([[0.3]], dtype=torch.float64)
+    log_var = error.log().requires_grad_()
+    objective.doubt(error, log_var).sum().backward()
+    assert log_var.grad is not None and log_var.grad.abs().max() < 1e-12
+    worse = objective.doubt(error, error.log() + 0.2), objective.doubt(error, error.log() - 0.2)
+    assert all(w > objective.doubt(error, error.log()) for w in worse)
+
+
+def test_the_truth_with_the_least_variance_costs_nothing():
+    x, eps, z, t = state()
+    exact = Prediction(x, eps, None, torch.zeros_like(x))
+    assert objective.variational(exact, z, x, t, Rectified()).abs().max() < 1e-5
+
+
+def test_the_best_spread_is_that_of_the_error():
+    """An estimate that is off: the KL is least where the variance holds the error as well, and its slope is there 0."""
+    x, _, _, t = state()
+    t = t.clamp(0.3, 0.9)
+    s, off = torch.maximum(t - 1e-3, t / 2), 0.05
+    z, _ = corrupt(x, t, Rectified(), torch.Generator().manual_seed(2))
+    guess = x + off
+    noise = (z - (1 - t) * guess) / t
+    mean, deviation = posterior(z, x, t, s, Rectified())
+    other = posterior(z, guess, t, s, Rectified())[0]
+    best = (deviation.square() + (mean - other).square()).log() / 2
+    large = (deviation / (s / t)).log()  # σ_large/σ_small = σ_t/σ_s
+    spread = ((best - deviation.log()) / (large - deviation.log())).requires_grad_()
+    objective.variational(Prediction(guess, noise, None, spread), z, x, t, Rectified()).sum().backward()
+    assert spread.grad is not None and spread.grad.abs().max() < 1e-6
+
+
+def test_only_the_spread_learns_from_the_variational_term():
+    x, eps, z, t = state()
+    guess, spread = x.clone().requires_grad_(), torch.full_like(x, 0.4).requires_grad_()
+    objective.variational(Prediction(guess, eps, None, spread), z, x, t, Rectified()).sum().backward()
+    assert guess.grad is None and spread.grad is not None
+    assert torch.isfinite(spread.grad).all()

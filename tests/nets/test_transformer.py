@@ -1,0 +1,81 @@
+"""The transformer over variables: what it may and may not depend on."""
+
+import pytest
+import torch
+
+from becalm.nets.embed import waves
+from becalm.nets.transformer import Shape, Transformer
+
+SIZES = (2, 3)
+PLACES = torch.tensor([[i // 3, i % 3] for i in range(6)])
+
+
+def network(loops: int = 1, axes: int = 0) -> Transformer:
+    torch.manual_seed(0)
+    made = Transformer(5, 4, () if axes else SIZES, axes, Shape(32, 4, 2, loops))
+    for parameter in made.parameters():  # a fresh one answers zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    return made.double()
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(3, 6, 5, generator=generator).double(), torch.rand(3, 6, 1, generator=generator).double()
+
+
+def test_a_fresh_network_answers_zero():
+    z, t = batch()
+    assert not Transformer(5, 4, SIZES, shape=Shape(32))(z.float(), t.float(), PLACES).any()
+
+
+@pytest.mark.parametrize("axes", [0, 2])
+def test_variables_have_no_order_but_their_places(axes):
+    z, t = batch()
+    order = torch.tensor([3, 0, 5, 1, 2, 4])
+    model, places = network(axes=axes), PLACES.double() if axes else PLACES
+    plain, moved = model(z, t, places), model(z[:, order], t[:, order], places[order])
+    torch.testing.assert_close(moved, plain[:, :, order])
+    assert not torch.allclose(model(z[:, order], t[:, order], places), plain[:, :, order]), "places must tell"
+
+
+def test_every_variable_sees_every_other_and_its_level():
+    z, t = batch()
+    model, far = network(), z.clone()
+    far[:, 5] += 1
+    assert not torch.allclose(model(far, t, PLACES)[:, :, 0], model(z, t, PLACES)[:, :, 0])
+    t[:, 5] /= 2
+    assert not torch.allclose(model(z, t, PLACES)[:, :, 0], network()(z, batch()[1], PLACES)[:, :, 0])
+
+
+def test_data_do_not_see_each_other():
+    z, t = batch()
+    torch.testing.assert_close(network()(z[1:2], t[1:2], PLACES), network()(z, t, PLACES)[:, 1:2])
+
+
+def test_loops_answer_each_and_share_their_weights():
+    z, t = batch()
+    once, thrice = network(1), network(3)
+    assert sum(p.numel() for p in once.parameters()) == sum(p.numel() for p in thrice.parameters())
+    answers = thrice(z, t, PLACES)
+    assert answers.shape == (3, 3, 6, 4)
+    torch.testing.assert_close(answers[:1], once(z, t, PLACES))
+    assert not torch.allclose(answers[1], answers[2])
+
+
+def test_exactly_given_and_exactly_unknown_differ_from_next_to_it():
+    level = network().level
+    ends, near = torch.tensor([[[0.0], [1.0]]]).double(), torch.tensor([[[1e-6], [1 - 1e-6]]]).double()
+    assert (level(ends) - level(near)).abs().amin(0).max() > 1e-2
+
+
+def test_waves_are_the_named_functions():
+    x = torch.tensor([[0.25], [0.6]])
+    found = waves(x, 3, 8.0)
+    for i, frequency in enumerate((0.5, 2.0, 8.0)):
+        torch.testing.assert_close(found[:, i], torch.cos(2 * torch.pi * frequency * x[:, 0]))
+        torch.testing.assert_close(found[:, 3 + i], torch.sin(2 * torch.pi * frequency * x[:, 0]))
+
+
+def test_places_are_either_tables_or_axes():
+    with pytest.raises(ValueError, match="either"):
+        Transformer(5, 4)

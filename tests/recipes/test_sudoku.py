@@ -1,0 +1,72 @@
+"""The recipe of the Sudoku solvers: batches, resume by construction, and a loss that falls."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from becalm.core import times
+from becalm.core.files import InputError
+from becalm.images import sudoku as grids
+from becalm.images.digits import Digits
+from becalm.recipes import sudoku
+from becalm.systems.jets import Jets
+from becalm.systems.store import load, save
+from becalm.train.loop import Plan, train
+
+SMALL = replace(sudoku.SMALL, pixels=2, batch=32, width=32, depth=2, plan=Plan(steps=60, rate=3e-3, warmup=5, ema=0.9))
+
+
+def pool() -> Digits:
+    """Four digits of 2 × 2 pixels, each one pixel of ink."""
+    return Digits(torch.eye(4).reshape(4, 2, 2), torch.arange(1, 5))
+
+
+def weight():
+    return times.density_weight(times.uniform_mean, 16, torch.Generator().manual_seed(0), 2000)
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    one, again, next_one = (sudoku.batch_of(SMALL, pool(), weight(), step) for step in (3, 3, 4))
+    for a, b, c in zip(one[:3], again[:3], next_one[:3], strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+    assert one.seed == again.seed != next_one.seed
+
+
+def test_a_batch_holds_valid_training_grids_and_both_kinds_of_states():
+    batch = sudoku.batch_of(SMALL, pool(), weight(), 0)
+    digits = batch.x.argmax(-1) + 1
+    assert grids.valid(digits).all()
+    assert not grids.held_out(digits).any()
+    visited = batch.t[16:, :, 0]
+    moving = ((visited > 0) & (visited < 1)).sum(1)
+    assert moving.max() <= 2
+    assert (batch.weight[16:] == 1).all()
+    assert ((batch.t[:16, :, 0] > 0) & (batch.t[:16, :, 0] < 1)).sum(1).max() > 2
+
+
+def test_the_loss_falls(tmp_path):
+    make = partial(sudoku.batch_of, SMALL, pool(), weight())
+    model = sudoku.begun(SMALL).train()
+    plan = replace(SMALL.plan, log_every=10)
+    records = list(train(model, sudoku.loss, lambda start: map(make, range(start, 60)), plan, tmp_path))
+    assert records[-1]["velocity"] < 0.93 * records[0]["velocity"]
+    save(model, tmp_path / "small.safetensors", {})
+    again = sudoku.begun(replace(SMALL, start=tmp_path / "small.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_weights_of_another_size_or_kind_are_refused(tmp_path):
+    save(sudoku.begun(SMALL), tmp_path / "four.safetensors", {})
+    with pytest.raises(InputError, match="places: 16; a side of 9 has 81"):
+        sudoku.begun(replace(SMALL, side=9, start=tmp_path / "four.safetensors"))
+    save(Jets(16, 1), tmp_path / "jets.safetensors", {})
+    with pytest.raises(InputError, match="SRM is needed"):
+        sudoku.begun(replace(SMALL, start=tmp_path / "jets.safetensors"))
+
+
+def test_a_model_keeps_its_places_in_its_file(tmp_path):
+    save(sudoku.begun(SMALL), tmp_path / "four.safetensors", {})
+    assert torch.equal(load(tmp_path / "four.safetensors").places, grids.places(4))

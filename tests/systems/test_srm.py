@@ -1,0 +1,91 @@
+"""SRM on small data: its preconditioning, its losses, and what solving may touch."""
+
+import pytest
+import torch
+
+from becalm.core import times, walk
+from becalm.systems.srm import SRM, Way, linear_guess, losses, refine, solve, solved, strangeness
+
+PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def model(places=PLACES) -> SRM:
+    torch.manual_seed(0)
+    return SRM(3, places, [32, 4, 2, 2, 2])
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("power", [0.2, 1.0, 3.0])
+def test_the_guess_is_the_best_linear_one(power):
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
+    x, eps = power**0.5 * torch.randn(1, 200_000, generator=gen()), torch.randn(1, 200_000, generator=gen(1))
+    z, u = (1 - t) * x + t * eps, eps - x
+    factor, rest = linear_guess(t, power)
+    best = (z * u).mean(1, keepdim=True) / (z * z).mean(1, keepdim=True)
+    torch.testing.assert_close(factor, best, rtol=0, atol=0.02)
+    torch.testing.assert_close(rest[:, 0], (u - factor * z).square().mean(1).sqrt(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("places", [PLACES, [[0.0, 0.5], [-1.0, 1.0], [0.2, 0.0], [1.0, 1.0]]])
+def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
+    made, x = model(places), torch.randn(8, 4, 3, generator=gen())
+    for parameter in made.network.leave.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    t = times.independent(8, 4, gen(1))
+    t[:, 0], t[:, 1] = 0, 1
+    terms = losses(made, x, t, torch.ones_like(t), gen(2))
+    terms["loss"].backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
+
+
+def test_known_variables_have_no_loss():
+    made, x = model(), torch.randn(8, 4, 3, generator=gen())
+    terms = losses(made, x, torch.zeros(8, 4, 1).double(), torch.ones(8, 4, 1), gen())
+    assert terms["loss"] == 0
+
+
+def test_given_variables_stay_bit_for_bit():
+    x, unknown = torch.randn(5, 4, 3, generator=gen()), torch.tensor([[True, False, True, False]]).repeat(5, 1)
+    steps = list(solve(model(), x, unknown, Way(walk.by_certainty(steps_per_variable=2)), gen(1)))
+    assert len(steps) == 4
+    end = steps[-1]
+    assert not end.t.any()
+    assert torch.equal(end.z[~unknown], x[~unknown])
+    assert not torch.isclose(end.z[unknown], x[unknown]).all(-1).any()
+
+
+def test_nothing_unknown_is_already_solved():
+    x = torch.randn(2, 4, 3, generator=gen())
+    assert torch.equal(solved(solve(model(), x, torch.zeros(2, 4, dtype=torch.bool)), x), x)
+
+
+def test_refining_changes_its_share_and_nothing_given():
+    x, unknown = torch.randn(5, 4, 3, generator=gen()), torch.tensor([[True, False, True, True]]).repeat(5, 1)
+    (after,) = refine(model(), x, unknown, 1, 0.3, Way(walk.together(2)), gen(1))
+    changed = (after != x).any(-1)
+    assert (changed.sum(1) == 1).all()
+    assert not (changed & ~unknown).any()
+
+
+def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
+    """Four variables that are all +1 or all −1: one known tells the others, a lone wrong one stands out."""
+    made = model()
+    optimiser = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    for step in range(150):
+        x = torch.randint(0, 2, (64, 1, 1), generator=gen(step)).float().mul(2).sub(1).expand(64, 4, 3)
+        t = torch.cat([times.uniform_mean(32, 4, gen(step)), times.sequential(32, 4, gen(step))])
+        optimiser.zero_grad()
+        losses(made, x, t, torch.ones_like(t), gen(step))["loss"].backward()
+        optimiser.step()
+    x = torch.randint(0, 2, (50, 1, 1), generator=gen()).float().mul(2).sub(1).repeat(1, 4, 3)
+    unknown = torch.tensor([[False, True, True, True]]).repeat(50, 1)
+    found = solved(solve(made, x, unknown, generator=gen(1)), x)
+    assert (found.sign() == x).all((1, 2)).float().mean() > 0.9
+    wrong = x.clone()
+    wrong[:, 2] *= -1
+    assert (strangeness(made, wrong, unknown, gen(2)).argmax(1) == 2).float().mean() > 0.8
