@@ -4,7 +4,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.recipes.sbd import Recipe, batch_of, begun, loss, run
 from becalm.systems.sbd import SBD
-from becalm.systems.store import load
+from becalm.systems.store import load, save
 from becalm.train.loop import Plan
 
 
@@ -37,13 +37,13 @@ def test_what_learns(tmp_path, learned):
     assert any(p.grad is not None and bool(p.grad.any()) for p in model.head.parameters())
 
 
-def test_it_starts_from_a_jets_network_and_nothing_else(tmp_path, monkeypatch):
+def test_it_starts_from_a_jets_network_and_nothing_else(tmp_path):
     model = begun(recipe(tmp_path))
     trunk = load("jets").state_dict()
     assert all(torch.equal(tensor, trunk[name]) for name, tensor in model.trunk.state_dict().items())
-    monkeypatch.setattr("becalm.recipes.sbd.load", lambda name: model)
+    save(model, tmp_path / "sbd.safetensors", {})
     with pytest.raises(InputError, match="Jets is needed"):
-        begun(recipe(tmp_path))
+        begun(recipe(tmp_path, start=tmp_path / "sbd.safetensors"))
 
 
 def test_a_run_leaves_a_model_that_can_be_loaded(tmp_path):
