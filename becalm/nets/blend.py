@@ -70,41 +70,45 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """New features and displacements, computed `chunk` points at a time (None: all at once)."""
         here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
+        known = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
         rows = torch.arange(len(h), device=h.device).split(chunk or len(h))
-        parts = [self.settle(r, h[r], here[r], there, move, graph, candidates[r]) for r in rows]
+        parts = [self.settle(r, h[r], here[r], there, known, graph.edges[r], candidates[r]) for r in rows]
         h, move = (torch.cat(part) for part in zip(*parts, strict=True))
         return h, move * graph.scale[:, None]
 
     def settle(
-        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, move: Tensor, graph: Graph, candidates: Tensor
+        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, known: Tensor, edges: Tensor, candidates: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The layer for the points numbered `rows`; `move` of all points in units of each one's scale."""
-        vectors, invariants = along_edges(rows, move, graph)
+        """The layer for the points numbered `rows`, whose edges are given; `known` of all points as `along_edges` takes it."""
+        vectors, invariants = along_edges(known[rows], known, edges)
         edge = self.edge(invariants).unflatten(0, (len(rows), -1))
-        m = nn.functional.silu(here[:, None] + there[graph.edges[rows]] + edge)
+        m = nn.functional.silu(here[:, None] + there[edges] + edge)
         m = nn.functional.silu(self.message(m))
         weight = self.attention(m).softmax(1)
         # One batched product for all pairs of heads and kinds is cheaper than permuting for the pairs that are wanted.
         gate = self.coefficients(m).tanh() * weight.repeat(1, 1, KINDS)
-        gathered = blocks(gate.mT @ vectors.type_as(gate), KINDS).flatten(1, 2).type_as(graph.points)
+        gathered = blocks(gate.mT @ vectors.type_as(gate), KINDS).flatten(1, 2).type_as(known)
         pooled = blocks(weight.type_as(m).mT @ m, self.channels).flatten(1)
-        own = move[rows]
+        own = known[rows, 3:6]
         length = asinh((gathered.square().sum(-1) + 1e-8).sqrt())
         along = asinh((gathered * own[:, None]).sum(-1))
-        h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(graph.points))
+        h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(known))
         proposals = torch.cat([gathered, candidates, own[:, None]], 1)
-        return h, own + (self.move(h).type_as(graph.points).tanh()[..., None] * proposals).sum(1)
+        return h, own + (self.move(h).type_as(known).tanh()[..., None] * proposals).sum(1)
 
 
-def along_edges(rows: Int[Tensor, " row"], move: Float[Tensor, "point 3"], graph: Graph) -> tuple[Tensor, Tensor]:
-    """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from the points `rows` to their neighbours.
+def along_edges(
+    here: Float[Tensor, "row 16"], known: Float[Tensor, "point 16"], edges: Int[Tensor, "row edge"]
+) -> tuple[Tensor, Tensor]:
+    """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from points `here` to neighbours.
+
+    Of each point the position (3), the move (3), the three normals (9) and the scale (1) are known.
 
     Points stand where their moves (in units of their own scales) have brought them; lengths are in units of the row's scale.
     Edges come last in memory, axes and invariants first: that is what makes it fast.
     """
-    known = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
-    here = known[rows].T[..., None]
-    there = known.index_select(0, graph.edges[rows].flatten()).T.unflatten(1, (len(rows), -1)).contiguous()
+    here = here.T[..., None]
+    there = known.index_select(0, edges.flatten()).T.unflatten(1, (len(edges), -1)).contiguous()
     unit = here[15]
     start = (there[:3] - here[:3]) / unit
     ratio = there[15:] / unit

@@ -142,14 +142,17 @@ def residual(cloud: Fitted) -> Float[Tensor, " point"]:
 def restrained(cloud: Fitted, move: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
     """The moves, shortened in a scan so clean that what looks like noise may well be detail.
 
-    With q the lower quartile over the scan of what the smallest fits leave over, and ρ the median of the same, in local units, no
-    move is longer than 1.2 q/(1 − ρ/CLEAN) local units; from ρ = CLEAN on, nothing is shortened.
+    With ρ the median over the scan of what the smallest fits leave over, in local units, and q the lower quartile of the same, in
+    local units or in the cloud's (whichever allows more), no move is longer than 1.2 q/(1 − ρ/CLEAN); from ρ = CLEAN on, nothing
+    is shortened.
     """
-    left = cloud.features[:, 0].exp()
+    left, scale = cloud.features[:, 0].exp(), cloud.graph.scale
     share = float(left.median()) / CLEAN
     if share >= 1:
         return move
-    longest = 1.2 * float(left.kthvalue(1 + len(left) // 4).values) / (1 - share) * cloud.graph.scale[:, None]
+    quarter = 1 + len(left) // 4
+    usual = torch.maximum(left.kthvalue(quarter).values * scale, (left * scale).kthvalue(quarter).values)
+    longest = 1.2 / (1 - share) * usual[:, None]
     return move * (longest / move.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
 
 
