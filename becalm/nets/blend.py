@@ -103,7 +103,6 @@ def along_edges(
     """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from points `here` to neighbours.
 
     Of each point the position (3), the move (3), the three normals (9) and the scale (1) are known.
-
     Points stand where their moves (in units of their own scales) have brought them; lengths are in units of the row's scale.
     Edges come last in memory, axes and invariants first: that is what makes it fast.
     """
