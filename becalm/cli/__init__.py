@@ -10,10 +10,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit."""
     import tyro
 
+    from becalm.cli.compress import Compress
+    from becalm.cli.decompress import Decompress
     from becalm.cli.denoise import Denoise
     from becalm.cli.evaluate import Evaluate
+    from becalm.cli.generate import Generate
     from becalm.cli.importing import Import
     from becalm.cli.info import Info
+    from becalm.cli.likelihood import Likelihood
     from becalm.cli.models import Models
     from becalm.cli.solve import Solve
     from becalm.cli.train import command as train
@@ -21,6 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     commands = {
         "denoise": Denoise,
         "solve": Solve,
+        "generate": Generate,
+        "likelihood": Likelihood,
+        "compress": Compress,
+        "decompress": Decompress,
         "info": Info,
         "models": Models,
         "import": Import,

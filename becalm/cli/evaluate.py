@@ -10,12 +10,12 @@ import tyro
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model: denoise clouds sampled from a mesh, or solve Sudokus of handwritten digits by every walk."""
+    """Measure a model: denoise clouds sampled from a mesh, or solve Sudokus or make images that must count, by every walk."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A packaged model or a file of weights."""
     benchmark: Annotated[str, tyro.conf.Positional]
-    """`sudoku`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
+    """`sudoku`, `even-pixels`, `polygons`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
     points: int = 10_000
     """Mesh: points of the clean cloud, sampled evenly."""
     noise: tuple[float, ...] = (0.01, 0.02, 0.03)
@@ -32,6 +32,10 @@ class Evaluate:
     """Sudoku: noise put back in each step."""
     rounds: int = 10
     """Sudoku: rounds of the walk `refine`."""
+    images: int = 200
+    """Even pixels, polygons: images made by each walk."""
+    picture: Path | None = None
+    """Even pixels, polygons: a PNG to write with up to 64 of the images made by certainty."""
     seed: int = 0
     """Decides clouds, puzzles and noise."""
     json: bool = False
@@ -39,7 +43,8 @@ class Evaluate:
 
     def run(self) -> None:
         """One line of figures a noise level, or a set of puzzles and a walk."""
-        for row in self.sudoku() if self.benchmark == "sudoku" else self.clouds():
+        benchmarks = {"sudoku": self.sudoku, "even-pixels": self.counted, "polygons": self.counted}
+        for row in benchmarks.get(self.benchmark, self.clouds)():
             shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
             print(json.dumps(row) if self.json else "  ".join(shown), flush=True)
 
@@ -81,7 +86,7 @@ class Evaluate:
         from becalm.systems.trial import LEVELS, trial
 
         model = load(self.model, SRM)
-        side, pixels = side_of(model), isqrt(model.config["channels"])
+        side, pixels = side_of(model, self.model), isqrt(model.config["channels"])
         known, fresh = (d.only(range(1, side + 1)) for d in read_mnist(self.digits))
         reader = judge.fit(known, pixels, torch.Generator().manual_seed(0))
         pool = known if self.shared else fresh
@@ -92,4 +97,21 @@ class Evaluate:
         }
         ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
         for row in trial(model, puzzles, reader.read, seed=self.seed, **ways):
+            yield row._asdict()
+
+    def counted(self):
+        """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
+        from becalm.core.files import InputError
+        from becalm.systems.image_trial import trial
+        from becalm.systems.pictures import TASKS, fitting, write_sheet
+        from becalm.systems.srm import SRM
+        from becalm.systems.store import load
+
+        if self.images < 1:
+            raise InputError(f"--images: {self.images} is not positive; give at least 1")
+        task = TASKS[self.benchmark]
+        model = fitting(load(self.model, SRM), task, self.model)
+        for row, images in trial(model, task, self.images, seed=self.seed):
+            if self.picture and row.walk == "certainty":
+                write_sheet(images[:64], self.picture)
             yield row._asdict()

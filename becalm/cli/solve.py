@@ -22,8 +22,8 @@ class Solve:
     """The solved image, a PNG; left out, IMAGE.solved.png beside the puzzle."""
     model: str = "sudoku4"
     """A packaged model (see `becalm models`) or a file of weights."""
-    walk: Literal["certainty", "random", "order", "together"] = "certainty"
-    """Which cell when: the surest first, in random order, as they are numbered, or all at once."""
+    walk: Literal["certainty", "graph", "random", "order", "together"] = "certainty"
+    """Which cell when: the surest first, best known neighbours first, at random, as they are numbered, or all at once."""
     steps_per_variable: int = 3
     """Steps for each cell."""
     eta: float = 0.5
@@ -34,6 +34,8 @@ class Solve:
     """Write every state of the walk to this .safetensors file."""
     picture: Path | None = None
     """Write a picture to this .png file: cells numbered as they were settled, tinted by how sure they were."""
+    reader: str = "reader14"
+    """What reads the digits, to check what is given and what was solved: a packaged model, a file, or `none`."""
     seed: int = 0
     """Decides every random draw; the same seed gives the same result."""
     json: bool = False
@@ -50,6 +52,7 @@ class Solve:
         from becalm.systems import puzzles
         from becalm.systems.srm import SRM, solve
         from becalm.systems.store import load
+        from becalm.systems.trial import way_of
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
@@ -61,8 +64,12 @@ class Solve:
         model = load(self.model, SRM)
         image, mask = picture.read(self.image), picture.read(self.mask)
         puzzle = puzzles.puzzle_of(image, mask, model, str(self.image))
+        read = self.reading(puzzle)
+        if read:
+            puzzles.given_digits(puzzle, read, str(self.image))
         generator = torch.Generator().manual_seed(self.seed)
-        way, count = self.way(puzzle, generator), int(puzzle.unknown.sum())
+        way = way_of(self.walk, puzzles.side_of(model), self.steps_per_variable, self.eta, 1, self.seed)
+        count = int(puzzle.unknown.sum())
         if not count:
             raise InputError(f"{self.mask}: is all black, so every cell is given; paint white what is to be solved")
         steps = list(tqdm(solve(model, puzzle.cells, puzzle.unknown, way, generator), "solving", disable=None))
@@ -76,24 +83,29 @@ class Solve:
             picture.numbered(solved, answer.order, answer.certainty, self.picture)
         sure = [None if x != x else round(x, 4) for x in answer.certainty.tolist()]
         summary = {"cells": len(sure), "solved": count, "steps": len(steps), "seconds": round(time.time() - started, 2)}
-        self.tell(summary | {"output": str(output), "certainty": sure, "order": answer.order.tolist()})
+        summary |= {"output": str(output), **self.checked(answer.cells, read)}
+        self.tell(summary | {"certainty": sure, "order": answer.order.tolist()})
 
-    def way(self, puzzle, generator):
-        """The walk and the step that the options name."""
-        import torch
+    def reading(self, puzzle):
+        """The function that reads cells, or None where there is no reader for cells of that size."""
+        from becalm.images.judge import Judge
+        from becalm.systems.store import load
 
-        from becalm.core import walk
-        from becalm.core.sample import reverse
-        from becalm.systems.srm import Way
+        if self.reader == "none":
+            return None
+        judge = load(self.reader, Judge)
+        return judge.read if judge.side**2 == puzzle.cells.shape[-1] else None
 
-        each, cells = self.steps_per_variable, puzzle.unknown.shape[1]
-        walks = {
-            "certainty": lambda: walk.by_certainty(steps_per_variable=each),
-            "random": lambda: walk.in_order(torch.rand(1, cells, generator=generator), steps_per_variable=each),
-            "order": lambda: walk.in_order(steps_per_variable=each),
-            "together": lambda: walk.together(each * max(1, int(puzzle.unknown.sum()))),
-        }
-        return Way(walks[self.walk](), reverse(eta=self.eta))
+    def checked(self, cells, read) -> dict:
+        """What the reader finds in the solved grid: its digits, whether it is valid, and the cells in conflict."""
+        from becalm.systems import puzzles
+
+        if read is None:
+            return {}
+        grid = read(cells)[0]
+        side, wrong = puzzles.isqrt(len(grid)), puzzles.contradictions(grid)
+        whole = not wrong and int(grid.max()) <= side
+        return {"valid": whole, "conflicts": wrong, "digits": grid.reshape(side, side).tolist()}
 
     def tell(self, summary: dict) -> None:
         """Print the summary: JSON, or a line and the two tables."""
@@ -101,7 +113,12 @@ class Solve:
             print(json.dumps(summary))
             return
         side = round(summary["cells"] ** 0.5)
-        print("  ".join(f"{k} {v}" for k, v in summary.items() if k not in ("certainty", "order")))
+        tables = ("certainty", "order", "digits", "conflicts")
+        print("  ".join(f"{k} {str(v).lower() if k == 'valid' else v}" for k, v in summary.items() if k not in tables))
+        if summary.get("conflicts"):
+            print("in conflict: " + ", ".join(f"row {r} column {c}" for r, c in summary["conflicts"]))
+        for row in summary.get("digits", []):
+            print(" ".join(str(digit) for digit in row))
         for name, form in (("order", "{:3d}"), ("certainty", "{:.2f}")):
             print(f"{name} (· given)", file=sys.stdout)
             for row in range(side):

@@ -9,19 +9,43 @@ import tyro
 
 def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
-    from becalm.recipes import jets, sbd, spd, sudoku
+    from becalm.recipes import digits8, ebm_toy, jets, lion, patches, reader, sbd, spd, sudoku, vdm
 
     choices = (
         Annotated[jets.Recipe, tyro.conf.subcommand("jets", prefix_name=False)]
         | Annotated[sbd.Recipe, tyro.conf.subcommand("sbd", prefix_name=False)]
+        | Annotated[digits8.Recipe, tyro.conf.subcommand("ncsn_digits8", default=digits8.NCSN, prefix_name=False)]
+        | Annotated[digits8.Recipe, tyro.conf.subcommand("ebm_digits8", default=digits8.EBM, prefix_name=False)]
+        | Annotated[ebm_toy.Recipe, tyro.conf.subcommand("ebm_toy", prefix_name=False)]
+        | Annotated[patches.Recipe, tyro.conf.subcommand("even_pixels", default=patches.EVEN, prefix_name=False)]
+        | Annotated[patches.Recipe, tyro.conf.subcommand("polygons", default=patches.COUNTED, prefix_name=False)]
+        | Annotated[lion.Recipe, tyro.conf.subcommand("lion_families", default=lion.FAMILIES, prefix_name=False)]
+        | Annotated[lion.Recipe, tyro.conf.subcommand("lion_ldraw", default=lion.LDRAW, prefix_name=False)]
+        | Annotated[lion.Recipe, tyro.conf.subcommand("lion_gpu", default=lion.GPU, prefix_name=False)]
         | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
+        | Annotated[reader.Recipe, tyro.conf.subcommand("reader14", prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku4", default=sudoku.SMALL, prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku9", default=sudoku.LARGE, prefix_name=False)]
+        | Annotated[vdm.Recipe, tyro.conf.subcommand("digits8", default=vdm.DIGITS8, prefix_name=False)]
+        | Annotated[vdm.Recipe, tyro.conf.subcommand("mnist", default=vdm.MNIST, prefix_name=False)]
+        | Annotated[vdm.Recipe, tyro.conf.subcommand("cifar10", default=vdm.CIFAR10, prefix_name=False)]
+        | Annotated[vdm.Recipe, tyro.conf.subcommand("swirl", default=vdm.SWIRL, prefix_name=False)]
     )
 
     def train(recipe: tyro.conf.OmitSubcommandPrefixes[choices]) -> "Training":  # type: ignore[valid-type]
         """Run a recipe; where its folder holds an earlier run, that one continues."""
-        runs = {jets.Recipe: jets.run, sbd.Recipe: sbd.run, spd.Recipe: spd.run, sudoku.Recipe: sudoku.run}
+        runs = {
+            digits8.Recipe: digits8.run,
+            ebm_toy.Recipe: ebm_toy.run,
+            jets.Recipe: jets.run,
+            lion.Recipe: lion.run,
+            sbd.Recipe: sbd.run,
+            spd.Recipe: spd.run,
+            sudoku.Recipe: sudoku.run,
+            reader.Recipe: reader.run,
+            vdm.Recipe: vdm.run,
+            patches.Recipe: patches.run,
+        }
         return Training(recipe, runs[type(recipe)])
 
     return train

@@ -15,7 +15,6 @@ import torch
 
 from becalm.core.process import Prediction, noise_like
 from becalm.core.sample import Stepper, reverse
-from becalm.core.schedule import Scaling, Schedule
 from becalm.core.scores import Energy, Score, column, energies
 from becalm.core.typing import Float, Tensor
 
@@ -213,40 +212,19 @@ def warm_up(
         yield move(here.z, average.exp(), chance)
 
 
-@dataclass(frozen=True)
-class Ladder(Schedule):
-    """NCSN's levels: σ/α from `high` to `low` in `steps` equal ratios, at t = 1, …, 1/steps; below, linear in t to clean.
-
-    With `together(steps)` a walk stands once at each level and ends at t = 0.
-    """
-
-    high: float = 10.0
-    """σ₁: about the greatest distance between two data (Song & Ermon 2020)."""
-    low: float = 0.01
-    """σ_L."""
-    steps: int = 10
-    """L; with 1, `low` alone."""
-    scaling: Scaling = "explode"
-    """Units of z."""
-
-    def gamma(self, t):
-        place = t * self.steps
-        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
-        return 2 * (math.log(self.low) + torch.where(place < 1, torch.log(place), (place - 1) * ratio))
-
-    def time(self, gamma):
-        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
-        above = gamma.double() / 2 - math.log(self.low)
-        return torch.where(above < 0, above.exp(), 1 + above / ratio) / self.steps
-
-
 def pushed(
-    z: Tensor, eps: Tensor, sigma: Tensor, size: float | Tensor, temperature: float, generator: torch.Generator | None
+    z: Tensor,
+    eps: Tensor,
+    sigma: Tensor,
+    size: float | Tensor,
+    temperature: float,
+    generator: torch.Generator | None,
+    inner: int = 0,
 ) -> Tensor:
     """One Langevin step with h = `size` σ², elementwise: z − r σ ε̂ + σ √(2rτ) n. It is the same in every scaling."""
     wide = column(size, z)
     after = z + sigma * (torch.sqrt(2 * wide * temperature) * noise_like(z, generator) - wide * eps)
-    unexploded(after, z, sigma * eps, wide.flatten(), f"at σ = {float(sigma.max()):.3g}, sizes in σ²")
+    unexploded(after, z, sigma * eps, wide.flatten(), f"inner step {inner} at σ = {float(sigma.max()):.3g}, sizes in σ²")
     return after
 
 
@@ -263,7 +241,7 @@ def annealed(size: float = 0.1, inner: int = 100, temperature: float = 1.0) -> S
         here, there = schedule(now.t), schedule(s)
         z, found = now.z, now.prediction
         for k in range(inner):
-            z = pushed(z, found.eps, here.sigma.to(z), size, temperature, generator)
+            z = pushed(z, found.eps, here.sigma.to(z), size, temperature, generator, k)
             if k < inner - 1 or bool((there.sigma == 0).any()):
                 found = ask(z, now.t)
         moved = here.gamma != there.gamma
@@ -291,10 +269,10 @@ def corrected(
             return z
         noisy = (sigma > 0).expand_as(z)
         count = noisy.flatten(1).sum(1)
-        for _ in range(inner):
+        for k in range(inner):
             eps = torch.where(noisy, ask(z, s).eps, 0.0)
             size = (2 * ratio**2 * count / eps.flatten(1).square().sum(1)).nan_to_num(0.0).clamp_max(0.5)
-            z = pushed(z, eps, sigma, size, temperature, generator)
+            z = pushed(z, eps, sigma, size, temperature, generator, k)
         return z
 
     return stepper

@@ -96,7 +96,7 @@ def sample(
 
     `step` is `reverse()` where none is given. The last state's z is the sample, or its prediction's x where σ(0) > 0. Variables
     with t = 0 are given and stay bit for bit. Raises ValueError before the first step where the network's kind cannot tell x
-    at the starting levels.
+    at the starting levels, and with the step's number where the stepper must stop.
     """
     stepper = step or reverse()
     start = t = t.double()
@@ -112,9 +112,17 @@ def sample(
             s = walk(k, t, start, now.prediction)
             if bool((s > t).any()):
                 raise ValueError(f"walk: a noise level rises at step {k}; a walk never goes back")
-            z = torch.where(t == s, z, stepper(ask, now, s, denoiser.schedule, previous, generator))
+            z = torch.where(t == s, z, counted(k, stepper, ask, now, s, denoiser.schedule, previous, generator))
         t, k, previous = s, k + 1, now
         yield Step(z, t, now.prediction)
+
+
+def counted(k: int, stepper: Stepper, *asked) -> Tensor:
+    """What the stepper makes of what it is asked; where it must stop, the error names the step."""
+    try:
+        return stepper(*asked)
+    except ValueError as error:
+        raise ValueError(f"sample: step {k}: {error}") from error
 
 
 def startable(denoiser: Denoiser, t: Tensor) -> None:

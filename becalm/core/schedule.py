@@ -105,19 +105,27 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Rectified(Schedule):
-    """α = 1 − t, σ = t in `interpolate`: γ = 2 logit(t) (rectified flow; Liu et al. 2022)."""
+    """α = 1 − t, σ = t in `interpolate`: γ = 2 logit(t) (rectified flow; Liu et al. 2022).
+
+    A shift s makes it γ = 2 logit(t) + 2 log s, σ = st/(1 + (s − 1)t): more time where much is noise, which is where variables
+    of many channels decide what they are to be (Esser et al. 2024, eq. 23).
+    """
 
     scaling: Scaling = "interpolate"
     """Units of z; not `explode`."""
+    shift: float = 1.0
+    """s, above 0."""
 
     def __post_init__(self):
         bounded(self)
+        if not self.shift > 0:
+            raise ValueError(f"Rectified: shift {self.shift} must be above 0")
 
     def gamma(self, t):
-        return 2 * (torch.log(t) - torch.log1p(-t))
+        return 2 * (torch.log(t) - torch.log1p(-t) + math.log(self.shift))
 
     def time(self, gamma):
-        return 1 / (1 + torch.exp(-gamma.double() / 2))
+        return 1 / (1 + self.shift * torch.exp(-gamma.double() / 2))
 
 
 @dataclass(frozen=True)
@@ -174,3 +182,30 @@ class Betas(Schedule):
         low = (torch.searchsorted(grid, gamma.contiguous()) - 1).clamp(0, self.steps - 2)
         between = low + 1 + (gamma - grid[low]) / (grid[low + 1] - grid[low])
         return torch.where(gamma < grid[0], torch.exp((gamma - grid[0]) / 2), between) / self.steps
+
+
+@dataclass(frozen=True)
+class Ladder(Schedule):
+    """NCSN's levels: σ/α from `high` to `low` in `steps` equal ratios, at t = 1, …, 1/steps; below, linear in t to clean.
+
+    With `together(steps)` a walk stands once at each level and ends at t = 0.
+    """
+
+    high: float = 10.0
+    """σ₁: about the greatest distance between two data (Song & Ermon 2020)."""
+    low: float = 0.01
+    """σ_L."""
+    steps: int = 10
+    """L; with 1, `low` alone."""
+    scaling: Scaling = "explode"
+    """Units of z."""
+
+    def gamma(self, t):
+        place = t * self.steps
+        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
+        return 2 * (math.log(self.low) + torch.where(place < 1, torch.log(place), (place - 1) * ratio))
+
+    def time(self, gamma):
+        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
+        above = gamma.double() / 2 - math.log(self.low)
+        return torch.where(above < 0, above.exp(), 1 + above / ratio) / self.steps

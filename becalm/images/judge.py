@@ -24,6 +24,7 @@ class Judge(nn.Module):
 
     def __init__(self, side: int, width: int = 32):
         super().__init__()
+        self.config = {"side": side, "width": width}
         self.side = side
         widths, strides, reach = (1, width, 2 * width, 2 * width, 4 * width), (2, 1, 2, 1), (5, 3, 3, 3)
         self.convolutions = nn.ModuleList(

@@ -12,6 +12,9 @@ from becalm.core.typing import Float, Int, Tensor
 MOST = 64_000_000
 """Pixels an image may have."""
 
+TINT = 32
+"""How far red, green and blue of a grey image may lie apart, of 255: some scanners tint paper a little."""
+
 
 def read(path: Path) -> Float[Tensor, "height width"]:
     """The grey values of an image file in [0, 1]; on white where it is transparent. Raises InputError naming the file."""
@@ -25,6 +28,8 @@ def read(path: Path) -> Float[Tensor, "height width"]:
             flat = (
                 image if wide else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             )
+            if not wide and int(np.ptp(np.asarray(flat)[..., :3].astype(np.int16), axis=-1).max(initial=0)) > TINT:
+                raise InputError(f"{path}: is a colour image; a grey one is needed (convert it first)")
             grey = np.asarray(flat if wide else flat.convert("L"), dtype=np.float32)
     except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:
         if isinstance(error, InputError | FileNotFoundError):

@@ -16,6 +16,9 @@ from becalm.nets.embed import CoordinateEmbedding, LevelEmbedding, PlaceEmbeddin
 PARTS = 6
 """Modulations of a block: shift, scale and gate of attention, and the same of the mixing after it."""
 
+INCLINED = 3.0
+"""What sharing a place adds to a logit of attention at first."""
+
 
 class Shape(NamedTuple):
     """The size of a transformer."""
@@ -33,27 +36,40 @@ class Shape(NamedTuple):
 
 
 class Block(nn.Module):
-    """Attention over all variables, then a mixing of each one; both modulated per variable."""
+    """Attention over all variables, then a mixing of each one; both modulated per variable.
 
-    def __init__(self, width: int, heads: int, ratio: int):
+    Each head has an inclination to variables that share a place with the one that looks; at first that of the first heads is
+    strong, each to one table, so that a head gathers a row, a column or a box without having to find out what these are.
+    """
+
+    def __init__(self, width: int, heads: int, ratio: int, tables: int = 0):
         super().__init__()
         self.heads = heads
+        kind = torch.arange(heads)[:, None] % (tables + 1)
+        self.kinship = nn.Parameter(INCLINED * (kind == torch.arange(tables)).float()) if tables else None
         self.offset = nn.Parameter(torch.zeros(PARTS, width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.attend = nn.Linear(width, 3 * width)
         self.gather = nn.Linear(width, width)
         self.mix = nn.Sequential(nn.Linear(width, ratio * width), nn.GELU("tanh"), nn.Linear(ratio * width, width))
 
-    def forward(self, h: Tensor, modulation: Float[Tensor, "part batch variable width"]) -> Tensor:
-        """New tokens; `modulation` is that of all layers, to which the block adds its offset."""
+    def forward(
+        self,
+        h: Tensor,
+        modulation: Float[Tensor, "part batch variable width"],
+        kin: Float[Tensor, "table variable variable"] | None = None,
+    ) -> Tensor:
+        """New tokens; `modulation` is that of all layers, to which the block adds its offset; `kin` who shares which place."""
         shift, scale, gate, shift2, scale2, gate2 = modulation + self.offset[:, None, None]
-        h = h + gate * self.attention(self.norm(h) * (1 + scale) + shift)
+        h = h + gate * self.attention(self.norm(h) * (1 + scale) + shift, kin)
         return h + gate2 * self.mix(self.norm(h) * (1 + scale2) + shift2)
 
-    def attention(self, h: Tensor) -> Tensor:
-        """Every variable looks at every other."""
+    def attention(self, h: Tensor, kin: Tensor | None) -> Tensor:
+        """Every variable looks at every other, rather at its kin."""
         q, k, v = self.attend(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.gather(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        bias = None if kin is None else torch.tensordot(self.kinship, kin, 1).to(q)  # type: ignore[arg-type]
+        seen = nn.functional.scaled_dot_product_attention(q, k, v, bias)
+        return self.gather(seen.transpose(1, 2).flatten(2))
 
 
 class Transformer(nn.Module):
@@ -75,7 +91,7 @@ class Transformer(nn.Module):
         self.place = PlaceEmbedding(sizes, width) if sizes else CoordinateEmbedding(axes, width)
         self.level = LevelEmbedding(width)
         self.modulate = nn.Linear(width, PARTS * width)
-        self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio, len(sizes)) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, outputs))
         self.begin()
@@ -98,10 +114,11 @@ class Transformer(nn.Module):
         level = self.level(t)
         told = self.enter(z) + self.place(places) + level
         modulation = self.modulate(nn.functional.silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0)
+        kin = (places[:, None] == places).movedim(-1, 0).to(told) if isinstance(self.place, PlaceEmbedding) else None
         h, answers = torch.zeros_like(told), []
         for _ in range(self.loops):
             h = h + told
             for block in self.blocks:
-                h = block(h, modulation)
+                h = block(h, modulation, kin)
             answers.append(self.leave(self.norm(h)))
         return torch.stack(answers)

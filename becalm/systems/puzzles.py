@@ -3,7 +3,7 @@
 Cells are square and row-major. In the mask white is to be solved and black is given; given cells come back pixel for pixel.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isqrt
 from typing import NamedTuple
 
@@ -13,7 +13,11 @@ from becalm.core.files import InputError
 from becalm.core.sample import Step
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.images.grid import cut, enlarge, join, shrink
+from becalm.images.sudoku import conflicts
 from becalm.systems.srm import SRM, Way, refine
+
+Read = Callable[[Float[Tensor, "batch cell channel"]], Int[Tensor, "batch cell"]]
+"""A judge: which digit is in each cell."""
 
 
 class Puzzle(NamedTuple):
@@ -36,9 +40,33 @@ class Solution(NamedTuple):
     """When each cell was begun, from 1; cells begun together share a number, given ones have 0."""
 
 
-def side_of(model: SRM) -> int:
-    """Cells in a row of the model's puzzles."""
-    return isqrt(len(model.places))
+def side_of(model: SRM, name: str = "model") -> int:
+    """Cells in a row of the model's puzzles. Raises InputError for a model of anything but Sudokus."""
+    side, channels = isqrt(len(model.places)), model.config["channels"]
+    if side not in (4, 9) or side**2 != len(model.places) or isqrt(channels) ** 2 != channels:
+        raise InputError(
+            f"{name}: was trained on {len(model.places)} variables of {channels} numbers, not on a Sudoku; use sudoku4 or sudoku9"
+        )
+    return side
+
+
+def contradictions(grid: Int[Tensor, " cell"]) -> list[tuple[int, int]]:
+    """Row and column, from 1, of every cell whose digit stands a second time in its row, column or box; 0 is no digit."""
+    side = isqrt(len(grid))
+    return [(int(cell) // side + 1, int(cell) % side + 1) for cell in conflicts(grid[None])[0].nonzero()[:, 0]]
+
+
+def given_digits(puzzle: Puzzle, read: Read, name: str) -> Int[Tensor, " cell"]:
+    """The digits that are given, 0 elsewhere. Raises InputError where two of them exclude each other, and says which."""
+    grid = torch.where(puzzle.unknown, 0, read(puzzle.cells))[0]
+    wrong = contradictions(grid)
+    if wrong:
+        side = isqrt(len(grid))
+        shown = ", ".join(f"row {r} column {c} ({int(grid[(r - 1) * side + c - 1])})" for r, c in wrong[:4])
+        raise InputError(
+            f"{name}: given cells contradict each other: {shown}; mend the puzzle, or give --reader none if they were misread"
+        )
+    return grid
 
 
 def puzzle_of(
@@ -48,7 +76,7 @@ def puzzle_of(
 
     Raises InputError where the two differ in size, cells are no whole pixels, smaller than the model's or half masked.
     """
-    side, pixels = side_of(model), isqrt(model.config["channels"])
+    side, pixels = side_of(model, name), isqrt(model.config["channels"])
     if image.shape != mask.shape:
         raise InputError(f"{name}: is {size(image)} pixels, its mask {size(mask)}; both must have one size")
     height, width = image.shape

@@ -1,7 +1,8 @@
 """SRM: spatial reasoning with denoising models (Wewer et al., ICML 2025). A noise level for every variable, the surest first.
 
-One network sees all variables with their own noise levels and tells for each its velocity u = ε − x, how far that may be off,
-and where the reverse variance lies in its range. Given variables have t = 0; sampling settles the others one by one, always
+One network sees all variables with their own noise levels and tells for each what it is, how far that may be off, and where
+the reverse variance lies in its range. It tells x and learns from the error of the velocity u = ε − x that follows: a variable
+has more channels than the network is wide, and its noise would not pass through, while what it shows does (Li & He 2025). Given variables have t = 0; sampling settles the others one by one, always
 next the one the network is most certain of, so that what is settled informs what is not. `refine` takes back what
 contradicts the rest.
 """
@@ -14,8 +15,8 @@ from torch import nn
 
 from becalm.core import objective
 from becalm.core.denoiser import Denoiser
-from becalm.core.kinds import velocity
-from becalm.core.process import Output, corrupt, noise_like
+from becalm.core.kinds import clean
+from becalm.core.process import Output, Prediction, corrupt, noise_like
 from becalm.core.sample import Step, Stepper, reverse, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Tensor
@@ -26,26 +27,37 @@ from becalm.nets.transformer import Shape, Transformer
 UNCERTAINTY = 0.01
 """Weight of the uncertainty's loss beside that of the mean."""
 
+LEAST = 0.2
+"""σ below which an error of x weighs no more than there, since z itself shows x."""
+
 
 class SRM(nn.Module):
     """A transformer over variables of `channels` numbers at fixed places.
 
     `places` has a row for each variable: numbers from tables where they are whole (row, column, box), coordinates otherwise.
-    `power` is the mean square of the data.
+    `shift` is that of the schedule. How far a variable may be off is told of all its
+    channels alike, or, where `features` are wanted, of so many linear functions of them: the buffer of that name, to be filled
+    before training. So a variable is certain when it is known what it shows, in however many ways that may be drawn. `power` is the
+    variance of what the uncertainty is about, to tell certainty as a share.
     """
 
     places: Tensor
+    features: Tensor | None
 
     def __init__(
         self,
         channels: int,
         places: list[list[int]] | list[list[float]],
         shape: list[int] | None = None,
-        power: float = 0.5,
+        power: float = 1.0,
+        shift: float = 1.0,
+        features: int = 0,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
-        self.power = power
+        self.config |= {"shift": shift, "features": features}
+        self.power, self.schedule = power, Rectified(shift=shift)
+        self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
         sizes = tuple(1 + int(max(column)) for column in zip(*places, strict=True)) if whole else ()
         axes = 0 if whole else len(places[0])
@@ -53,56 +65,68 @@ class SRM(nn.Module):
         self.network = Transformer(channels, 2 * channels + 1, sizes, axes, Shape(*self.config["shape"]))
 
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
-        """What the network says after each run of its stack: it tells what the linear guess of u leaves over."""
+        """What the network says of x after each run of its stack."""
         width = z.shape[-1]
-        guess, rest = linear_guess(t.float(), self.power)
         said = self.network(z.float(), t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
-        value, log_var = guess * z + rest * value, 2 * rest.log() + log_var.clamp(-12, 12)
-        return [Output(*parts) for parts in zip(value, log_var, (spread + 1) / 2, strict=True)]
+        return [Output(*parts) for parts in zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)]
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
         """The last of `answers`: what a `Denoiser` asks for."""
         return self.answers(z, t.expand(*z.shape[:2], 1))[-1]
 
-
-def linear_guess(t: Float[Tensor, "*shape"], power: float) -> tuple[Tensor, Tensor]:
-    """u = ε − x from z = (1 − t) x + t ε alone, x having mean square p: the factor of z, and the root of what is left over.
-
-    (t − (1 − t) p)/(t² + (1 − t)² p) and √(p/(t² + (1 − t)² p)): the preconditioning of Karras et al. (2022, § 5) for this flow.
-    """
-    total = t.square() + (1 - t).square() * power
-    return (t - (1 - t) * power) / total, (power / total).sqrt()
+    def error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
+        """Mean square of what the uncertainty is about: the features, or all channels where there are none."""
+        if self.features is None:
+            return objective.squared(value, target)
+        return ((target - value).float() @ self.features).square().mean(-1, keepdim=True)
 
 
 def denoiser_of(model: SRM) -> Denoiser:
-    """The model with its schedule, rectified flow, and its kind, velocity."""
-    return Denoiser(model, Rectified(), velocity)
+    """The model with its schedule, rectified flow, and its kind, clean."""
+    return Denoiser(model, model.schedule, clean)
+
+
+class Told(NamedTuple):
+    """What the network made of noisy data."""
+
+    z: Tensor
+    """The noisy data [batch, variable, channel]."""
+    answers: list[Output]
+    """What was said of it after each run of the stack."""
+    prediction: Prediction
+    """The last of the answers as a prediction."""
+
+
+def told(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None) -> Told:
+    """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1]."""
+    z, _ = corrupt(x, t, model.schedule, generator)
+    answers = model.answers(z, t)
+    return Told(z, answers, clean(answers[-1], z, t, model.schedule))
 
 
 def losses(
     model: SRM,
+    said: Told,
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch variable 1"],
     weight: Float[Tensor, "batch variable 1"],
-    generator: torch.Generator | None,
 ) -> dict[str, Tensor]:
     """Velocity error, variational term and uncertainty, averaged over all variables and over the runs of the stack.
 
-    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4); known variables, t = 0, have no weight and count in the
-    mean.
+    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; known variables, t = 0, have no
+    weight and count in the mean.
     """
-    schedule = Rectified()
-    z, eps = corrupt(x, t, schedule, generator)
-    weight, target = (weight * (t > 0)).float(), eps - x
+    weight = (weight * (t > 0)).float()
+    sigma = model.schedule(t).sigma.float()
+    velocity, trust = weight / sigma.clamp_min(LEAST).square(), weight * (sigma / LEAST).clamp_max(1).square()
     terms: dict[str, list[Tensor]] = {"velocity": [], "variance": [], "uncertainty": []}
-    answers = model.answers(z, t)
-    for answer in answers:
-        error = objective.squared(answer.value, target)
-        terms["velocity"].append((weight * error).mean())
-        terms["uncertainty"].append((weight * objective.doubt(error, answer.log_var)).mean())  # type: ignore[arg-type]
-    prediction = velocity(answers[-1], z, t, schedule)
-    terms["variance"].append((weight * objective.variational(prediction, z, x, t, schedule)).mean())
+    for answer in said.answers:
+        terms["velocity"].append((velocity * objective.squared(answer.value, x)).mean())
+        doubt = objective.doubt(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
+        terms["uncertainty"].append((weight * doubt).mean())
+    variance = objective.variational(said.prediction, said.z, x, t, model.schedule)
+    terms["variance"].append((trust * variance).mean())
     mean = {name: torch.stack(values).mean() for name, values in terms.items()}
     last = {"last": terms["velocity"][-1].detach()}
     return mean | last | {"loss": mean["velocity"] + mean["variance"] + UNCERTAINTY * mean["uncertainty"]}
@@ -166,7 +190,7 @@ def strangeness(
     generator: torch.Generator | None = None,
     parts: int = 4,
 ) -> Float[Tensor, "batch variable"]:
-    """−log p(x_i | the others) a channel, up to a constant, as the network tells it of each unknown variable.
+    """−log p(x_i | the others) a channel or feature, up to a constant, as the network tells it of each unknown variable.
 
     The variables are hidden a random part at a time, and guessed from the rest.
     """
@@ -177,6 +201,6 @@ def strangeness(
         hidden = unknown & (part == i)
         z = torch.where(hidden[..., None], noise_like(x, generator), x)
         answer = next(inferred(denoiser(z, h, None) for h in (hidden[..., None].double(),)))
-        cost = objective.doubt(objective.squared(answer.x, x), answer.log_var)[..., 0]
+        cost = objective.doubt(model.error(answer.x, x), answer.log_var)[..., 0]
         found = torch.where(hidden, cost.float(), found)
     return found

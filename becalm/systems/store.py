@@ -9,21 +9,28 @@ import torch
 from torch import nn
 
 from becalm.core.files import InputError, replacing
+from becalm.systems.fields import EnergyModel, ScoreModel
+from becalm.images.judge import Judge
 from becalm.systems.jets import Jets
+from becalm.systems.lion import Lion
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
+from becalm.systems.vdm import VDM
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 System = TypeVar("System", bound=nn.Module)
 
-SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD, "srm": SRM}
+SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD, "srm": SRM, "judge": Judge, "vdm": VDM, "score": ScoreModel, "energy": EnergyModel, "lion": Lion}
 """Constructors by name; a model's `config` attribute holds the arguments it was made with."""
 
 
-def save(model: nn.Module, path: Path | str, metadata: dict) -> None:
-    """Write a model of SYSTEMS with any further JSON metadata; the file is whole or the old one stays as it was."""
+def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dtype = torch.float32) -> None:
+    """Write a model of SYSTEMS with any further JSON metadata; the file is whole or the old one stays as it was.
+
+    float32 weights are written in `precision`; `load` gives float32 again.
+    """
     from safetensors.torch import save as serialised
 
     names = [name for name, system in SYSTEMS.items() if type(model) is system]
@@ -31,6 +38,7 @@ def save(model: nn.Module, path: Path | str, metadata: dict) -> None:
         raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
     fields = {**metadata, "model": names[0], "config": model.config}
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
 
@@ -87,7 +95,10 @@ def filled(model: System, state: dict, path: Path | str) -> System:
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
             raise InputError(f"{path}: {name}: {'is missing' if name in expected else 'is not part of this model'}")
-        found, want = state[name], expected[name]
+        want = expected[name]
+        if want.dtype == torch.float32 and state[name].dtype in (torch.float16, torch.bfloat16):
+            state[name] = state[name].float()
+        found = state[name]
         if found.shape != want.shape or found.dtype != want.dtype:
             raise InputError(
                 f"{path}: {name}: is {found.dtype} {list(found.shape)}, not {want.dtype} {list(want.shape)}"

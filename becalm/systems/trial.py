@@ -1,7 +1,7 @@
 """A trial of a Sudoku solver: the same puzzles for every walk, read by a judge whose own accuracy is told beside the score."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import isqrt, sqrt
 from typing import NamedTuple
 
@@ -10,14 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from becalm.core import walk
 from becalm.core.sample import reverse
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Tensor
 from becalm.images import sudoku
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import inferred
+from becalm.systems.puzzles import Read
 from becalm.systems.srm import SRM, Way, denoiser_of, refine, solve
-
-Read = Callable[[Float[Tensor, "batch cell channel"]], Int[Tensor, "batch cell"]]
-"""A judge: which digit is in each cell."""
 
 WALKS = ("certainty", "graph", "random", "together", "refine")
 """Surest first; best known neighbours first; random order; all at once; surest first, then rounds of `refine`."""
@@ -54,14 +52,15 @@ class Row(NamedTuple):
 
 
 def way_of(name: str, side: int, steps_per_variable: int, eta: float, batch: int, seed: int) -> Way:
-    """The walk and the step of a name in WALKS, for a batch of puzzles of a side."""
+    """The walk and the step of a name in WALKS, or of `order`, for a batch of puzzles of a side; all make as many steps."""
     random = torch.rand(batch, side**2, generator=torch.Generator().manual_seed(seed))
     walks = {
         "certainty": lambda: walk.by_certainty(steps_per_variable=steps_per_variable),
         "refine": lambda: walk.by_certainty(steps_per_variable=steps_per_variable),
         "graph": lambda: walk.by_graph(sudoku.peers(side).double(), steps_per_variable=steps_per_variable),
         "random": lambda: walk.in_order(random, steps_per_variable=steps_per_variable),
-        "together": lambda: walk.together(100),
+        "order": lambda: walk.in_order(steps_per_variable=steps_per_variable),
+        "together": lambda: walk.together(steps_per_variable * side**2),
     }
     return Way(walks[name](), reverse(eta=eta))
 

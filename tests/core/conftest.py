@@ -5,7 +5,7 @@ import pytest
 from becalm.core import kinds
 from becalm.core.learned import Learned, LearnedLinear, LeastVariance
 from becalm.core.sample import dpm_solver_pp_2m, heun, reverse
-from becalm.core.schedule import Betas, Cosine, Karras, Linear, Rectified
+from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Linear, Rectified
 from becalm.core.walk import by_certainty, by_graph, in_order, together
 
 SCHEDULES = [
@@ -14,6 +14,7 @@ SCHEDULES = [
     *(Rectified(s) for s in ("preserve", "interpolate")),
     *(Karras(scaling=s) for s in ("preserve", "explode", "interpolate")),
     *(Betas(scaling=s) for s in ("preserve", "explode", "interpolate")),
+    *(Ladder(scaling=s) for s in ("preserve", "explode", "interpolate")),
     *(f(scaling=s) for f in (Learned, LearnedLinear, LeastVariance) for s in ("preserve", "explode", "interpolate")),
 ]
 KINDS = [kinds.eps, kinds.clean, kinds.score, kinds.v, kinds.velocity]

@@ -8,10 +8,10 @@ import torch
 from becalm.core import record
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import score as score_kind
-from becalm.core.langevin import Ladder, annealed, corrected, log_ratio, mala, placed, unadjusted, warm_up
+from becalm.core.langevin import annealed, corrected, log_ratio, mala, placed, unadjusted, warm_up
 from becalm.core.process import Prediction
 from becalm.core.sample import Step, reverse, sample
-from becalm.core.schedule import Linear, Rectified
+from becalm.core.schedule import Ladder, Linear, Rectified
 from becalm.core.scores import at_level, of_energy
 from becalm.core.walk import in_order, together
 from tests.core.test_sample import denoiser, final, generator, two_sample

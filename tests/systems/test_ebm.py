@@ -6,10 +6,10 @@ from torch import nn
 
 from becalm.core import kinds, scores
 from becalm.core.denoiser import Denoiser
-from becalm.core.langevin import Ladder, annealed, mala, unadjusted
+from becalm.core.langevin import annealed, mala, unadjusted
 from becalm.core.process import corrupt
 from becalm.core.sample import heun, reverse, sample
-from becalm.core.schedule import Linear
+from becalm.core.schedule import Ladder, Linear
 from becalm.core.walk import together
 from becalm.systems.ebm import Energy, Residual, Timeless, energy_at, energy_denoiser, traceable_at
 from tests.core.test_sample import final, generator, two_sample

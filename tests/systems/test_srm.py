@@ -1,10 +1,10 @@
-"""SRM on small data: its preconditioning, its losses, and what solving may touch."""
+"""SRM on small data: its losses, and what solving may touch."""
 
 import pytest
 import torch
 
 from becalm.core import times, walk
-from becalm.systems.srm import SRM, Way, linear_guess, losses, refine, solve, solved, strangeness
+from becalm.systems.srm import SRM, Way, losses, refine, solve, solved, strangeness, told
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
@@ -18,15 +18,21 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("power", [0.2, 1.0, 3.0])
-def test_the_guess_is_the_best_linear_one(power):
-    t = torch.linspace(0, 1, 11, dtype=torch.float64)[:, None]
-    x, eps = power**0.5 * torch.randn(1, 200_000, generator=gen()), torch.randn(1, 200_000, generator=gen(1))
-    z, u = (1 - t) * x + t * eps, eps - x
-    factor, rest = linear_guess(t, power)
-    best = (z * u).mean(1, keepdim=True) / (z * z).mean(1, keepdim=True)
-    torch.testing.assert_close(factor, best, rtol=0, atol=0.02)
-    torch.testing.assert_close(rest[:, 0], (u - factor * z).square().mean(1).sqrt(), rtol=0.02, atol=0)
+def test_uncertainty_is_about_the_features_alone():
+    made = SRM(3, PLACES, [32, 4, 2, 2, 2], features=1)
+    made.features.copy_(torch.tensor([[0.0], [2.0], [0.0]]))
+    value, target = torch.zeros(1, 4, 3), torch.tensor([5.0, 1.0, -7.0]).expand(1, 4, 3)
+    assert torch.equal(made.error(value, target), torch.full((1, 4, 1), 4.0))
+    assert torch.equal(model().error(value, target), torch.full((1, 4, 1), 25.0))
+
+
+def test_the_velocity_s_error_is_that_of_what_it_tells():
+    made, x, t = model(), torch.randn(8, 4, 3, generator=gen()), torch.full((8, 4, 1), 0.6).double()
+    said = told(made, x, t, gen(1))
+    velocity = (said.z - said.prediction.x) / 0.6
+    target = (said.z - x) / 0.6
+    expected = (velocity - target).square().mean()
+    torch.testing.assert_close(losses(made, said, x, t, torch.ones_like(t))["last"], expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("places", [PLACES, [[0.0, 0.5], [-1.0, 1.0], [0.2, 0.0], [1.0, 1.0]]])
@@ -36,7 +42,7 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
         torch.nn.init.normal_(parameter, std=0.1)
     t = times.independent(8, 4, gen(1))
     t[:, 0], t[:, 1] = 0, 1
-    terms = losses(made, x, t, torch.ones_like(t), gen(2))
+    terms = losses(made, told(made, x, t, gen(2)), x, t, torch.ones_like(t))
     terms["loss"].backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
@@ -45,7 +51,8 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
 
 def test_known_variables_have_no_loss():
     made, x = model(), torch.randn(8, 4, 3, generator=gen())
-    terms = losses(made, x, torch.zeros(8, 4, 1).double(), torch.ones(8, 4, 1), gen())
+    t = torch.zeros(8, 4, 1).double()
+    terms = losses(made, told(made, x, t, gen()), x, t, torch.ones(8, 4, 1))
     assert terms["loss"] == 0
 
 
@@ -80,7 +87,7 @@ def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
         x = torch.randint(0, 2, (64, 1, 1), generator=gen(step)).float().mul(2).sub(1).expand(64, 4, 3)
         t = torch.cat([times.uniform_mean(32, 4, gen(step)), times.sequential(32, 4, gen(step))])
         optimiser.zero_grad()
-        losses(made, x, t, torch.ones_like(t), gen(step))["loss"].backward()
+        losses(made, told(made, x, t, gen(step)), x, t, torch.ones_like(t))["loss"].backward()
         optimiser.step()
     x = torch.randint(0, 2, (50, 1, 1), generator=gen()).float().mul(2).sub(1).repeat(1, 4, 3)
     unknown = torch.tensor([[False, True, True, True]]).repeat(50, 1)

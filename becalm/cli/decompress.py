@@ -1,0 +1,63 @@
+"""becalm decompress: the images of a compressed file, bit for bit."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """Decompress a file of `becalm compress` with the model it was made with."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """The same packaged model or file of weights."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """The compressed file."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
+    """A new folder of PNGs, .npy, .npz or an IDX file (a name with `idx`, .gz as well); left out, FILE.images, a folder."""
+    json: bool = False
+    """Print one JSON object in place of the summary."""
+
+    def run(self) -> None:
+        """Read, decode, check, write, report."""
+        import torch
+        from tqdm import tqdm
+
+        from becalm.core.files import InputError
+        from becalm.images import files
+        from becalm.systems import archive, codec
+        from becalm.systems.store import load
+        from becalm.systems.vdm import VDM, denoiser_of, images_of
+
+        started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
+        if output.resolve() == self.file.resolve():
+            raise InputError(f"{output}: is the input, and inputs are never overwritten; give another name")
+        files.check_target(output)
+        header, coded = archive.read(self.file)
+        model = load(self.model, VDM)
+        archive.fitting(self.file, header, model, self.model)
+        height, width, colours = model.shape
+        groups = []
+        try:
+            with (
+                codec.threads(header.threads),
+                tqdm(total=coded.count, desc="decompressing", unit="image", disable=None) as bar,
+            ):
+                for group in codec.decode(denoiser_of(model), coded, (height * width, colours), model.levels):
+                    groups.append(group)
+                    bar.update(len(group))
+        except (codec.Uneven, FloatingPointError) as error:
+            raise InputError(f"{self.file}: {error}; {archive.difference(header)}") from error
+        images = images_of(model, torch.cat(groups[::-1]))
+        archive.confirm(self.file, header, images)
+        files.write(output, images, model.levels)
+        summary = {"images": len(images), "seconds": round(time.time() - started, 2), "output": str(output)}
+        print(
+            json.dumps(summary)
+            if self.json
+            else f"{len(images):,} images, every bit as it was, {summary['seconds']:.1f} seconds\nwritten {output}"
+        )

@@ -1,0 +1,72 @@
+"""becalm generate: new data out of noise."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Draw new data from a model of them."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A packaged model (see `becalm models`) or a file of weights."""
+    number: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 16
+    """How many."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
+    """Where to: a new folder; for images also .npy, .npz or an IDX file. Left out, generated, a folder here."""
+    sampler: Literal["ancestral", "ddim", "dpm"] = "ancestral"
+    """Ancestral, as the model is defined; DDIM or DPM-Solver++(2M), which put back no noise and need fewer steps."""
+    steps: int = 250
+    """Steps from noise to data."""
+    picture: Path | None = None
+    """Write all of them side by side to this .png file."""
+    seed: int = 0
+    """Decides every random draw; the same seed gives the same data."""
+    json: bool = False
+    """Print one JSON object in place of the summary."""
+
+    def run(self) -> None:
+        """Load, draw, write, report."""
+        from becalm.core.files import InputError
+        from becalm.systems.store import load
+        from becalm.systems.vdm import VDM
+
+        kinds = {
+            VDM: images,
+        }
+        started = time.time()
+        if self.number < 1 or self.steps < 1:
+            raise InputError("-n and --steps must be at least 1")
+        model = load(self.model, *kinds)
+        output = self.output or Path("generated")
+        summary = kinds[type(model)](model, self, output)
+        summary |= {"seed": self.seed, "seconds": round(time.time() - started, 2), "output": str(output)}
+        print(json.dumps(summary) if self.json else "  ".join(f"{name} {value}" for name, value in summary.items()))
+
+
+def images(model, asked: Generate, output: Path) -> dict:
+    """Images of a VDM: every one ends in a draw from p(x|z₀)."""
+    import torch
+    from tqdm import tqdm
+
+    from becalm.core.sample import dpm_solver_pp_2m, reverse
+    from becalm.images import files
+    from becalm.systems.vdm import ended, generate
+
+    files.check_target(output)
+    generator = torch.Generator().manual_seed(asked.seed)
+    samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
+    walk = generate(model, asked.number, asked.steps, generator, samplers[asked.sampler])
+    for step in tqdm(walk, "generating", asked.steps, disable=None):
+        pass
+    with torch.no_grad():
+        drawn = ended(model, step.z, generator)
+    files.write(output, drawn, model.levels)
+    if asked.picture:
+        files.grid(asked.picture, drawn, model.levels)
+    return {"images": len(drawn), "sampler": asked.sampler, "steps": asked.steps}

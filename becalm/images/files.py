@@ -1,0 +1,285 @@
+"""Sets of images for a model of whole values 0 … K − 1: a folder of image files, one image, NPY, NPZ or IDX, read and written.
+
+Arrays hold the values themselves, [image, height, width] or [image, height, width, colour]. Image files hold brightness, as PNG
+scales it: v of K ≤ 256 levels is round(255 v/(K − 1)), of more round(65535 v/(K − 1)); for K = 256 the value itself.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from becalm.core.files import InputError, replacing, sync
+from becalm.core.typing import Int, Tensor
+from becalm.images import idx
+
+PICTURES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg")
+"""Suffixes of image files."""
+
+MOST = 64_000_000
+"""Pixels an image file may have."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a model takes."""
+
+    height: int
+    width: int
+    colours: int
+    """1 grey, 3 colour; other numbers fit arrays alone."""
+    levels: int
+    """K: values are 0 to K − 1."""
+
+    def __str__(self) -> str:
+        kind = {1: "grey", 3: "colour"}.get(self.colours, f"{self.colours}-channel")
+        return f"{kind} images {self.width} × {self.height} of values 0 to {self.levels - 1}"
+
+    @property
+    def brightness(self) -> np.ndarray:
+        """What image files hold for each level [K], uint8 or uint16."""
+        top, dtype = (255, np.uint8) if self.levels <= 256 else (65535, np.uint16)
+        return np.round(np.arange(self.levels) * (top / max(self.levels - 1, 1))).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images with their names."""
+
+    values: Int[Tensor, "image height width colour"]
+    """0 to K − 1."""
+    names: tuple[str, ...]
+    """The file of each, or its place in the array."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read(path: Path, expected: Expected, array: str | None = None) -> Images:
+    """A set of images from a folder, an image file, .npy, .npz (`array` says which where several fit) or IDX, plain or gzip.
+
+    Raises InputError that names the first file at fault and what the model takes.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() in PICTURES:
+        return read_pictures(path, expected)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give a folder of images, .npy, .npz or an IDX file")
+    if path.suffix == ".npz":
+        where, found = read_npz(path, expected, array)
+    else:
+        where, found = str(path), read_npy(path) if path.suffix == ".npy" else idx.read(path)
+    values = checked(where, found, expected)
+    return Images(values, tuple(str(i) for i in range(len(values))))
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file; objects are refused."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: is no .npy file of numbers ({error}); write it with numpy.save") from error
+
+
+def read_npz(path: Path, expected: Expected, array: str | None) -> tuple[str, np.ndarray]:
+    """The array asked for, or the only one that can be images of the size; with the name by which errors call it."""
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as fields:
+            names = list(fields)
+            if array is not None and array not in names:
+                raise InputError(f"{path}: has no array {array!r}; there is {', '.join(names)}")
+            found = {name: fields[name] for name in ([array] if array else names)}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: is no .npz of plain arrays ({error}); write it with numpy.savez") from error
+    many = [name for name, values in found.items() if values.ndim >= 3]
+    fitting = [name for name in many if values_fit(found[name], expected)] or many or list(found)
+    if len(fitting) != 1:
+        raise InputError(f"{path}: has the arrays {', '.join(found)}; say which with --array, as --array {fitting[0]}"
+                         if fitting else f"{path}: holds no array; the model takes {expected}")  # fmt: skip
+    return f"{path}: {fitting[0]}", found[fitting[0]]
+
+
+def values_fit(values: np.ndarray, expected: Expected) -> bool:
+    """Whether an array has the shape of images of the model, whatever its values."""
+    size = (expected.height, expected.width)
+    return values.shape[1:] in ((*size, expected.colours), *([size] if expected.colours == 1 else []))
+
+
+def checked(where: str, values: np.ndarray, expected: Expected) -> Int[Tensor, "image height width colour"]:
+    """An array as images; InputError where shape, kind or range are not those of the model."""
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{where}: holds {values.dtype}; the model takes {expected}")
+    if not values_fit(values, expected):
+        shape = "[image, height, width]" if expected.colours == 1 else "[image, height, width, colour]"
+        raise InputError(f"{where}: has the shape {list(values.shape)}; the model takes {expected}, as {shape}")
+    if len(values) == 0:
+        raise InputError(f"{where}: holds no image; the model takes {expected}")
+    if values.dtype.kind == "f":
+        fractional(where, values, expected)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high < expected.levels):
+        first = int(np.argmax(((values < 0) | (values >= expected.levels)).reshape(len(values), -1).any(1)))
+        raise InputError(f"{where}: image {first}: values run from {low:g} to {high:g}; the model takes {expected}")
+    whole = torch.from_numpy(np.ascontiguousarray(values.astype(np.int32)))
+    return whole.reshape(len(values), expected.height, expected.width, expected.colours)
+
+
+def fractional(where: str, values: np.ndarray, expected: Expected) -> None:
+    """InputError for values that are not whole numbers, or only could be by chance: floats in [0, 1] for more levels than two."""
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: has values that are not finite; the model takes {expected}")
+    low, high, top = values.min(), values.max(), expected.levels - 1
+    if low >= 0 and high <= 1 and top > 1:
+        raise InputError(
+            f"{where}: holds fractions from {low:g} to {high:g} ({values.dtype}); the model takes {expected}: "
+            f"multiply by {top}, round and store whole numbers"
+        )
+    if (values != np.round(values)).any():
+        raise InputError(f"{where}: holds fractions ({values.dtype}); the model takes {expected}: store whole numbers")
+
+
+def read_pictures(path: Path, expected: Expected) -> Images:
+    """An image file, or all of a folder in the order of their names."""
+    if expected.colours not in (1, 3):
+        raise InputError(f"{path}: image files are grey or colour; the model takes {expected}, so give an .npy")
+    files = [path]
+    if path.is_dir():
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith("."))
+    if not files:
+        raise InputError(f"{path}: holds no image ({', '.join(PICTURES)}); the model takes {expected}")
+    level = np.full(65536, -1, dtype=np.int32)
+    level[expected.brightness] = np.arange(expected.levels)
+    values = np.stack([levels_of(file, picture(file, expected), level, expected) for file in files])
+    return Images(torch.from_numpy(values), tuple(file.name for file in files))
+
+
+def picture(path: Path, expected: Expected) -> np.ndarray:
+    """The samples of an image file, [height, width, colours]; InputError where size, depth or colours are another."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST:
+                raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; the model takes {expected}")
+            samples, mode = opened(image)
+    except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:
+        if isinstance(error, InputError | FileNotFoundError):
+            raise
+        raise InputError(f"{path}: is no image that can be read ({error}); the model takes {expected}") from error
+    shape, size = samples.shape, (expected.height, expected.width)
+    if shape[:2] != size:
+        raise InputError(f"{path}: is {shape[1]} × {shape[0]}; the model takes {expected}")
+    if mode not in ("L", "RGB", "I;16") or shape[2] != expected.colours:
+        kind = {"L": "grey", "I;16": "grey", "RGB": "in colour"}.get(mode, f"of mode {mode}")
+        raise InputError(f"{path}: is {kind}; the model takes {expected}")
+    if (samples.dtype == np.uint16) != (expected.levels > 256):
+        bits = 8 * samples.dtype.itemsize
+        raise InputError(f"{path}: has {bits} bits a sample; the model takes {expected}")
+    return samples
+
+
+def opened(image) -> tuple[np.ndarray, str]:
+    """Samples [height, width, colours] of a Pillow image and its mode: palettes resolved, full opacity dropped."""
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("LA", "RGBA") and image.getextrema()[-1] == (255, 255):
+        image = image.convert(image.mode[:-1])
+    image = image.convert("L") if image.mode == "1" else image
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    samples = np.asarray(image)
+    samples = samples.astype(np.uint16) if mode == "I;16" else samples
+    return samples.reshape(*samples.shape[:2], -1), mode
+
+
+def levels_of(path: Path, samples: np.ndarray, level: np.ndarray, expected: Expected) -> np.ndarray:
+    """The levels whose brightness an image file holds."""
+    values = level[samples]
+    if (values < 0).any():
+        first, known = samples[values < 0][0], expected.brightness
+        shown = ", ".join(str(b) for b in known[:3]) + f", … {known[-1]}"
+        raise InputError(f"{path}: brightness {first} is none of {shown}; the model takes {expected}")
+    return values
+
+
+def write(path: Path, values: Int[Tensor, "image height width colour"], levels: int) -> None:
+    """Images to .npy, .npz (its array `images`), IDX (a name with idx, or .idx; .gz as well) or else a new folder of PNGs.
+
+    Grey images are written without the axis of colours. The file, or the folder, is whole or absent; a folder that holds anything
+    is refused.
+    """
+    path, dtype = Path(path), np.uint8 if levels <= 256 else np.uint16
+    array = values.cpu().numpy().astype(dtype)
+    flat = array[..., 0] if array.shape[-1] == 1 else array
+    if path.suffix not in (".npy", ".npz") and "idx" not in path.name:
+        return write_pictures(path, array, Expected(*array.shape[1:], levels))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, flat)
+        elif path.suffix == ".npz":
+            np.savez_compressed(file, images=flat)
+        else:
+            file.write(idx.packed(flat, path.suffix == ".gz"))
+
+
+def check_target(path: Path) -> None:
+    """Raise InputError where images could not be written to `path`, before the work is done."""
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path}: the folder is not empty; give a new one")
+    if path.is_file() and path.suffix not in (".npy", ".npz") and "idx" not in path.name:
+        raise InputError(f"{path}: is a file; give a new folder, or a name that ends in .npy, .npz or -idx3-ubyte")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist; make it first")
+
+
+def write_pictures(folder: Path, values: np.ndarray, expected: Expected) -> None:
+    """A folder of PNGs 00000.png …; values [image, height, width, colours]."""
+    from PIL import Image
+
+    check_target(folder)
+    if expected.colours not in (1, 3) or (expected.colours == 3 and expected.levels > 256):
+        raise InputError(f"{folder}: no PNG holds {expected}; give a name that ends in .npy")
+    temporary = folder.resolve().with_name(f".becalm-{secrets.token_hex(6)}.part")
+    temporary.mkdir()
+    try:
+        for i, image in enumerate(brightened(values, expected)):
+            Image.fromarray(image).save(temporary / f"{i:05d}.png", optimize=True)
+        sync(temporary, os.O_RDONLY)
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def brightened(values: np.ndarray, expected: Expected) -> Iterator[np.ndarray]:
+    """Images as brightness, [height, width] or [height, width, 3]."""
+    table = expected.brightness
+    for image in values:
+        yield table[image[..., 0] if expected.colours == 1 else image]
+
+
+def grid(path: Path, values: Int[Tensor, "image height width colour"], levels: int, smallest: int = 56) -> None:
+    """All images side by side in one PNG, about as many rows as columns, each enlarged to at least `smallest` pixels."""
+    from PIL import Image
+
+    count, height, width, colours = values.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows, times = -(-count // columns), max(1, -(-smallest // max(height, width)))
+    table = np.round(np.arange(levels) * (255 / max(levels - 1, 1))).astype(np.uint8)
+    cells = np.full((rows * columns, height + 1, width + 1, colours), 96, dtype=np.uint8)
+    cells[:count, :-1, :-1] = table[values.cpu().numpy()]
+    sheet = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), colours)[:-1, :-1]
+    sheet = sheet.repeat(times, 0).repeat(times, 1)
+    with replacing(path) as temporary:
+        Image.fromarray(sheet[..., 0] if colours == 1 else sheet[..., :3]).save(temporary, format="PNG")

@@ -1,0 +1,38 @@
+"""IDX files, the format of MNIST: two zeros, a type, the number of axes, each axis as a big-endian 32-bit count, the numbers."""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from becalm.core.files import InputError
+
+TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+"""Types of numbers, big-endian."""
+
+
+def read(path: Path) -> np.ndarray:
+    """The array of an IDX file, gzipped or not. Raises InputError naming the file."""
+    data = Path(path).read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: is a damaged gzip file ({error}); fetch it again") from error
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES or len(data) < 4 + 4 * data[3]:
+        raise InputError(f"{path}: is no folder, .npy, .npz or IDX file; give one of these")
+    shape, dtype = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]]), np.dtype(TYPES[data[2]])
+    held, promised = len(data) - 4 - 4 * data[3], math.prod(shape) * dtype.itemsize
+    if held != promised:
+        raise InputError(f"{path}: header promises {promised:,} bytes, the file holds {held:,} (truncated?)")
+    return np.frombuffer(data, dtype, offset=4 + 4 * data[3]).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def packed(values: np.ndarray, zipped: bool) -> bytes:
+    """An array of uint8, or of uint16 as 32-bit numbers (IDX has no unsigned 16), as the bytes of an IDX file."""
+    code, values = (8, values) if values.dtype == np.uint8 else (12, values.astype(">i4"))
+    data = bytes([0, 0, code, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    return gzip.compress(data, mtime=0) if zipped else data

@@ -1,0 +1,51 @@
+"""Small smooth convolutional networks of a square picture and its noise level: scores and energies of digits."""
+
+import torch
+from torch import nn
+
+from becalm.core.typing import Float, Tensor
+from becalm.nets.mlp import FEATURES, told
+
+
+class Block(nn.Module):
+    """Two convolutions beside the picture's features, the level told between them; it begins as the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, level: Tensor) -> Tensor:
+        silu = nn.functional.silu
+        return h + self.second(silu(self.first(silu(h)) + level))
+
+
+class Conv(nn.Module):
+    """From the pixels of a picture [batch, side², channels], rows first, to `outputs` numbers for each of them.
+
+    Every pixel sees the whole of an 8 × 8 picture through four blocks. A learned map tells where a pixel is.
+    """
+
+    def __init__(self, channels: int, outputs: int, side: int, width: int = 64, depth: int = 5):
+        super().__init__()
+        self.side, self.width = side, width
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.place = nn.Parameter(torch.zeros(width, side, side))
+        self.level = nn.Linear(FEATURES, depth * width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.leave = nn.Conv2d(width, outputs, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
+    ) -> Float[Tensor, "batch variable output"]:
+        """γ is one for all [1, 1, 1], one a picture [batch, 1, 1] or one a pixel [batch, side², 1]."""
+        level = self.level(told(gamma).to(u)).mT
+        level = level.unflatten(-1, (self.side, self.side)) if gamma.shape[1] > 1 else level[..., None]
+        h = self.enter(u.mT.unflatten(-1, (self.side, self.side))) + self.place
+        for block, part in zip(self.blocks, level.chunk(len(self.blocks), 1), strict=True):
+            h = block(h, part)
+        return self.leave(nn.functional.silu(h)).flatten(2).mT

@@ -1,0 +1,46 @@
+"""Smooth networks of a few numbers and a noise level: score fields and energies of vectors."""
+
+import torch
+from torch import nn
+
+from becalm.core.typing import Float, Tensor
+
+WAVES = (0.5, 1.0, 2.0)
+"""Frequencies, per e-fold of noise, at which a level is told."""
+
+
+def told(gamma: Float[Tensor, "*shape 1"]) -> Float[Tensor, "*shape feature"]:
+    """A noise level as smooth features: log σ/α = γ/2 and its waves."""
+    log = gamma / 2
+    angle = log * torch.tensor(WAVES, dtype=log.dtype, device=log.device)
+    return torch.cat([log / 4, angle.sin(), angle.cos()], -1)
+
+
+FEATURES = 1 + 2 * len(WAVES)
+"""Numbers that `told` gives."""
+
+
+class Mlp(nn.Module):
+    """From a vector of about unit size and its level to `outputs` numbers, for each variable by itself.
+
+    SiLU, whose every derivative lives, so that it serves traces and energies; the last layer begins at 0.
+    """
+
+    def __init__(self, channels: int, outputs: int, width: int = 128, depth: int = 3):
+        super().__init__()
+        self.enter = nn.Linear(channels, width)
+        self.level = nn.Linear(FEATURES, depth * width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.leave = nn.Linear(width, outputs)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(
+        self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
+    ) -> Float[Tensor, "batch variable output"]:
+        """γ broadcasts over the variables."""
+        levels = self.level(told(gamma).to(u)).chunk(len(self.layers) + 1, -1)
+        h = nn.functional.silu(self.enter(u) + levels[0])
+        for layer, level in zip(self.layers, levels[1:], strict=True):
+            h = nn.functional.silu(layer(h) + level)
+        return self.leave(h)

@@ -1,0 +1,255 @@
+"""The recipes of `lion_families` and `lion_ldraw`: latent diffusion of shapes, first the autoencoder, then the prior.
+
+Each stage is a run of its own in the recipe's folder (`autoencoder`, `prior`), with its log and its state; between them the
+latents of all shapes are written to `latents.safetensors`, so that the prior never sees a point. Whatever is there is not
+done again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from becalm.core.files import InputError, replacing
+from becalm.core.typing import Float, Int, Tensor
+from becalm.nets.latent import farthest, picked
+from becalm.shapes import sets
+from becalm.systems import lion, lion_autoencoder
+from becalm.systems.lion import Lion, Prior, Weight
+from becalm.systems.lion_autoencoder import Autoencoder, Latent, Sizes
+from becalm.systems.store import save
+from becalm.train import log
+from becalm.train.loop import Plan, train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train LION on shapes in the unit box."""
+
+    shapes: Literal["families", "ldraw"] = "families"
+    """Six procedural families without end, or LDraw's parts."""
+    data: Path = Path("ldraw_parts_4096.npz")
+    """The file of LDraw's parts."""
+    run: Path = Path("runs/lion_families")
+    """Folder of the run; an interrupted run continues from there."""
+    pool: int = 6000
+    """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
+    seen: int = 768
+    """Points of a shape that the encoder sees."""
+    target: int = 768
+    """Further points of it that the decoder has to account for."""
+    batch: int = 16
+    """Shapes in a batch of the autoencoder."""
+    latents: int = 48
+    """Shapes in a batch of the prior."""
+    divergence: float = 0.001
+    """Weight of the mean KL, reached half-way."""
+    cropped: int = 5
+    """One batch in so many shows parts of shapes, cut by a plane: what `complete` will encode."""
+    views: int = 2
+    """Latents of each shape, each from other points of it."""
+    loss: Weight = "flow"
+    """Weight w(t) of both diffusions."""
+    check: int = 1000
+    """Steps between health checks."""
+    sizes: Sizes = Sizes()
+    """How large the model is."""
+    seed: int = 0
+    """Decides every draw."""
+    device: str = "cpu"
+    """Where to train."""
+    prior_steps: int = 6000
+    """Steps of stage 2, whose plan is else that of stage 1."""
+    prior_rate: float = 1.5e-3
+    """Its peak learning rate."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=6000, rate=2e-3, warmup=100, ema=0.998))
+    """Steps of stage 1, rates, log and saves."""
+
+
+FAMILIES = Recipe()
+"""`lion_families`: about an hour of one core."""
+
+LDRAW = Recipe(shapes="ldraw", run=Path("runs/lion_ldraw"), views=3)
+"""`lion_ldraw`: the same on LDraw's parts."""
+
+GPU = Recipe(
+    run=Path("runs/lion_gpu"),
+    pool=60_000,
+    seen=2048,
+    target=2048,
+    batch=256,
+    latents=512,
+    sizes=Sizes(anchors=256, width=256, heads=8, prior_width=384, prior_depth=12),
+    prior_steps=14_000,
+    prior_rate=1e-3,
+    plan=Plan(steps=10_000, rate=1e-3, warmup=500, ema=0.999),
+)
+"""`lion_gpu`: half an hour of a large GPU, with `--device cuda`; not yet measured."""
+
+
+class Batch(NamedTuple):
+    """Points to encode, further points, the KL's weight, the number of latent points, and the seed of the noise."""
+
+    seen: Float[Tensor, "batch point 3"]
+    target: Float[Tensor, "batch other 3"]
+    weight: float
+    anchors: int
+    seed: int
+
+
+class Store(NamedTuple):
+    """Latents of all shapes as distributions, and their classes, counted from 1."""
+
+    z: Float[Tensor, "shape global"]
+    z_sigma: Float[Tensor, "shape global"]
+    h: Float[Tensor, "shape anchor channel"]
+    h_sigma: Float[Tensor, "shape anchor channel"]
+    label: Int[Tensor, " shape"]
+
+
+def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: int | None = None) -> sets.ShapeSet:
+    """The shapes to learn from, or to measure with, each in the unit box."""
+    if recipe.shapes == "ldraw":
+        return sets.ldraw(recipe.data, part, recipe.seed)
+    points = max(2048, recipe.seen + recipe.target)
+    return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
+
+
+def chosen(points: np.ndarray, wanted: int, generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
+    """`wanted` points of each shape [batch, n, 3], in random order."""
+    order = torch.rand(points.shape[:2], generator=generator).argsort(1)[:, :wanted]
+    return picked(torch.from_numpy(np.ascontiguousarray(points)), order)
+
+
+def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
+    """The autoencoder's batch of a step: a pure function of the recipe's seed and the step."""
+    generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
+    rows = torch.randint(len(shapes), (recipe.batch,), generator=generator)
+    points = chosen(shapes.points[rows.numpy()], recipe.seen + recipe.target, generator)
+    share, anchors = 1.0, recipe.sizes.anchors
+    if recipe.cropped and step % recipe.cropped == recipe.cropped - 1:
+        share = 0.3 + 0.5 * float(torch.rand((), generator=generator))
+        anchors = round(share * anchors)
+    seen, target = (cut(part, share, generator) for part in points.split([recipe.seen, recipe.target], 1))
+    weight = recipe.divergence * min(1.0, 2 * step / recipe.plan.steps)
+    return Batch(seen, target, weight, anchors, int(torch.randint(2**62, (), generator=generator)))
+
+
+def cut(
+    points: Float[Tensor, "batch point 3"], share: float, generator: torch.Generator
+) -> Float[Tensor, "batch kept 3"]:
+    """The points of each shape on one side of a random plane: `share` of them. The plane is one for all draws of a batch."""
+    if share == 1:
+        return points
+    state = generator.get_state()
+    normal = torch.randn(len(points), 1, 3, generator=generator)
+    generator.set_state(state)
+    order = (points * normal).sum(-1).argsort(1)[:, : round(share * points.shape[1])]
+    return picked(points, order)
+
+
+def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
+    """The terms of stage 1."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(batch.seed)
+    return lion_autoencoder.losses(
+        model, batch.seen.to(device), batch.target.to(device), batch.weight, batch.anchors, generator
+    )
+
+
+def prior_loss(recipe: Recipe, prior: Prior, store: Store, seed: int) -> dict[str, Tensor]:
+    """The terms of stage 2, for latents drawn afresh from their posteriors."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(store.label), (recipe.latents,), generator=generator)
+    z, z_sigma, h, h_sigma, label = (part[rows] for part in store)
+    device = next(prior.parameters()).device
+    z = z + z_sigma * torch.randn(z.shape, generator=generator)
+    h = h + h_sigma * torch.randn(h.shape, generator=generator)
+    return lion.losses(prior, Latent(z.to(device), h.to(device)), label.to(device), generator, recipe.loss)
+
+
+def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
+    """Root mean square offset, a coordinate, of a point from the nearest of the anchors, over some shapes."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    points = chosen(shapes.points[:128], recipe.seen + recipe.target, generator)
+    anchors = picked(points, farthest(points, recipe.sizes.anchors))
+    return round(float(torch.cdist(points, anchors).amin(2).square().mean().div(3).sqrt()), 4)
+
+
+def begun(recipe: Recipe, shapes: sets.ShapeSet) -> Lion:
+    """The model before its first step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Lion(list(shapes.classes), list(recipe.sizes), reach_of(shapes, recipe))
+
+
+@torch.no_grad()
+def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Path) -> Store:
+    """The latents of all shapes, from the file `path` or written to it."""
+    from safetensors.torch import load_file, save_file
+
+    if not path.exists():
+        generator, parts = torch.Generator().manual_seed(recipe.seed), []
+        device = next(model.parameters()).device
+        for start in range(0, recipe.views * len(shapes), 64):
+            rows = np.arange(start, min(start + 64, recipe.views * len(shapes))) % len(shapes)
+            points = chosen(shapes.points[rows], recipe.seen, generator).to(device)
+            (z, h), _ = model.encode(points, generator)
+            label = torch.from_numpy(shapes.labels[rows]) + 1
+            parts.append(Store(*(x.cpu() for x in (z.mean, z.log_sigma.exp(), h.mean, h.log_sigma.exp())), label))
+        store = Store(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        with replacing(path) as temporary:
+            save_file(store._asdict(), temporary)
+    try:
+        return Store(**load_file(path))
+    except (TypeError, OSError) as error:
+        raise InputError(f"{path}: holds no latents ({error}); remove it and train again") from error
+
+
+def health(recipe: Recipe, model: Autoencoder, test: sets.ShapeSet) -> dict:
+    """Chamfer distance of decoded shapes over that between two samplings of the same shape: 1 is perfect."""
+    from becalm.points.metrics import chamfer
+
+    generator, half = torch.Generator().manual_seed(0), test.points.shape[1] // 2
+    points = chosen(test.points[:12], 2 * half, generator)
+    one, two = points.split(half, 1)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        _, latent = model.encode(one[:, : recipe.seen].to(device), generator)
+    found = lion_autoencoder.decode(model, latent, half, generator).cpu()
+    pairs = zip(found.double().numpy(), one.double().numpy(), two.double().numpy(), strict=True)
+    ratio = [chamfer(made, b) / chamfer(a, b) for made, a, b in pairs]
+    return {"chamfer_over_floor": round(float(np.mean(ratio)), 3), "worst": round(float(np.max(ratio)), 3)}
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train both stages, yielding the log's records, then write the model beside them."""
+    shapes, test = shapes_of(recipe), shapes_of(recipe, "test", 12)
+    model = begun(recipe, shapes).to(recipe.device).train()
+    make = partial(batch_of, recipe, shapes)
+    folder = recipe.run / "autoencoder"
+    for record in train(
+        model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder
+    ):
+        yield {"stage": 1, **record}
+        if record["step"] % recipe.check == 0:
+            checked = {"step": record["step"], **health(recipe, model.autoencoder, test)}
+            log.append(folder / "log.jsonl", checked)
+            yield checked
+    store = encoded(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
+    model.prior.measure(Latent(*(x.to(recipe.device) for x in (store.z, store.h))))
+    yield {"stage": 2, "latents": len(store.label), **health(recipe, model.autoencoder, test)}
+    loss = lambda prior, seed: prior_loss(recipe, prior, store, seed)  # noqa: E731
+    seeds = lambda start: (1_000_003 * recipe.seed + 2**40 + step for step in count(start))  # noqa: E731
+    plan = replace(recipe.plan, steps=recipe.prior_steps, rate=recipe.prior_rate)
+    for record in train(model.prior, loss, seeds, plan, recipe.run / "prior"):
+        yield {"stage": 2, **record}
+    name = f"lion_{recipe.shapes}"
+    facts = {"task": "generate shapes", "recipe": name, "protocol": "box", "seed": recipe.seed}
+    facts |= {"steps": [recipe.plan.steps, recipe.prior_steps]}
+    save(model.cpu(), recipe.run / f"{name}.safetensors", facts)

@@ -1,0 +1,204 @@
+"""The recipe of `even_pixels` and `polygons`: SRM on whole images, patch by patch, with rules that only counting can keep."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from becalm.core import times
+from becalm.core.typing import Float, Int, Tensor
+from becalm.systems.pictures import TASKS, Task, fitting, variables
+from becalm.systems.srm import SRM, losses, told
+from becalm.systems.store import load, save
+from becalm.train.loop import Plan, train
+
+LEAST = 0.01
+"""Levels below this are taken as 0, given: what is hardly noisy teaches nothing, and its variance would drown all else."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train SRM to make images whose patches must agree on a count."""
+
+    run: Path = Path("runs/even_pixels")
+    """Folder of the run: its log and its state; an interrupted run continues from there."""
+    start: Path | None = None
+    """Weights to begin from, in place of random ones."""
+    task: Literal["even-pixels", "polygons"] = "even-pixels"
+    """Which images."""
+    times: Literal["uniform_mean", "shared", "independent"] = "uniform_mean"
+    """Levels: SRM's, of which a share is replaced by the visited states; one for the image; one for each patch on its own."""
+    sharpness: float = 0.75
+    """Of `uniform_mean`: a greater one makes the levels of an image more alike."""
+    visited: float = 0.5
+    """Of `uniform_mean`: share of a batch in the states that sequential sampling visits."""
+    endings: float = 1.0
+    """Of these: share in which the number of patches that are left is log-uniform; in the others it is uniform."""
+    active: int = 1
+    """Of these: patches on their way at once, at most."""
+    shift: float = 1.0
+    """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
+    clumps: float = 0.0
+    """Even pixels: how much the pixels of a patch go together when training begins; it falls to nothing at `eased`."""
+    eased: float = 0.6
+    """Share of the steps after which the images are as they should be."""
+    batch: int = 32
+    """Images in a batch."""
+    seed: int = 0
+    """Decides every draw: images, noise and first weights."""
+    width: int = 96
+    """Width of the network."""
+    heads: int = 2
+    """Attention heads."""
+    depth: int = 4
+    """Blocks."""
+    compiled: bool = False
+    """Compile the network with torch.compile (needs a C++ compiler)."""
+    device: str = "cpu"
+    """Where to train."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=12_000, rate=3e-3, warmup=100, ema=0.998))
+    """Steps, rates, log and saves."""
+
+
+EVEN = Recipe(clumps=4.0)
+"""`even_pixels`: some twenty minutes on one core."""
+
+COUNTED = Recipe(
+    run=Path("runs/polygons"),
+    task="polygons",
+    sharpness=0.5,
+    endings=0.0,
+    active=4,
+    shift=3.0,
+    batch=16,
+    width=128,
+    heads=4,
+    plan=Plan(steps=5500, rate=2e-3, warmup=200, ema=0.998),
+)
+"""`polygons`: some forty minutes on one core."""
+
+
+class Batch(NamedTuple):
+    """Images as patches, the levels at which they are shown, the weight of each level, and the seed of the noise."""
+
+    x: Tensor
+    t: Tensor
+    weight: Tensor
+    seed: int
+
+
+def task_of(recipe: Recipe) -> Task:
+    """The task of a recipe."""
+    return TASKS[recipe.task]
+
+
+def levels(recipe: Recipe, batch: int, variables: int, generator: torch.Generator) -> Float[Tensor, "batch variable 1"]:
+    """Noise levels as the recipe's `times` wants them."""
+    draws = {
+        "uniform_mean": partial(times.uniform_mean, sharpness=recipe.sharpness),
+        "shared": times.uniform,
+        "independent": times.independent,
+    }
+    return draws[recipe.times](batch, variables, generator)
+
+
+def weight_of(recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    """1/p(t) of the levels drawn by `uniform_mean`; 1 for the others, whose p is 1."""
+    if recipe.times != "uniform_mean":
+        return torch.ones_like
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return times.density_weight(partial(levels, recipe), task_of(recipe).side ** 2, generator, 20_000)
+
+
+def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> Batch:
+    """The batch of a step: a pure function of the recipe's seed and the step."""
+    generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
+    task, n = task_of(recipe), task_of(recipe).side ** 2
+    images = task.draw(recipe.batch, generator)
+    strength = recipe.clumps * (1 - step / (recipe.eased * recipe.plan.steps))
+    if strength > 0:
+        images = clumped(images, task.patch, strength, generator)
+    shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
+    mixed = levels(recipe, recipe.batch - shown, n, generator)
+    on_the_way, share = visited(recipe, shown, generator)
+    t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
+    t = torch.where(t < LEAST, 0.0, t)
+    return Batch(variables(images, task), t, w, int(torch.randint(2**62, (), generator=generator)))
+
+
+def visited(recipe: Recipe, batch: int, generator: torch.Generator) -> tuple[Float[Tensor, "batch variable 1"], Tensor]:
+    """States of a sequential walk, and their weight: finished patches, 1 to `active` on their way, the others waiting at t = 1.
+
+    The number u of n patches that are not finished is uniform, with weight 1, or for the share `endings` log-uniform with
+    weight n/u, so that all these images count alike: only when few are left does a count decide anything.
+    """
+    n = task_of(recipe).side ** 2
+
+    def draw(count: int) -> Tensor:
+        return torch.rand(batch, count, generator=generator, dtype=torch.float64)
+
+    place, level, ends = draw(n).argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
+    left = torch.where(ends, n ** draw(1), 1 + n * draw(1)).floor().clamp(1, n)
+    moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
+    t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
+    return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
+
+
+def clumped(
+    images: Float[Tensor, "batch height width 3"], patch: int, strength: float, generator: torch.Generator
+) -> Float[Tensor, "batch height width 3"]:
+    """The pixels of even images in another order, in which those of a patch tend to have one colour.
+
+    Pixels are ranked by noise plus the patch's own draw, of a deviation up to `strength`, and the colours dealt out by that
+    rank, one colour first: what a patch adds to the count stands out from where its pixels are, which makes counting easy to
+    find. At a strength of 0 the order is random, as it was.
+    """
+    batch, height, width, _ = images.shape
+    pixels = images.flatten(1, 2)
+    middle = pixels.mean(1, keepdim=True)
+    side = ((pixels - middle) * (pixels[:, :1] - middle)).sum(-1) > 0
+    draw = torch.randn(batch, height // patch, width // patch, generator=generator)
+    own = draw.repeat_interleave(patch, 1).repeat_interleave(patch, 2).flatten(1)
+    score = strength * torch.rand(batch, 1, generator=generator) * own + torch.randn(own.shape, generator=generator)
+    dealt = spread(side.long().argsort(dim=1, stable=True))
+    return torch.empty_like(pixels).scatter(1, spread(score.argsort(1)), pixels.gather(1, dealt)).view_as(images)
+
+
+def spread(index: Int[Tensor, "batch pixel"]) -> Int[Tensor, "batch pixel 3"]:
+    """An index of pixels as one of their three numbers."""
+    return index[..., None].expand(-1, -1, 3)
+
+
+def loss(model: SRM, batch: Batch) -> dict[str, Tensor]:
+    """The terms of `losses` for a batch."""
+    device = next(model.parameters()).device
+    x, t, weight = (part.to(device) for part in batch[:3])
+    return losses(model, told(model, x, t, torch.Generator().manual_seed(batch.seed)), x, t, weight)
+
+
+def begun(recipe: Recipe) -> SRM:
+    """The model before its first step: seeded weights, or those to start from."""
+    task = task_of(recipe)
+    if recipe.start:
+        return fitting(load(recipe.start, SRM), task, str(recipe.start))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        shape = [recipe.width, recipe.heads, recipe.depth, 1, 4]
+        return SRM(task.channels, task.places(), shape, task.power, recipe.shift)
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
+    model = begun(recipe).to(recipe.device).train()
+    make = partial(batch_of, recipe, weight_of(recipe))
+    if recipe.compiled:
+        model.network.compile()
+    yield from train(model, loss, lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    name = recipe.task.replace("-", "_")
+    facts = {"task": f"make {name} images", "recipe": name, "times": recipe.times, "benchmark": recipe.task}
+    facts |= {"steps": recipe.plan.steps, "seed": recipe.seed}
+    save(model.cpu(), recipe.run / f"{name}.safetensors", facts, torch.float16)

@@ -1,0 +1,295 @@
+"""The recipes of `digits8`, `mnist`, `cifar10` and `swirl`: VDM on small images and on a law of points whose entropy is known."""
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from becalm.core.files import InputError
+from becalm.core.likelihood import joined
+from becalm.core.typing import Int, Tensor
+from becalm.images.digits import read_mnist
+from becalm.nets.precision import fast_products
+from becalm.systems.store import save
+from becalm.systems.vdm import VDM, bound, losses, variables
+from becalm.train.loop import Plan, train
+
+HELD = 128
+"""Images whose bound is estimated at a time."""
+
+TESTED = 1024
+"""Test images whose bound is estimated at the end of a run, at most."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train VDM for a likelihood in bits."""
+
+    data: Literal["digits8", "mnist", "cifar10", "swirl"]
+    """What to learn."""
+    digits: Path | None = None
+    """Where the data lie: an .npz with x_train and x_test; for MNIST the folder of its IDX files, for CIFAR-10 that of its
+    python batches, do as well. digits8 comes with scikit-learn and swirl out of nothing where no file is given."""
+    run: Path = Path("runs/vdm")
+    """Folder of the run: its log and its state; an interrupted run continues from there."""
+    levels: int = 256
+    """Values a number can take."""
+    network: Literal["unet", "flat", "mlp"] = "unet"
+    """An ordinary U-Net, VDM's own, or layers for vectors."""
+    widths: tuple[int, ...] = (64, 128)
+    """Channels at each side of the U-Net; the others take the first."""
+    depth: int = 1
+    """Blocks at each side of a U-Net, or layers."""
+    patch: int = 1
+    """Pixels each way that the U-Net takes as one."""
+    dropout: float = 0.0
+    """Share of inner values left out in training."""
+    head: Literal["levels", "eps"] = "levels"
+    """The level-aware head, or VDM's own."""
+    schedule: Literal["linear", "learned linear", "learned", "least variance"] = "linear"
+    """Noise schedule."""
+    low: float = -13.3
+    """γ(0) to begin with."""
+    high: float = 5.0
+    """γ(1) to begin with."""
+    features: int = 32
+    """Numbers from which the level-aware head forms its logits."""
+    octaves: int = 2
+    """Fourier features of the noisy values, from the finest frequency downwards."""
+    chain: int | None = None
+    """T of the bound that is trained; infinitely many where none is given."""
+    batch: int = 32
+    """Images in a batch."""
+    seed: int = 0
+    """Decides every draw: images, noise and first weights."""
+    device: str = "cpu"
+    """Where to train."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=8000, rate=2e-3, warmup=100, ema=0.998))
+    """Steps, rates, log and saves."""
+
+
+DIGITS8 = Recipe(
+    data="digits8",
+    run=Path("runs/digits8"),
+    levels=17,
+    widths=(48, 96),
+    low=-8.0,
+    batch=128,
+    plan=Plan(steps=500, rate=2e-3, warmup=50, ema=0.99),
+)
+"""`digits8`: a minute on one core."""
+
+MNIST = Recipe(data="mnist", digits=Path("mnist.npz"), run=Path("runs/mnist"))
+"""`mnist`: an hour on one core."""
+
+CIFAR10 = Recipe(
+    data="cifar10",
+    digits=Path("cifar10.npz"),
+    run=Path("runs/cifar10"),
+    widths=(128, 256),
+    depth=2,
+    batch=128,
+    dropout=0.1,
+    plan=Plan(steps=200_000, rate=5e-4, warmup=500, ema=0.9995),
+)
+"""`cifar10`: made for a GPU."""
+
+SWIRL = Recipe(
+    data="swirl",
+    run=Path("runs/swirl"),
+    network="mlp",
+    widths=(256,),
+    depth=3,
+    octaves=8,
+    batch=512,
+    plan=Plan(steps=6000, rate=2e-3, warmup=100, ema=0.995),
+)
+"""`swirl`: the two numbers of each of 1024 points, whose law holds 4.7353 bits a number."""
+
+
+class Pools(NamedTuple):
+    """What is learned from and what is not, bytes."""
+
+    train: Int[Tensor, "image height width colour"]
+    test: Int[Tensor, "image height width colour"]
+
+
+def pools(recipe: Recipe) -> Pools:
+    """Training and test images. Raises InputError naming file and field."""
+    if recipe.data == "mnist":
+        parts = read_mnist(recipe.digits or Path("mnist.npz"))
+        found = Pools(*((part.images * 255).round().byte()[..., None] for part in parts))
+    elif recipe.data == "cifar10" and recipe.digits and recipe.digits.is_dir():
+        found = batches_of_cifar(recipe.digits)
+    elif recipe.digits:
+        found = from_npz(recipe.digits)
+    else:
+        found = {"digits8": small_digits, "swirl": swirl, "cifar10": missing}[recipe.data]()
+    for name, images in found._asdict().items():
+        if images.numel() == 0 or int(images.max()) >= recipe.levels:
+            seen = f"values up to {int(images.max())}" if images.numel() else "no images"
+            raise InputError(f"{recipe.digits or recipe.data}: {name}: {seen}, not 0 to {recipe.levels - 1}")
+    return found
+
+
+def missing() -> Pools:
+    """Says which data are missing."""
+    raise InputError(
+        "cifar10: no data; give --digits the folder of its python batches, or an .npz with x_train and x_test"
+    )
+
+
+def small_digits() -> Pools:
+    """scikit-learn's 1797 digits, 8 × 8 pixels of 17 values: numpy's permutation 0, the first 1500 to train, 297 to test."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise InputError(f"digits8: needs scikit-learn ({error}); install it, or give --digits an .npz") from error
+    return divided(load_digits()["images"].astype(np.uint8))
+
+
+def divided(images: np.ndarray) -> Pools:
+    """The fixed split of digits8, from images [1797, 8, 8] in scikit-learn's order."""
+    order = np.random.RandomState(0).permutation(len(images))
+    everything = torch.from_numpy(images[order])[..., None]
+    return Pools(everything[:1500], everything[1500:])
+
+
+def swirl() -> Pools:
+    """1024 points on a spiral, two bytes each, of which 774 differ: VDM's own example. The law itself is learned and tested."""
+    rng = np.random.RandomState(0)
+    angle = 3 * np.pi * np.sqrt(rng.rand(1024))
+    radius = 2 * angle + np.pi
+    spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    points = torch.from_numpy((4 * (spiral + 0.25 * rng.randn(1024, 2) + 30)).astype(np.uint8))
+    return Pools(points[:, None, :, None], points[:, None, :, None])
+
+
+def from_npz(path: Path) -> Pools:
+    """Images of an .npz, bytes [image, height, width] or with colours last: x_train and x_test, or `images` of digits8."""
+    try:
+        with np.load(path, allow_pickle=False) as fields:
+            if "images" in fields and "x_train" not in fields:
+                return divided(bytes_of(path, "images", fields["images"])[..., 0])
+            lost = [name for name in ("x_train", "x_test") if name not in fields]
+            if lost:
+                raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")
+            return Pools(*(torch.from_numpy(bytes_of(path, n, fields[n])) for n in ("x_train", "x_test")))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not an .npz of plain arrays ({error}); give one with x_train and x_test") from error
+
+
+def bytes_of(path: Path, name: str, images: np.ndarray) -> np.ndarray:
+    """Images [image, height, width, colour] of uint8; those of whole floats, as scikit-learn has them, are taken too."""
+    whole = images.astype(np.uint8) if np.issubdtype(images.dtype, np.number) else images
+    if images.ndim not in (3, 4) or not np.array_equal(whole, images):
+        raise InputError(
+            f"{path}: {name}: is {images.dtype} {images.shape}, not whole values 0 to 255 [image, height, width]"
+        )
+    return whole if images.ndim == 4 else whole[..., None]
+
+
+def batches_of_cifar(folder: Path) -> Pools:
+    """CIFAR-10 from its python batches, data_batch_1 to 5 and test_batch."""
+    files = [folder / f"data_batch_{i}" for i in range(1, 6)], [folder / "test_batch"]
+    return Pools(*(torch.from_numpy(np.concatenate([unpickled(file) for file in part])) for part in files))
+
+
+class Plain(pickle.Unpickler):
+    """Reads arrays and plain values; a pickle that would call anything else is refused."""
+
+    ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "encode"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in self.ALLOWED or module.split(".")[0] not in ("numpy", "_codecs"):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def unpickled(path: Path) -> np.ndarray:
+    """The images of one batch [image, 32, 32, 3]."""
+    try:
+        with open(path, "rb") as file:
+            data = Plain(file, encoding="bytes").load()[b"data"]
+        return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    except (OSError, pickle.UnpicklingError, KeyError, EOFError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no batch of CIFAR-10 for python ({error}); fetch cifar-10-python.tar.gz") from error
+
+
+class Batch(NamedTuple):
+    """Images as variables, and the seed of their levels and noise."""
+
+    v: Int[Tensor, "image variable channel"]
+    seed: int
+
+
+def batch_of(recipe: Recipe, model: VDM, images: Tensor, step: int) -> Batch:
+    """The batch of a step: a pure function of the recipe's seed and the step."""
+    generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
+    chosen = torch.randint(len(images), (recipe.batch,), generator=generator)
+    return Batch(variables(model, images[chosen]), int(torch.randint(2**62, (), generator=generator)))
+
+
+def loss(recipe: Recipe, model: VDM, batch: Batch) -> dict[str, Tensor]:
+    """The terms of `losses` for a batch; what dropout leaves out is decided by the batch's seed too."""
+    v = batch.v.to(recipe.device)
+    with torch.random.fork_rng(devices=[] if v.device.type == "cpu" else [v.device]):
+        torch.manual_seed(batch.seed)
+        return losses(model, v, torch.Generator().manual_seed(batch.seed), recipe.chain)
+
+
+def begun(recipe: Recipe, images: Tensor) -> VDM:
+    """The model before its first step, seeded; the level-aware head begins at the histogram of all training values."""
+    size: dict[str, Any] = {"depth": recipe.depth, "dropout": recipe.dropout}
+    size |= {"widths": list(recipe.widths), "patch": recipe.patch} if recipe.network == "unet" else {}
+    size |= {} if recipe.network == "unet" else {"width": recipe.widths[0]}
+    shape, ends = list(images.shape[1:]), (recipe.low, recipe.high)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        how = recipe.network, recipe.head, recipe.schedule, *ends, size, recipe.features, recipe.octaves
+        model = VDM(shape, recipe.levels, *how)
+    if recipe.head == "levels":
+        seen = torch.bincount(images.flatten().int(), minlength=recipe.levels).float() + 1
+        with torch.no_grad():
+            model.logits.bias.copy_((seen / seen.sum()).log())
+    return model
+
+
+@torch.no_grad()
+def measured(model: VDM, images: Tensor, steps: int | None = None, draws: int = 4, seed: int = 0) -> dict[str, float]:
+    """The bound of images in bits a dimension, by term, with the standard error of the whole."""
+    generator = torch.Generator().manual_seed(seed)
+    with fast_products(next(model.parameters()).device.type):
+        parts = [bound(model, variables(model, some), steps, draws, generator) for some in images.split(HELD)]
+    found = joined(parts).estimates()
+    named = {name: round(value.bits, 5) for name, value in found.items()}
+    return named | {"error": round(found["total"].bits_error, 5)}
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train to the end of the plan, yielding the log's records, then write the averaged weights and say what they reach.
+
+    The last record is the bound of the first test images, `TESTED` at most, in continuous time.
+    """
+    data = pools(recipe)
+    model = begun(recipe, data.train).to(recipe.device).train()
+    make = partial(batch_of, recipe, model, data.train)
+    yield from train(model, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    found = measured(model.eval(), data.test[:TESTED])
+    facts = {
+        "task": "likelihood and generation",
+        "recipe": recipe.data,
+        "steps": recipe.plan.steps,
+        "seed": recipe.seed,
+    }
+    save(model.cpu(), recipe.run / f"{recipe.data}.safetensors", facts | {"bits_per_dim": found})
+    yield {"step": recipe.plan.steps, "test": found}

@@ -1,0 +1,248 @@
+"""VDM: variational diffusion (Kingma et al. 2021). A likelihood in bits, for data whose numbers take K evenly spaced levels.
+
+The network tells ε, or by default the level-aware head: logits over the K levels of each number, to which Bayes' rule adds what
+the noisy number itself says, so that x̂ is the mean of a posterior over the levels. It begins at the bound of log₂ K bits, and
+where there is next to no noise it is exact whatever the network says.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from becalm.core import kinds, likelihood
+from becalm.core.denoiser import Denoiser
+from becalm.core.learned import Learned, LearnedLinear, LearnedSchedule, LeastVariance
+from becalm.core.process import noise_like
+from becalm.core.sample import Step, Stepper, sample
+from becalm.core.schedule import Linear, Schedule
+from becalm.core.times import stratified
+from becalm.core.typing import Float, Int, Shaped, Tensor
+from becalm.core.walk import together
+from becalm.nets.fourier import fourier, frequencies
+from becalm.nets.unet import Flat, Perceptron, UNet
+
+NETWORKS = {"unet": UNet, "flat": Flat, "mlp": Perceptron}
+"""Networks by name: an ordinary U-Net, VDM's without down-sampling, and layers that see all numbers at once."""
+
+SCHEDULES = {"linear": Linear, "learned linear": LearnedLinear, "learned": Learned, "least variance": LeastVariance}
+"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form."""
+
+ROWS = 2**20
+"""Logits formed at a time: what a processor keeps close to itself."""
+
+
+class VDM(nn.Module):
+    """A network, a schedule and a head for images of one shape, or for vectors."""
+
+    def __init__(
+        self,
+        shape: list[int] | int,
+        levels: int = 256,
+        network: str = "unet",
+        head: Literal["levels", "eps"] = "levels",
+        schedule: str = "linear",
+        low: float = -13.3,
+        high: float = 5.0,
+        size: dict | None = None,
+        features: int = 32,
+        octaves: int = 2,
+    ):
+        """`shape` is height, width and colours, or the length of a vector; `low` and `high` are γ(0) and γ(1), to begin with.
+
+        `size` holds further arguments of the network, `features` what the level-aware head is told of a number; `octaves` the
+        Fourier features of z, of the finest frequencies and downwards. Raises ValueError where a name is not known.
+        """
+        super().__init__()
+        self.config = {"shape": shape, "levels": levels, "network": network, "head": head, "schedule": schedule}
+        self.config |= {"low": low, "high": high, "size": size or {}, "features": features, "octaves": octaves}
+        for name, known in (("network", NETWORKS), ("schedule", SCHEDULES), ("head", ("levels", "eps"))):
+            if self.config[name] not in known:
+                raise ValueError(f"{name}: {self.config[name]!r} is not known; there is {', '.join(known)}")
+        height, width, colours = (1, shape, 1) if isinstance(shape, int) else shape
+        self.shape, self.levels = (height, width, colours), levels
+        self.schedule: Schedule = SCHEDULES[schedule](low, high)
+        self.multiples = tuple(frequencies(levels)[1] / 2**i for i in reversed(range(octaves)))
+        self.per_number = features if head == "levels" else 1
+        inputs = colours * (1 + 2 * len(self.multiples))
+        self.network = NETWORKS[network](self.shape[:2], inputs, colours * self.per_number, **(size or {}))
+        if head == "levels":
+            self.logits = nn.Linear(features, levels)
+            nn.init.zeros_(self.logits.weight)
+            nn.init.zeros_(self.logits.bias)
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """What `forward` tells."""
+        return kinds.clean if self.config["head"] == "levels" else kinds.eps
+
+    def forward(
+        self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict | None = None, schedule=None
+    ) -> Float[Tensor, "batch variable channel"]:
+        """x̂ of the level-aware head, or ε̂ = z + what the network adds; z is asked at one level a datum, t [batch or 1, …]."""
+        level = (schedule or self.schedule)(t[:, :1])
+        told = self.told(z, level.gamma.expand(len(z), 1, 1))
+        if self.config["head"] == "eps":
+            return z + told[..., 0].to(z)
+        y, precision = z / level.alpha.to(z), torch.exp(-level.gamma).to(z)
+        parts = told.flatten(0, 2), y.flatten(), precision.expand_as(z).flatten()
+        return torch.cat([self.means(*rows) for rows in split(parts, ROWS // self.levels)]).view_as(z)
+
+    def told(self, z: Tensor, gamma: Float[Tensor, "batch 1 1"]) -> Float[Tensor, "batch variable channel number"]:
+        """What the network says of each number."""
+        place = (gamma.flatten() - self.config["low"]) / (self.config["high"] - self.config["low"])
+        seen = torch.cat([z.float(), fourier(z.float(), self.multiples)], -1) if self.multiples else z.float()
+        told = self.network(seen.unflatten(1, self.shape[:2]), place)
+        return told.flatten(1, 2).unflatten(-1, (self.shape[2], self.per_number))
+
+    def means(self, *rows: Tensor) -> Float[Tensor, " row"]:
+        """Posterior means, whose logits are formed again in the backward pass rather than kept."""
+        if not torch.is_grad_enabled():
+            return posterior_mean(*rows, self.logits.weight, self.logits.bias)
+        weights = self.logits.weight, self.logits.bias
+        return checkpoint(posterior_mean, *rows, *weights, use_reentrant=False, preserve_rng_state=False)  # type: ignore
+
+
+def split(parts: tuple[Tensor, ...], rows: int) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors cut alike into pieces of so many rows."""
+    return zip(*(part.split(rows) for part in parts), strict=True)
+
+
+def posterior_mean(
+    told: Float[Tensor, "row feature"],
+    y: Float[Tensor, " row"],
+    precision: Float[Tensor, " row"],
+    weight: Float[Tensor, "level feature"],
+    bias: Float[Tensor, " level"],
+) -> Float[Tensor, " row"]:
+    """Σ_k v_k w_k, w = softmax(logits − ½e^{−γ}(y − v)²) over the K levels v, y = z/α; in float32 whatever autocast says."""
+    with torch.autocast(y.device.type, enabled=False):
+        k = torch.arange(len(bias), device=y.device)
+        values = likelihood.encoded(k, len(bias), y.dtype)
+        logits = nn.functional.linear(told.to(weight), weight, bias).to(y)
+        away = (y[:, None] - values).square()
+        return (logits - precision[:, None] * away / 2).softmax(-1) @ values
+
+
+def denoiser_of(model: VDM) -> Denoiser:
+    """The model with its schedule and its kind."""
+    return Denoiser(model, model.schedule, model.kind)
+
+
+def variables(model: VDM, images: Shaped[Tensor, "batch height width colour"]) -> Int[Tensor, "batch variable channel"]:
+    """Whole values of images as variables: one a pixel, one channel a colour. Raises ValueError at another shape."""
+    if tuple(images.shape[1:]) != model.shape:
+        raise ValueError(
+            f"images of {list(images.shape[1:])}; the model takes {list(model.shape)}, height, width, colours"
+        )
+    return images.long().flatten(1, 2)
+
+
+def images_of(model: VDM, v: Shaped[Tensor, "batch variable channel"]) -> Shaped[Tensor, "batch height width colour"]:
+    """The inverse of `variables`."""
+    return v.unflatten(1, model.shape[:2])
+
+
+def bound(
+    model: VDM,
+    v: Int[Tensor, "batch variable channel"],
+    steps: int | None = None,
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> likelihood.Bound:
+    """The bound of each datum, for T `steps` or, where None, infinitely many."""
+    x = encoded(model, v)
+    return likelihood.bound(denoiser_of(model), x, model.levels, steps, draws, generator=generator)
+
+
+def encoded(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
+    """Levels as numbers of [−1, 1], where the model is."""
+    return likelihood.encoded(v, model.levels).to(next(model.parameters()).device)
+
+
+class Routed(Schedule):
+    """A learned schedule whose course gets `factor` times each datum's gradient, its ends the plain one.
+
+    With factor 2ℓ the course descends on E ℓ² while everything else descends on E ℓ, in one backward pass (VDM, appendix H).
+    """
+
+    scaling = "preserve"
+
+    def __init__(self, schedule: LearnedSchedule):
+        self.schedule, self.factor = schedule, torch.ones(())
+
+    def routed(self, share: Tensor) -> Tensor:
+        # what has no batch is an end, at which the course has no say
+        if share.requires_grad and share.ndim:
+            share.register_hook(lambda gradient: gradient * self.factor)
+        return share
+
+    def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return self.schedule.low.double() + self.schedule.rise * self.routed(self.schedule.share(t))
+
+    def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        share = torch.func.jvp(self.schedule.share, (t,), (torch.ones_like(t),))[1]
+        return self.schedule.rise * self.routed(share)
+
+
+def losses(
+    model: VDM,
+    v: Int[Tensor, "batch variable channel"],
+    generator: torch.Generator | None,
+    steps: int | None = None,
+) -> dict[str, Tensor]:
+    """The terms of the bound in bits a dimension and their sum, "loss"; times are stratified over the batch.
+
+    In continuous time the course of a learned schedule gets the gradient of the variance of the diffusion term, in place of its
+    own, which is zero on average; where T `steps` are given, it gets that of the bound like everything else.
+    """
+    x, schedule = encoded(model, v), model.schedule
+    if isinstance(schedule, LearnedSchedule) and steps is None:
+        schedule = Routed(schedule)
+    u = stratified(len(x), 1, generator).to(x.device)
+    decoding = likelihood.reconstruction(x, schedule, model.levels, generator=generator)
+    t, weight = likelihood.rate(schedule, u) if steps is None else likelihood.jump(schedule, u, steps)
+    denoiser = Denoiser(partial(model, schedule=schedule), schedule, model.kind)
+    error = likelihood.mismatch(denoiser, x, t, noise_like(x, generator))
+    between = weight * error
+    if isinstance(schedule, Routed):
+        cost = between.detach()
+        schedule.factor = (2 * cost / cost.mean())[:, None, None]
+    if isinstance(model.schedule, LeastVariance):
+        model.schedule.observe(schedule(t).gamma, error.detach())
+    found = likelihood.Bound(likelihood.prior(x, schedule), decoding, between, x[0].numel())
+    parts = {"prior": found.prior, "reconstruction": found.reconstruction, "diffusion": between, "loss": found.total}
+    return {name: nats.mean() / (found.dimensions * math.log(2)) for name, nats in parts.items()}
+
+
+def generate(
+    model: VDM, count: int, steps: int, generator: torch.Generator | None, step: Stepper | None = None
+) -> Iterator[Step]:
+    """Draw `count` data from noise; yields every state, of which the last one's z is z₀: see `ended`."""
+    height, width, colours = model.shape
+    z = noise_like(next(model.parameters()).new_empty(count, height * width, colours), generator)
+    return sample(denoiser_of(model), z, torch.ones(1, 1, 1), together(steps), step, None, generator)
+
+
+def ended(
+    model: VDM, z: Float[Tensor, "batch variable channel"], generator: torch.Generator | None = None
+) -> Int[Tensor, "batch height width colour"]:
+    """Images drawn from p(x | z₀), or its mode where no generator is given."""
+    level = model.schedule(z.new_zeros((), dtype=torch.float64))
+    y = z.double() / level.alpha
+    if generator is None:
+        return images_of(model, likelihood.number(y, model.levels))
+    values = likelihood.encoded(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
+    u = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(z.device)
+    rows = split((y.flatten(), u.flatten()), ROWS // model.levels)
+    drawn = [inverted((-torch.exp(-level.gamma) * (y[:, None] - values).square() / 2).softmax(-1), u) for y, u in rows]
+    return images_of(model, torch.cat(drawn).view(y.shape))
+
+
+def inverted(weights: Float[Tensor, "row level"], u: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
+    """The level at which the weights add up to u."""
+    return (weights.cumsum(-1) < u[:, None]).sum(-1).clamp_max(weights.shape[-1] - 1)

@@ -1,0 +1,133 @@
+"""The recipe of images that must count: batches, the states of a walk, clumps that keep the rule, and a loss that falls."""
+
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+import pytest
+import torch
+
+from becalm.core.files import InputError
+from becalm.images import sudoku
+from becalm.images.even_pixels import even_pixels, even_scores
+from becalm.recipes import patches
+from becalm.systems import pictures
+from becalm.systems.srm import SRM
+from becalm.systems.store import load, save
+from becalm.train.loop import Plan, train
+
+TINY = replace(
+    patches.EVEN, batch=16, width=32, depth=1, plan=Plan(steps=60, rate=5e-3, warmup=5, ema=0.9, log_every=15)
+)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Even pixels of 8 × 8 in patches of 2 × 2."""
+    task = pictures.Task("even-pixels", partial(even_pixels, size=8), 8, 2, -0.3, 0.38, pictures.coordinates)
+    monkeypatch.setitem(pictures.TASKS, "even-pixels", task)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("recipe", [patches.EVEN, replace(patches.COUNTED, batch=2)], ids=["even_pixels", "polygons"])
+def test_a_batch_is_a_function_of_seed_and_step(recipe):
+    one, again, later, other = (
+        patches.batch_of(r, torch.ones_like, step)
+        for r, step in ((recipe, 3), (recipe, 3), (recipe, 4), (replace(recipe, seed=1), 3))
+    )
+    for a, b, c, d in zip(one[:2], again[:2], later[:2], other[:2], strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c) and not torch.equal(a, d)
+    assert one.seed == again.seed != later.seed
+    task = patches.task_of(recipe)
+    assert one.x.shape == (recipe.batch, task.side**2, task.channels)
+    assert one.t.shape == one.weight.shape == (*one.x.shape[:2], 1)
+    assert one.x.square().mean().item() == pytest.approx(task.power, rel=0.5)
+    assert not ((one.t > 0) & (one.t < patches.LEAST)).any()
+
+
+def test_visited_states_end_often_and_count_alike():
+    t, weight = patches.visited(patches.EVEN, 4000, seeded())
+    t = t[..., 0]
+    assert (((t > 0) & (t < 1)).sum(1) == 1).all()
+    left = (t > 0).sum(1)
+    assert ((t > 0) * weight[..., 0]).sum(1).allclose(torch.tensor(64.0).double()), (
+        "whatever is left, an image weighs 64"
+    )
+    log = (left.double().log() / torch.tensor(64.0).log()).mean()
+    assert 0.35 < log < 0.5, "uniform in logarithm, rounded down"
+    assert (left == 1).double().mean().item() == pytest.approx(1 / 6, abs=0.03)
+
+
+def test_visited_states_of_an_overlapping_walk():
+    t, weight = patches.visited(replace(patches.EVEN, endings=0.0, active=4), 4000, seeded())
+    moving = ((t > 0) & (t < 1)).sum((1, 2))
+    assert sorted(moving.unique().tolist()) == [1, 2, 3, 4]
+    assert (weight == 1).all()
+    assert (t > 0).double().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["shared", "independent"])
+def test_the_other_ways_to_draw_levels_fill_the_batch(kind):
+    recipe = replace(TINY, times=kind, batch=64)
+    batch = patches.batch_of(recipe, patches.weight_of(recipe), 0)
+    spread = batch.t.std(1)
+    assert ((spread < 1e-6) == (kind == "shared")).all()
+    assert (batch.weight == 1).all()
+
+
+def test_clumped_images_are_still_exactly_even():
+    images = even_pixels(60, seeded())
+    mixed = patches.clumped(images, 4, 6.0, seeded(1))
+    assert even_scores(mixed).even == 1
+    assert torch.equal(mixed.flatten(1, 2).sort(1).values, images.flatten(1, 2).sort(1).values), "the same pixels"
+
+    def variance(images):
+        return pictures.variables(images, pictures.EVEN_PIXELS).unflatten(-1, (16, 3)).mean(2).var().item()
+
+    assert variance(mixed) > 4 * variance(images)
+    assert variance(patches.clumped(images, 4, 0.0, seeded(1))) == pytest.approx(variance(images), rel=0.15)
+
+
+def test_clumps_are_gone_when_they_should_be():
+    recipe = replace(TINY, batch=64)
+    early, late = (
+        patches.batch_of(recipe, torch.ones_like, step).x.unflatten(-1, (16, 3)).mean(2).var() for step in (0, 40)
+    )
+    assert early > 4 * late
+
+
+def test_the_loss_falls_and_the_weights_come_back(tmp_path, small):
+    records = list(patches.run(replace(TINY, run=tmp_path)))
+    assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
+    model = load(tmp_path / "even_pixels.safetensors", SRM)
+    start = replace(TINY, start=tmp_path / "even_pixels.safetensors")
+    assert torch.equal(patches.begun(start).network.blocks[0].attend.weight, model.network.blocks[0].attend.weight)
+
+
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, small):
+    def trained(folder, *ends):
+        for steps in ends:
+            recipe = replace(TINY, batch=4, run=tmp_path / folder, plan=replace(TINY.plan, steps=12, save_every=6))
+            model, weight = patches.begun(recipe).train(), torch.ones_like
+            batches = lambda start, r=recipe, w=weight: (patches.batch_of(r, w, k) for k in count(start))  # noqa: E731
+            for record in train(model, patches.loss, batches, replace(recipe.plan, log_every=1), recipe.run):
+                if record["step"] == steps:
+                    break
+        return record["loss"]
+
+    assert trained("broken", 8, 12) == pytest.approx(trained("whole", 12), rel=1e-6)
+
+
+def test_weights_of_another_task_are_refused(tmp_path):
+    save(SRM(196, sudoku.places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "sudoku.safetensors", {})
+    with pytest.raises(InputError, match=r"sudoku.safetensors: is for another task: .* 16 variables of 196 numbers"):
+        patches.begun(replace(patches.EVEN, start=tmp_path / "sudoku.safetensors"))
+
+
+@pytest.mark.parametrize("recipe", [patches.EVEN, patches.COUNTED], ids=["even_pixels", "polygons"])
+def test_the_weights_are_small_enough(recipe):
+    assert sum(p.numel() for p in patches.begun(recipe).parameters()) * 2 < 3e6, "bytes, at two each"
