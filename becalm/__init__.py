@@ -1,11 +1,11 @@
 """becalm: denoising models over sets of continuous variables."""
 
-from becalm.core import times, walk
+from becalm.core import contrastive, densities, langevin, partition, scores, times, walk
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean, eps, levels, score, v, velocity
 from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_moments, transition
 from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
-from becalm.core.schedule import Betas, Cosine, Karras, Level, Linear, Rectified
+from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.points.denoise import denoise
 from becalm.systems.store import load
 
@@ -14,6 +14,7 @@ __all__ = [
     "Cosine",
     "Denoiser",
     "Karras",
+    "Ladder",
     "Level",
     "Linear",
     "Output",
@@ -21,18 +22,23 @@ __all__ = [
     "Rectified",
     "Step",
     "clean",
+    "contrastive",
     "corrupt",
     "denoise",
+    "densities",
     "dpm_solver_pp_2m",
     "eps",
     "heun",
+    "langevin",
     "levels",
     "load",
+    "partition",
     "posterior",
     "reverse",
     "reverse_moments",
     "sample",
     "score",
+    "scores",
     "times",
     "transition",
     "v",

@@ -10,6 +10,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit."""
     import tyro
 
+    from becalm.cli.complete import Complete
     from becalm.cli.compress import Compress
     from becalm.cli.decompress import Decompress
     from becalm.cli.denoise import Denoise
@@ -17,15 +18,20 @@ def main(arguments: list[str] | None = None) -> None:
     from becalm.cli.generate import Generate
     from becalm.cli.importing import Import
     from becalm.cli.info import Info
+    from becalm.cli.interpolate import Interpolate
     from becalm.cli.likelihood import Likelihood
     from becalm.cli.models import Models
     from becalm.cli.solve import Solve
     from becalm.cli.train import command as train
+    from becalm.cli.vary import Vary
 
     commands = {
         "denoise": Denoise,
         "solve": Solve,
         "generate": Generate,
+        "complete": Complete,
+        "interpolate": Interpolate,
+        "vary": Vary,
         "likelihood": Likelihood,
         "compress": Compress,
         "decompress": Decompress,

@@ -49,12 +49,12 @@ class Compress:
             raise InputError("--steps and --batch must be at least 1")
         model = load(self.model, VDM)
         images = files.read(self.images, files.Expected(*model.shape, model.levels), self.array).values
-        v, denoiser = variables(model, images), denoiser_of(model)
+        v, chain = variables(model, images), codec.chain(denoiser_of(model), model.levels, self.steps, model.start)
         with tqdm(total=len(v), desc="compressing", unit="image", disable=None) as bar:
-            for coded in codec.encode(denoiser, v, model.levels, self.steps, self.batch):
+            for coded in codec.encode(chain, v, self.batch):
                 bar.update(coded.count - bar.n)
         if self.check:
-            parts = codec.decode(denoiser, coded, (v.shape[1], v.shape[2]), model.levels)
+            parts = codec.decode(chain, coded, (v.shape[1], v.shape[2]))
             again = list(tqdm(parts, "checking", len(coded.groups), disable=None))
             if not torch.equal(torch.cat(again[::-1]), v):
                 raise InputError(f"{self.images}: do not come out as they went in on this machine; nothing was written")

@@ -41,13 +41,13 @@ class Decompress:
         model = load(self.model, VDM)
         archive.fitting(self.file, header, model, self.model)
         height, width, colours = model.shape
-        groups = []
+        chain, groups = codec.chain(denoiser_of(model), model.levels, coded.steps, model.start), []
         try:
             with (
                 codec.threads(header.threads),
                 tqdm(total=coded.count, desc="decompressing", unit="image", disable=None) as bar,
             ):
-                for group in codec.decode(denoiser_of(model), coded, (height * width, colours), model.levels):
+                for group in codec.decode(chain, coded, (height * width, colours)):
                     groups.append(group)
                     bar.update(len(group))
         except (codec.Uneven, FloatingPointError) as error:

@@ -23,6 +23,12 @@ class Generate:
     """Ancestral, as the model is defined; DDIM or DPM-Solver++(2M), which put back no noise and need fewer steps."""
     steps: int = 250
     """Steps from noise to data."""
+    label: str | None = None
+    """Shapes: their class."""
+    points: int = 2048
+    """Shapes: points of each."""
+    mesh: Literal["none", "obj", "ply", "stl"] = "none"
+    """Shapes: write a surface of each beside its points."""
     picture: Path | None = None
     """Write all of them side by side to this .png file."""
     seed: int = 0
@@ -32,12 +38,15 @@ class Generate:
 
     def run(self) -> None:
         """Load, draw, write, report."""
+        from becalm.cli.shapes import generate_shapes
         from becalm.core.files import InputError
+        from becalm.systems.lion import Lion
         from becalm.systems.store import load
         from becalm.systems.vdm import VDM
 
         kinds = {
             VDM: images,
+            Lion: generate_shapes,
         }
         started = time.time()
         if self.number < 1 or self.steps < 1:

@@ -9,7 +9,7 @@ import tyro
 
 def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
-    from becalm.recipes import digits8, ebm_toy, jets, lion, patches, reader, sbd, spd, sudoku, vdm
+    from becalm.recipes import ddpm, digits8, ebm_toy, jets, lion, lion_rivals, patches, reader, sbd, spd, sudoku, vdm
 
     choices = (
         Annotated[jets.Recipe, tyro.conf.subcommand("jets", prefix_name=False)]
@@ -22,10 +22,13 @@ def command() -> Callable:
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_families", default=lion.FAMILIES, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_ldraw", default=lion.LDRAW, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_gpu", default=lion.GPU, prefix_name=False)]
+        | Annotated[lion_rivals.Recipe, tyro.conf.subcommand("lion_points", default=lion_rivals.POINTS, prefix_name=False)]
+        | Annotated[lion_rivals.Recipe, tyro.conf.subcommand("lion_dense", default=lion_rivals.DENSE, prefix_name=False)]
         | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
         | Annotated[reader.Recipe, tyro.conf.subcommand("reader14", prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku4", default=sudoku.SMALL, prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku9", default=sudoku.LARGE, prefix_name=False)]
+        | Annotated[ddpm.Recipe, tyro.conf.subcommand("ddpm_digits8", default=ddpm.DIGITS8, prefix_name=False)]
         | Annotated[vdm.Recipe, tyro.conf.subcommand("digits8", default=vdm.DIGITS8, prefix_name=False)]
         | Annotated[vdm.Recipe, tyro.conf.subcommand("mnist", default=vdm.MNIST, prefix_name=False)]
         | Annotated[vdm.Recipe, tyro.conf.subcommand("cifar10", default=vdm.CIFAR10, prefix_name=False)]
@@ -39,11 +42,13 @@ def command() -> Callable:
             ebm_toy.Recipe: ebm_toy.run,
             jets.Recipe: jets.run,
             lion.Recipe: lion.run,
+            lion_rivals.Recipe: lion_rivals.run,
             sbd.Recipe: sbd.run,
             spd.Recipe: spd.run,
             sudoku.Recipe: sudoku.run,
             reader.Recipe: reader.run,
             vdm.Recipe: vdm.run,
+            ddpm.Recipe: ddpm.run,
             patches.Recipe: patches.run,
         }
         return Training(recipe, runs[type(recipe)])

@@ -152,6 +152,42 @@ class Ring:
         white = torch.randn(count, d, generator=generator, dtype=torch.float64)
         return radii[:count, None] * white / white.norm(dim=1, keepdim=True)
 
+    def blurred(self, sigma: float) -> "BlurredRing":
+        """The density of x + σε, in the plane."""
+        return BlurredRing(self, sigma)
+
+
+@dataclass(frozen=True)
+class BlurredRing:
+    """A ring of the plane under noise: ∫ p(r) 2πr e^{−(ρ−r)²/2s²} i0e(ρr/s²)/2πs² dr at ‖x‖ = ρ, i0e(u) = e^{−u} I₀(u).
+
+    What stands beside p(r)2πr dr is a circle's mean of N(x; ·, s² I). The sum over r is spectrally exact.
+    """
+
+    ring: Ring
+    """Of dimension 2."""
+    deviation: float
+    """s > 0."""
+
+    def __post_init__(self):
+        if self.ring.dimension != 2 or self.deviation <= 0:
+            raise ValueError(f"BlurredRing: {self}: a ring of dimension 2 and a deviation above 0 are needed")
+
+    def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        ring, s = self.ring, self.deviation
+        step = min(ring.width, s) / 4
+        r = torch.arange(max(ring.radius - 9 * ring.width, step), ring.radius + 9 * ring.width, step).to(x)
+        mass = -((r - ring.radius) / ring.width).square() / 2 - ring.log_z() + torch.log(r * step / s**2)
+        rho = (x.square().sum(-1, keepdim=True) + 1e-24).sqrt()
+        return torch.logsumexp(mass - (rho - r).square() / (2 * s**2) + torch.special.i0e(rho * r / s**2).log(), -1)
+
+    def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        return torch.func.grad(lambda place: self.log_prob(place).sum())(x)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
+        clean = self.ring.sample(count, generator)
+        return clean + self.deviation * torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+
 
 @dataclass(frozen=True)
 class Checkerboard:
@@ -225,6 +261,10 @@ class Blend:
         which = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
         draws = torch.stack([part.sample(count, generator) for part in self.parts])
         return draws[which, torch.arange(count)]
+
+    def blurred(self, sigma: float) -> "Blend":
+        """The density of x + σε; raises AttributeError where a part has none."""
+        return Blend(tuple(part.blurred(sigma) for part in self.parts), self.weights)  # type: ignore[attr-defined]
 
 
 def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), width: float = 0.1, dimension: int = 2) -> Blend:

@@ -224,7 +224,9 @@ def pushed(
     """One Langevin step with h = `size` σ², elementwise: z − r σ ε̂ + σ √(2rτ) n. It is the same in every scaling."""
     wide = column(size, z)
     after = z + sigma * (torch.sqrt(2 * wide * temperature) * noise_like(z, generator) - wide * eps)
-    unexploded(after, z, sigma * eps, wide.flatten(), f"inner step {inner} at σ = {float(sigma.max()):.3g}, sizes in σ²")
+    unexploded(
+        after, z, sigma * eps, wide.flatten(), f"inner step {inner} at σ = {float(sigma.max()):.3g}, sizes in σ²"
+    )
     return after
 
 

@@ -81,7 +81,8 @@ def read(path: Path, expected: Expected, array: str | None = None) -> Images:
 def read_npy(path: Path) -> np.ndarray:
     """The array of an .npy file; objects are refused."""
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: is no .npy file of numbers ({error}); write it with numpy.save") from error
 
@@ -220,7 +221,7 @@ def write(path: Path, values: Int[Tensor, "image height width colour"], levels: 
     array = values.cpu().numpy().astype(dtype)
     flat = array[..., 0] if array.shape[-1] == 1 else array
     if path.suffix not in (".npy", ".npz") and "idx" not in path.name:
-        return write_pictures(path, array, Expected(*array.shape[1:], levels))
+        return write_pictures(path, array, Expected(array.shape[1], array.shape[2], array.shape[3], levels))
     with replacing(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, flat)

@@ -1,7 +1,7 @@
 """Convolutional networks of a noise level: VDM's U-Net without down-sampling, an ordinary one, and their like for vectors.
 
-All map values [batch, row, column, channel] and one level a datum to `outputs` numbers a pixel, in channels_last throughout. Where
-autocast is on, what lies between the first convolution and the last norm is bfloat16.
+All map values [batch, row, column, channel] and one level a datum to `outputs` numbers a pixel, in channels_last throughout.
+Where autocast is on, what lies between the first convolution and the last norm is bfloat16.
 """
 
 import torch
@@ -40,7 +40,7 @@ class NormSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:  # type: ignore[override]
         """h [batch, pixel, channel]."""
-        batch, pixels, channels = h.shape
+        _, pixels, channels = h.shape
         count = pixels * channels // groups
         sums = torch.stack([h.sum(1, dtype=torch.float32), (h * h).sum(1, dtype=torch.float32)])
         mean, square = sums.unflatten(-1, (groups, -1)).sum(-1) / count

@@ -57,22 +57,22 @@ class Recipe:
     """Weight w(t) of both diffusions."""
     check: int = 1000
     """Steps between health checks."""
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     """How large the model is."""
     seed: int = 0
     """Decides every draw."""
     device: str = "cpu"
     """Where to train."""
-    prior_steps: int = 6000
+    prior_steps: int = 8000
     """Steps of stage 2, whose plan is else that of stage 1."""
     prior_rate: float = 1.5e-3
     """Its peak learning rate."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=6000, rate=2e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=4000, rate=2e-3, warmup=100, ema=0.998))
     """Steps of stage 1, rates, log and saves."""
 
 
 FAMILIES = Recipe()
-"""`lion_families`: about an hour of one core."""
+"""`lion_families`: about fifty minutes of one core."""
 
 LDRAW = Recipe(shapes="ldraw", run=Path("runs/lion_ldraw"), views=3)
 """`lion_ldraw`: the same on LDraw's parts."""
@@ -166,11 +166,16 @@ def prior_loss(recipe: Recipe, prior: Prior, store: Store, seed: int) -> dict[st
     """The terms of stage 2, for latents drawn afresh from their posteriors."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(store.label), (recipe.latents,), generator=generator)
-    z, z_sigma, h, h_sigma, label = (part[rows] for part in store)
     device = next(prior.parameters()).device
-    z = z + z_sigma * torch.randn(z.shape, generator=generator)
-    h = h + h_sigma * torch.randn(h.shape, generator=generator)
-    return lion.losses(prior, Latent(z.to(device), h.to(device)), label.to(device), generator, recipe.loss)
+    latent = Latent(*(part.to(device) for part in drawn(store, rows, generator)))
+    return lion.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss)
+
+
+def drawn(store: Store, rows: Int[Tensor, " row"], generator: torch.Generator) -> Latent:
+    """Draws from the posteriors of some shapes."""
+    z, z_sigma, h, h_sigma, _ = (part[rows] for part in store)
+    z_noise, h_noise = (torch.randn(mean.shape, generator=generator) for mean in (z, h))
+    return Latent(z + z_sigma * z_noise, h + h_sigma * h_noise)
 
 
 def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
@@ -242,7 +247,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
             log.append(folder / "log.jsonl", checked)
             yield checked
     store = encoded(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
-    model.prior.measure(Latent(*(x.to(recipe.device) for x in (store.z, store.h))))
+    model.prior.measure(drawn(store, torch.arange(len(store.label)), torch.Generator().manual_seed(recipe.seed)))
     yield {"stage": 2, "latents": len(store.label), **health(recipe, model.autoencoder, test)}
     loss = lambda prior, seed: prior_loss(recipe, prior, store, seed)  # noqa: E731
     seeds = lambda start: (1_000_003 * recipe.seed + 2**40 + step for step in count(start))  # noqa: E731

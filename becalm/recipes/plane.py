@@ -8,7 +8,7 @@ import torch
 
 from becalm.core.compare import agreement, two_sample
 from becalm.core.denoiser import Denoiser
-from becalm.core.densities import Density, Mixture
+from becalm.core.densities import Density
 from becalm.core.files import replacing
 from becalm.core.langevin import annealed, unadjusted
 from becalm.core.sample import sample
@@ -138,13 +138,5 @@ def grid_of(learned: Learned) -> tuple[Tensor, Tensor, Tensor]:
     places = grid(160)
     with torch.no_grad():
         log = -energy_at(learned.denoiser, learned.t)(places[:, None])
-    return *(places[:, i].reshape(160, 160) for i in (0, 1)), log.softmax(0).reshape(160, 160)
-
-
-def true_at(density: Density, sigma: float) -> Density:
-    """The density blurred with σ, in closed form where it has one, else by samples: rings as a mixture of 4000 of them."""
-    blurred = getattr(density, "blurred", None)
-    if blurred is not None:
-        return blurred(sigma)
-    points = density.sample(4000, torch.Generator().manual_seed(1))
-    return Mixture(points, torch.full((4000,), 1 / 4000).double(), torch.full((4000,), sigma).double())
+    across, up = places.T.reshape(2, 160, 160)
+    return across, up, log.softmax(0).reshape(160, 160)

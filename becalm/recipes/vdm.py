@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from becalm.core.files import InputError
-from becalm.core.likelihood import joined
+from becalm.core.likelihood import Bound, joined
 from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.nets.precision import fast_products
@@ -53,7 +53,7 @@ class Recipe:
     """Share of inner values left out in training."""
     head: Literal["levels", "eps"] = "levels"
     """The level-aware head, or VDM's own."""
-    schedule: Literal["linear", "learned linear", "learned", "least variance"] = "linear"
+    schedule: Literal["linear", "learned linear", "learned", "least variance", "betas"] = "linear"
     """Noise schedule."""
     low: float = -13.3
     """γ(0) to begin with."""
@@ -270,7 +270,12 @@ def measured(model: VDM, images: Tensor, steps: int | None = None, draws: int = 
     generator = torch.Generator().manual_seed(seed)
     with fast_products(next(model.parameters()).device.type):
         parts = [bound(model, variables(model, some), steps, draws, generator) for some in images.split(HELD)]
-    found = joined(parts).estimates()
+    return summary(joined(parts))
+
+
+def summary(whole: Bound) -> dict[str, float]:
+    """Bits a dimension by term, and the standard error of the whole."""
+    found = whole.estimates()
     named = {name: round(value.bits, 5) for name, value in found.items()}
     return named | {"error": round(found["total"].bits_error, 5)}
 

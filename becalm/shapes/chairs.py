@@ -6,23 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from becalm.points.mesh import Mesh
+from becalm.shapes import lofts
 from becalm.shapes.dials import Dials
-from becalm.shapes.lofts import (
-    ROUND,
-    SQUARE,
-    Piece,
-    around,
-    beams,
-    both_sides,
-    box,
-    joined,
-    lathe,
-    moved,
-    slab,
-    superellipse,
-    sweep,
-    turned,
-)
+from becalm.shapes.lofts import ROUND, SQUARE, Piece, beams, both_sides, box, joined, slab, superellipse, sweep
 
 
 @dataclass(frozen=True)
@@ -88,16 +74,16 @@ def pedestal(seat: Seat, d: Dials) -> list[Piece]:
     feet, castor, tilt = d.whole(3, 6), d.chance(0.5), d.between(0.02, 0.08)
     top = seat.height - seat.thick / 2
     if d.chance(0.35):
-        foot = lathe(np.array([[0, 0], [1, 0], [1, 0.25], [0.2, 1.0], [0, 1.0]]) * [reach * 0.9, tilt])
+        foot = lofts.lathe(np.array([[0, 0], [1, 0], [1, 0.25], [0.2, 1.0], [0, 1.0]]) * [reach * 0.9, tilt])
         return [foot, beams([[0, tilt / 2, 0]], [[0, top, 0]], column)]
     lift = 0.05 if castor else 0.0
-    star = around(
+    star = lofts.around(
         beams([[0, lift + tilt + 0.02, 0]], [[reach, lift + 0.02, 0]], [0.022, 0.018], 0.7, SQUARE), feet, 0.3
     )
     pieces = [star, beams([[0, lift + tilt, 0]], [[0, top, 0]], column)]
     if castor:
         wheel = beams([[0.97 * reach, 0.03, -0.02]], [[0.97 * reach, 0.03, 0.02]], 0.032)
-        pieces.append(around(wheel, feet, 0.3))
+        pieces.append(lofts.around(wheel, feet, 0.3))
     return pieces
 
 
@@ -270,7 +256,7 @@ def oval(seat: Seat, d: Dials) -> list[Piece]:
     disc = slab(superellipse(d.between(2.0, 4.0)) * half, [-thick, 0, thick], [swell, 1, swell])
     tilt = np.arctan(r.lean)
     centre = r.at(np.zeros(1), np.array([r.tall - half[1]]))[0]
-    disc = moved(turned(disc, 0, np.pi / 2 - tilt), centre)
+    disc = lofts.moved(lofts.turned(disc, 0, np.pi / 2 - tilt), centre)
     x = np.array([0.0]) if d.chance(0.3) else half[0] * 0.5 * np.array([-1.0, 1])
     x = np.clip(x, -seat.x, seat.x)
     return [disc, r.posts(x, r.tall - half[1], rod)]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+Number = float | int
+
 
 class Dials:
     """Reads the entries of a vector u in [0, 1)^d, one after the other, each as what it means."""
@@ -11,7 +13,7 @@ class Dials:
     def __init__(self, u: np.ndarray):
         self.values = iter(u.tolist())
 
-    def between(self, low: float, high: float) -> float:
+    def between(self, low: Number, high: Number) -> float:
         """A number of low … high."""
         return low + (high - low) * next(self.values)
 
@@ -19,16 +21,16 @@ class Dials:
         """An integer from low to high, both included."""
         return low + int((high - low + 1) * next(self.values))
 
-    def chance(self, share: float) -> bool:
+    def chance(self, share: Number) -> bool:
         """True for a share of the vectors."""
         return next(self.values) < share
 
-    def pick(self, weights: Mapping[str, float]) -> str:
+    def pick(self, weights: Mapping[str, Number]) -> str:
         """A name, each with the weight it has in the table."""
         return chosen(weights, next(self.values))
 
 
-def chosen(weights: Mapping[str, float], u: float) -> str:
+def chosen(weights: Mapping[str, Number], u: float) -> str:
     """The name at u ∈ [0, 1) of the unit interval, cut in proportion to the weights."""
     left = u * sum(weights.values())
     for name, weight in weights.items():

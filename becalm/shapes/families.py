@@ -18,7 +18,7 @@ import numpy as np
 from becalm.core.files import InputError
 from becalm.points.mesh import Mesh, sample
 from becalm.shapes import aeroplanes, cars, chairs, tables, turned
-from becalm.shapes.dials import Dials, chosen
+from becalm.shapes.dials import Dials, Number, chosen
 
 Split = Literal["train", "test", "novel"]
 DIALS = 96
@@ -32,9 +32,9 @@ class Family:
 
     build: Callable[[str, str, Dials], Mesh]
     """(first choice, second choice, the other dials) -> a mesh, y up."""
-    first: Mapping[str, float]
+    first: Mapping[str, Number]
     """Names of the first structural choice and their weights."""
-    second: Mapping[str, float]
+    second: Mapping[str, Number]
     """Names of the second."""
     novel: frozenset[tuple[str, str]]
     """Pairs that neither train nor test contain."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from becalm.points.mesh import Mesh
+from becalm.shapes.dials import Number
 
 Vector = np.ndarray | Sequence
 """Numbers, or rows of them."""
@@ -24,7 +25,7 @@ class Piece(NamedTuple):
     """[f, 3], normals outwards for the parts made here."""
 
 
-def superellipse(exponent: float, corners: int = 24) -> np.ndarray:
+def superellipse(exponent: Number, corners: int = 24) -> np.ndarray:
     """|x|^e + |z|^e = 1, [corners, 2]: a circle at e = 2, towards a square as e grows (Lamé).
 
     With `corners` a multiple of 8 its extreme points and those on its diagonals are among them.
@@ -68,7 +69,7 @@ def loft(rings: np.ndarray, capped: bool = True) -> Piece:
     return Piece(vertices.reshape(-1, 3), _faces(k, m, capped, copies))
 
 
-def sweep(paths: np.ndarray, sizes: np.ndarray | float, side: Vector, section: np.ndarray = ROUND) -> Piece:
+def sweep(paths: np.ndarray, sizes: np.ndarray | Number, side: Vector, section: np.ndarray = ROUND) -> Piece:
     """A section [m, 2] moved along paths [p, k, 3]: its first axis along `side`, its second across side and path.
 
     sizes: half widths along both axes, broadcast to [p, k, 2]. No path may run along `side`.
@@ -94,8 +95,8 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def beams(
-    start: Vector, end: Vector, thick: float | Vector,
-    thin: float | None = None, section: np.ndarray = ROUND,
+    start: Vector, end: Vector, thick: Number | Vector,
+    thin: Number | None = None, section: np.ndarray = ROUND,
 ) -> Piece:  # fmt: skip
     """Straight bars from `start` [p, 3] to `end` [p, 3]: half width `thick` (one, or two of them), tapering to `thin` of it.
 
@@ -137,7 +138,7 @@ def moved(piece: Piece, shift: Vector) -> Piece:
     return Piece(piece.vertices + np.asarray(shift, float), piece.faces)
 
 
-def turned(piece: Piece, axis: int, angle: float) -> Piece:
+def turned(piece: Piece, axis: int, angle: Number) -> Piece:
     """The piece turned about a coordinate axis by an angle in radians."""
     turn, (a, b) = np.eye(3), [c for c in range(3) if c != axis]
     turn[a, a] = turn[b, b] = np.cos(angle)
@@ -145,7 +146,7 @@ def turned(piece: Piece, axis: int, angle: float) -> Piece:
     return Piece(piece.vertices @ turn.T, piece.faces)
 
 
-def around(piece: Piece, count: int, start: float = 0.0) -> Piece:
+def around(piece: Piece, count: int, start: Number = 0.0) -> Piece:
     """Copies of a piece at equal angles about the y axis, the first turned by `start` radians."""
     angle = start + 2 * np.pi * np.arange(count) / count
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros(count), np.ones(count)

@@ -55,7 +55,7 @@ def _obj(path: Path) -> Mesh:
 def _off(path: Path) -> Mesh:
     text = [line.split(b"#")[0].split() for line in files.load(path).splitlines()]
     rows = [w for w in text if w]
-    if not rows or not rows[0][0].upper().endswith(b"OFF") and not rows[0][0].upper().startswith(b"OFF"):
+    if not rows or not rows[0][0].upper().startswith(b"OFF"):
         raise ValueError("does not begin with OFF")
     first = [w for w in [rows[0][0][3:], *rows[0][1:]] if w]  # some files have the counts on the first line
     counts, body = (first, rows[1:]) if first else (rows[1], rows[2:])

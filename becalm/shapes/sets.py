@@ -98,9 +98,9 @@ class Global:
         """x ↦ (x − mean) / std."""
         return replace(shapes, points=((shapes.points - self.mean) / self.std).astype(np.float32), protocol="global")
 
-    def undo(self, points: np.ndarray) -> np.ndarray:
-        """Back to the units of the data: distances of published tables are in these."""
-        return points * self.std + self.mean
+    def undo(self, shapes: ShapeSet) -> ShapeSet:
+        """Back to the units of the data, in which published tables of this protocol measure; the protocol is `raw` again."""
+        return replace(shapes, points=(shapes.points * self.std + self.mean).astype(np.float32), protocol="raw")
 
 
 def global_of(train: ShapeSet) -> Global:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from becalm.points.mesh import Mesh
-from becalm.shapes.dials import Dials
+from becalm.shapes.dials import Dials, Number
 from becalm.shapes.lofts import (
     ROUND,
     SQUARE,
@@ -199,7 +199,7 @@ def _base(d: Dials, reach: float) -> Piece:
     return lathe(np.array([[0, 0], [1, 0], [1, 0.3], [0.3 + 0.6 * power, 1], [0, 1]]) * [reach, tall], outline)
 
 
-def _pole(low: float, high: float, rod: float) -> Piece:
+def _pole(low: Number, high: Number, rod: Number) -> Piece:
     return beams([[0, low, 0]], [[0, high, 0]], rod)
 
 

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from becalm.shapes.dials import Dials
-from becalm.shapes.lofts import (
-    Piece,
-    beams,
-    both_sides,
-    loft,
-    superellipse,
-)
+from becalm.shapes.lofts import Piece, Vector, beams, both_sides, loft, superellipse
 
 OVAL = superellipse(2, 18)
 AEROFOIL = np.array([[0.5, 0], [0.42, 0.5], [0.2, 0.95], [0, 0.85], [-0.25, 0.5], [-0.5, 0.0]])
@@ -57,9 +51,7 @@ def body(d: Dials) -> Body:
     return Body(x, np.maximum(radius, 0.003), middle, d.between(0.9, 1.25))
 
 
-def wing(
-    root: tuple[float, float, float], tip: tuple[float, float, float], chords: tuple[float, float], thick: float
-) -> Piece:
+def wing(root: Vector, tip: Vector, chords: tuple[float, float], thick: float) -> Piece:
     """A lofted half wing between two section centres (x, y, z), with chords in x; it must run across x."""
     start, end = np.asarray(root, float), np.asarray(tip, float)
     run = (end - start) * [0, 1, 1]

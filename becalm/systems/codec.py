@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from becalm.core.denoiser import Denoiser
-from becalm.core.likelihood import REACH, encoded
+from becalm.core.likelihood import REACH, encoded, finite_ends
 from becalm.core.process import posterior, transition
 from becalm.core.typing import Int, Tensor
 from becalm.systems.stack import Stack, Uneven, taken
@@ -48,6 +48,20 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Chain:
+    """What coding goes by, the same on both sides."""
+
+    denoiser: Denoiser
+    """The network with its schedule."""
+    levels: int
+    """K."""
+    width: float
+    """e^{γ₀/2}, the deviation of z₀/α₀ from x."""
+    layers: tuple[Layer, ...]
+    """Those of t₀ … t_T."""
+
+
+@dataclass(frozen=True)
 class Coded:
     """Images as words, and what the decoder has to know beside the model."""
 
@@ -65,109 +79,109 @@ class Coded:
     """The stack, uint32, bottom first."""
 
 
-def layers(denoiser: Denoiser, steps: int) -> list[Layer]:
-    """The T + 1 layers at equal steps of t, float64."""
-    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+def chain(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0) -> Chain:
+    """T equal steps of t from `start` to 1, as the bound has them. Raises ValueError for T < 1 or an infinite end of γ."""
+    if steps < 1:
+        raise ValueError(f"steps {steps} must be at least 1")
     schedule = denoiser.schedule
-    alpha, sigma = (part.detach() for part in schedule(t)[1:])
+    finite_ends(schedule, start)
+    t = start + (1 - start) * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    gamma, alpha, sigma = (part.detach() for part in schedule(t))
     factor, inward = (part.detach() for part in transition(t[1:], t[:-1], schedule))
-    # σ_s √(1 − e^{γ_s − γ_t}) = (σ_s/σ_t) times what q has, and 1 for the prior
-    outward = torch.cat([inward / sigma[1:] * sigma[:-1], torch.ones(1, dtype=torch.float64)])
+    # σ_s √(1 − e^{γ_s − γ_t}) is σ_s/σ_t times the deviation of q; N(0, I) has 1
+    outward = torch.cat([inward / sigma[1:] * sigma[:-1], sigma.new_ones(1)])
     factor, inward = torch.cat([alpha[:1], factor]), torch.cat([sigma[:1], inward])
     cell = torch.minimum(inward, outward) / CELLS
     rows = torch.stack([t, cell, factor, inward / cell, outward / cell], 1).tolist()
-    return [Layer(*row) for row in rows]
+    return Chain(denoiser, levels, math.exp(float(gamma[0]) / 2), tuple(Layer(*row) for row in rows))
 
 
-def encode(
-    denoiser: Denoiser, v: Int[Tensor, "image variable channel"], levels: int, steps: int, batch: int = 64
-) -> Iterator[Coded]:
+def encode(chain: Chain, v: Int[Tensor, "image variable channel"], batch: int = 64) -> Iterator[Coded]:
     """Code images of values 0 … K − 1; yields the work so far after every group, and last of all the whole.
 
     Groups grow to `batch` images as the stack grows, so that only the first image's latents cost bits of their own. Raises
-    ValueError for values outside or steps below 1.
+    ValueError for values outside.
     """
-    if steps < 1 or batch < 1:
-        raise ValueError(f"steps {steps} and batch {batch} must be at least 1")
-    encoded(v, levels)
-    chain, stack, done, groups = layers(denoiser, steps), Stack.random(), 0, []
-    peak = max(taken(v[0].numel(), a.inward) + taken(v[0].numel(), b.inward) for a, b in pairwise(chain))
+    encoded(v, chain.levels)
+    stack, done, groups, size = Stack.random(), 0, [], v[0].numel()
+    peak = max(taken(size, a.inward) + taken(size, b.inward) for a, b in pairwise(chain.layers))
     while done < len(v):
-        size = max(1, min(batch, (stack.height + stack.initial) // peak, len(v) - done))
-        push_images(denoiser, chain, stack, v[done : done + size], levels)
+        many = max(1, min(batch, (stack.height + stack.initial) // peak, len(v) - done))
+        push_images(chain, stack, v[done : done + many])
         stack.settle()
-        groups.append(size)
-        done += size
+        groups.append(many)
+        done += many
         words, unused = stack.written()
-        yield Coded(done, steps, tuple(groups), stack.initial, unused, words)
+        yield Coded(done, len(chain.layers) - 1, tuple(groups), stack.initial, unused, words)
 
 
-def decode(
-    denoiser: Denoiser, coded: Coded, shape: tuple[int, int], levels: int
-) -> Iterator[Int[Tensor, "image variable channel"]]:
+def decode(chain: Chain, coded: Coded, shape: tuple[int, int]) -> Iterator[Int[Tensor, "image variable channel"]]:
     """The images of every group, the last group first; `shape` is variables and channels.
 
     Raises Uneven where what is left in the end is not what the encoder began with.
     """
-    chain, stack = layers(denoiser, coded.steps), Stack.read(coded.words, coded.initial, coded.unused)
-    for size in reversed(coded.groups):
-        yield pop_images(denoiser, chain, stack, (size, *shape), levels)
+    stack = Stack.read(coded.words, coded.initial, coded.unused)
+    for many in reversed(coded.groups):
+        yield pop_images(chain, stack, (many, *shape))
         stack.settle()
     if not stack.as_at_first():
         raise Uneven("the bits do not come out even")
 
 
-def push_images(denoiser: Denoiser, chain: list[Layer], stack: Stack, v: Tensor, levels: int) -> None:
+def push_images(chain: Chain, stack: Stack, v: Tensor) -> None:
     """Code one group."""
-    z = stack.pop_sampled(data_mean(v, chain[0], levels), chain[0].inward)
-    stack.push_level(v.flatten().numpy(), *decoder(z, chain[0], denoiser, levels))
-    for below, here in pairwise(chain):
+    first, last = chain.layers[0], chain.layers[-1]
+    z = stack.pop_sampled(data_mean(chain, v), first.inward)
+    stack.push_level(v.flatten().numpy(), *decoder(chain, z))
+    for below, here in pairwise(chain.layers):
         higher = stack.pop_sampled(z * (here.factor * below.cell / here.cell), here.inward)
-        stack.push_normal(z, reverse_mean(denoiser, higher, here, below, v.shape), below.outward)
+        stack.push_normal(z, reverse_mean(chain, higher, here, below, v.shape), below.outward)
         z = higher
-    stack.push_normal(z, np.zeros(len(z)), chain[-1].outward)
+    stack.push_normal(z, np.zeros(len(z)), last.outward)
 
 
-def pop_images(denoiser: Denoiser, chain: list[Layer], stack: Stack, shape: tuple[int, ...], levels: int) -> Tensor:
+def pop_images(chain: Chain, stack: Stack, shape: tuple[int, ...]) -> Tensor:
     """Decode one group: every line of `push_images` undone, from the last to the first."""
-    z = stack.pop_normal(np.zeros(math.prod(shape)), chain[-1].outward)
-    for below, here in reversed(list(pairwise(chain))):
-        lower = stack.pop_normal(reverse_mean(denoiser, z, here, below, shape), below.outward)
+    first, last = chain.layers[0], chain.layers[-1]
+    z = stack.pop_normal(np.zeros(math.prod(shape)), last.outward)
+    for below, here in reversed(list(pairwise(chain.layers))):
+        lower = stack.pop_normal(reverse_mean(chain, z, here, below, shape), below.outward)
         stack.push_sampled(z, lower * (here.factor * below.cell / here.cell), here.inward)
         z = lower
-    v = torch.from_numpy(stack.pop_level(*decoder(z, chain[0], denoiser, levels))).reshape(shape)
-    stack.push_sampled(z, data_mean(v, chain[0], levels), chain[0].inward)
+    v = torch.from_numpy(stack.pop_level(*decoder(chain, z))).reshape(shape)
+    stack.push_sampled(z, data_mean(chain, v), first.inward)
     return v
 
 
-def data_mean(v: Tensor, first: Layer, levels: int) -> np.ndarray:
+def data_mean(chain: Chain, v: Tensor) -> np.ndarray:
     """α₀x in cells, flat."""
-    return encoded(v, levels, torch.float64).flatten().numpy() * (first.factor / first.cell)
+    first = chain.layers[0]
+    return encoded(v, chain.levels, torch.float64).flatten().numpy() * (first.factor / first.cell)
 
 
-def reverse_mean(denoiser: Denoiser, z: np.ndarray, here: Layer, below: Layer, shape) -> np.ndarray:
+def reverse_mean(chain: Chain, z: np.ndarray, here: Layer, below: Layer, shape) -> np.ndarray:
     """The mean of p(z_s|z_t), flat, in cells of the layer below; raises FloatingPointError where it is not finite."""
     whole = torch.from_numpy(z * here.cell).reshape(shape)
     t, s = (torch.full((len(whole), 1, 1), layer.t, dtype=torch.float64) for layer in (here, below))
     with torch.inference_mode():
-        x = denoiser(whole.float(), t).x.double()
-        mean = posterior(whole, x, t, s, denoiser.schedule)[0].flatten().numpy() / below.cell
+        x = chain.denoiser(whole.float(), t).x.double()
+        mean = posterior(whole, x, t, s, chain.denoiser.schedule)[0].flatten().numpy() / below.cell
     if not np.isfinite(mean).all():
         raise FloatingPointError(f"the network's mean at t = {here.t:g} is not finite")
     return mean
 
 
-def decoder(z: np.ndarray, first: Layer, denoiser: Denoiser, levels: int) -> tuple[np.ndarray, np.ndarray]:
+def decoder(chain: Chain, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """p(x|z₀) ∝ exp(−½e^{−γ₀}(z₀/α₀ − x)²): the level with which the table of each number begins, and the table.
 
     The table holds the levels within REACH deviations, or all where these are fewer.
     """
-    width = math.exp(float(denoiser.schedule(torch.zeros((), dtype=torch.float64)).gamma.detach()) / 2)
+    first, levels = chain.layers[0], chain.levels
     y = z * (first.cell / first.factor)
-    span = min(levels, 2 * math.ceil(REACH * width * levels / 2) + 1)
+    span = min(levels, 2 * math.ceil(REACH * chain.width * levels / 2) + 1)
     start = np.clip(np.rint((y + 1) * levels / 2 - 0.5) - span // 2, 0, levels - span).astype(np.int64)
     values = (2.0 * (start[:, None] + np.arange(span)) + 1) / levels - 1
-    away = ((y[:, None] - values) / width) ** 2 / 2
+    away = ((y[:, None] - values) / chain.width) ** 2 / 2
     return start, np.exp(away.min(1, keepdims=True) - away)
 
 

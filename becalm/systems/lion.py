@@ -7,6 +7,7 @@ completes or edits them, z₀ being drawn along with what lacks. Both are rectif
 w(t) = 1; `weight` has others.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from becalm.core import objective, times
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import velocity
 from becalm.core.process import corrupt, noise_like
-from becalm.core.sample import Step, Stepper, dpm_solver_pp_2m, heun, sample
+from becalm.core.sample import Stepper, dpm_solver_pp_2m, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.core.walk import together
@@ -147,7 +148,7 @@ def error(network: nn.Module, x: Tensor, t: Tensor, label: Tensor, generator: to
     return objective.squared(guess * z + rest * network(z, t.float(), label), eps - x)
 
 
-def denoiser_of(network: nn.Module, label: Int[Tensor, " batch"], guidance: float) -> Denoiser:
+def denoiser_of(network: Callable, label: Int[Tensor, " batch"], guidance: float) -> Denoiser:
     """A denoiser of latents given a class, with classifier-free guidance (Ho & Salimans 2022): û + w(û − û without it)."""
 
     def asked(z: Tensor, t: Tensor, given: dict[str, Tensor] | None) -> Tensor:
@@ -194,21 +195,3 @@ def fill(
     z = torch.where(known[..., None], x, noise_like(x, generator))
     t = (~known[..., None]).double()
     return prior.unpacked(walked(denoiser_of(prior.points, label, way.guidance), z, t, way, generator))
-
-
-def complete(
-    prior: Prior,
-    given: Float[Tensor, "batch some channel"],
-    missing: int,
-    label: Int[Tensor, " batch"],
-    way: Way | None = None,
-    generator: torch.Generator | None = None,
-) -> Latent:
-    """Shapes that have the given latent points, which come out untouched, and `missing` more; z₀ is drawn with them."""
-    batch, some, channels = given.shape
-    more = given.new_zeros(batch, missing, channels)
-    x = prior.packed(Latent(given.new_zeros(batch, ROWS * channels), torch.cat([given, more], 1)))
-    places = torch.arange(x.shape[1], device=x.device) - ROWS
-    known = ((places >= 0) & (places < some)).expand(batch, -1)
-    z, h = fill(prior, x, known, label, way, generator)
-    return Latent(z, torch.cat([given, h[:, some:]], 1))

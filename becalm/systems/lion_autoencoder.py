@@ -6,6 +6,7 @@ Gaussians are learned by likelihood, at once; the flow in their whitened coordin
 small across a surface because a surface is thin. Any number of points can be drawn.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,8 @@ from becalm.core.sample import Stepper, heun, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
-from becalm.nets.latent import BLUR, Decoder, Encoder, Gaussian, Guide, PointFlow, belonging, picked
+from becalm.nets.latent import BLUR, Encoder, Gaussian, belonging, picked
+from becalm.nets.pointflow import Decoder, Guide, PointFlow
 from becalm.nets.precision import fast_products
 
 ROWS = 6
@@ -79,11 +81,15 @@ class Autoencoder(nn.Module):
         self.coarse = PointFlow(sizes.width, numbers, 2)
 
     def encode(
-        self, points: Float[Tensor, "batch point 3"], generator: torch.Generator | None, count: int | None = None
+        self,
+        points: Float[Tensor, "batch point 3"],
+        generator: torch.Generator | None,
+        count: int | None = None,
+        revise: Callable[[Tensor], Tensor] = lambda z: z,
     ) -> tuple[Posterior, Latent]:
-        """The posterior of clouds with `count` latent points each, and a draw of it."""
+        """The posterior of clouds with `count` latent points each, and a draw of it; h₀ is that of the revised z₀."""
         seen, z_given = self.encoder.summary(points, count or self.sizes.anchors)
-        z = z_given.draw(noise_like(z_given.mean, generator))
+        z = revise(z_given.draw(noise_like(z_given.mean, generator)))
         h_given = self.encoder.points_given(seen, z)
         return Posterior(z_given, h_given), Latent(z, h_given.draw(noise_like(h_given.mean, generator)))
 
@@ -188,7 +194,9 @@ def decode(
         owner = torch.searchsorted(bounds / bounds[:, -1:], place.to(bounds)).clamp_max(bounds.shape[1] - 1)
         given = {"modulation": picked(guide.modulation, owner)}
         z = noise_like(picked(guide.middle, owner), generator)
-        for state in sample(local_flow(model), z, torch.ones(1, 1, 1), together(steps), step or heun(), given, generator):
+        for state in sample(
+            local_flow(model), z, torch.ones(1, 1, 1), together(steps), step or heun(), given, generator
+        ):
             z = state.z
     back = picked(torch.matrix_exp(-guide.form).flatten(2), owner).unflatten(-1, (3, 3))
     offset = picked(guide.middle, owner) + (back * z[..., None, :]).sum(-1)

@@ -100,7 +100,7 @@ def fitting(model: SRM, task: Task, name: str) -> SRM:
     return model
 
 
-def sheet(images: Float[Tensor, "image height width 3"], columns: int = 8) -> Float[Tensor, "height width 3"]:
+def sheet(images: Float[Tensor, "image height width 3"], columns: int = 8) -> Float[Tensor, "down across 3"]:
     """Images side by side, in [0, 1], two white pixels apart; places left over are white."""
     count, height, width, _ = images.shape
     rows = -(-count // columns)

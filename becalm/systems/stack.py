@@ -29,7 +29,7 @@ class Uneven(ValueError):
 def coder():
     """The module of stacks and that of distributions."""
     try:
-        from constriction import stream
+        from constriction import stream  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
         raise InputError(f"compressing needs constriction ({error}); pip install 'becalm[compress]'") from error
     return stream.stack, stream.model

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from becalm.core.files import InputError, replacing
-from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.images.judge import Judge
+from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.systems.jets import Jets
 from becalm.systems.lion import Lion
+from becalm.systems.lion_dense import DenseLion
+from becalm.systems.point_diffusion import PointDiffusion
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
@@ -22,7 +24,19 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 System = TypeVar("System", bound=nn.Module)
 
-SYSTEMS = {"spd": SPD, "jets": Jets, "sbd": SBD, "srm": SRM, "judge": Judge, "vdm": VDM, "score": ScoreModel, "energy": EnergyModel, "lion": Lion}
+SYSTEMS = {
+    "spd": SPD,
+    "jets": Jets,
+    "sbd": SBD,
+    "srm": SRM,
+    "judge": Judge,
+    "vdm": VDM,
+    "score": ScoreModel,
+    "energy": EnergyModel,
+    "lion": Lion,
+    "lion_dense": DenseLion,
+    "points": PointDiffusion,
+}
 """Constructors by name; a model's `config` attribute holds the arguments it was made with."""
 
 

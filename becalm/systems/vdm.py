@@ -8,7 +8,6 @@ where there is next to no noise it is exact whatever the network says.
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.learned import Learned, LearnedLinear, LearnedSchedule, LeastVariance
 from becalm.core.process import noise_like
 from becalm.core.sample import Step, Stepper, sample
-from becalm.core.schedule import Linear, Schedule
+from becalm.core.schedule import Betas, Linear, Schedule
 from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
 from becalm.core.walk import together
@@ -29,8 +28,14 @@ from becalm.nets.unet import Flat, Perceptron, UNet
 NETWORKS = {"unet": UNet, "flat": Flat, "mlp": Perceptron}
 """Networks by name: an ordinary U-Net, VDM's without down-sampling, and layers that see all numbers at once."""
 
-SCHEDULES = {"linear": Linear, "learned linear": LearnedLinear, "learned": Learned, "least variance": LeastVariance}
-"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form."""
+SCHEDULES = {
+    "linear": Linear,
+    "learned linear": LearnedLinear,
+    "learned": Learned,
+    "least variance": LeastVariance,
+    "betas": lambda low, high: Betas(),
+}
+"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form; DDPM's chain."""
 
 ROWS = 2**20
 """Logits formed at a time: what a processor keeps close to itself."""
@@ -44,7 +49,7 @@ class VDM(nn.Module):
         shape: list[int] | int,
         levels: int = 256,
         network: str = "unet",
-        head: Literal["levels", "eps"] = "levels",
+        head: str = "levels",
         schedule: str = "linear",
         low: float = -13.3,
         high: float = 5.0,
@@ -66,19 +71,16 @@ class VDM(nn.Module):
         height, width, colours = (1, shape, 1) if isinstance(shape, int) else shape
         self.shape, self.levels = (height, width, colours), levels
         self.schedule: Schedule = SCHEDULES[schedule](low, high)
+        # DDPM's chain has no noise at all at t = 0; its first step ends at β₁
+        self.start = 1 / self.schedule.steps if isinstance(self.schedule, Betas) else 0.0
         self.multiples = tuple(frequencies(levels)[1] / 2**i for i in reversed(range(octaves)))
-        self.per_number = features if head == "levels" else 1
+        self.kind, self.per_number = (kinds.clean, features) if head == "levels" else (kinds.eps, 1)
         inputs = colours * (1 + 2 * len(self.multiples))
         self.network = NETWORKS[network](self.shape[:2], inputs, colours * self.per_number, **(size or {}))
         if head == "levels":
             self.logits = nn.Linear(features, levels)
             nn.init.zeros_(self.logits.weight)
             nn.init.zeros_(self.logits.bias)
-
-    @property
-    def kind(self) -> kinds.Kind:
-        """What `forward` tells."""
-        return kinds.clean if self.config["head"] == "levels" else kinds.eps
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict | None = None, schedule=None
@@ -101,7 +103,7 @@ class VDM(nn.Module):
 
     def means(self, *rows: Tensor) -> Float[Tensor, " row"]:
         """Posterior means, whose logits are formed again in the backward pass rather than kept."""
-        if not torch.is_grad_enabled():
+        if not (self.training and torch.is_grad_enabled()):
             return posterior_mean(*rows, self.logits.weight, self.logits.bias)
         weights = self.logits.weight, self.logits.bias
         return checkpoint(posterior_mean, *rows, *weights, use_reentrant=False, preserve_rng_state=False)  # type: ignore
@@ -156,7 +158,7 @@ def bound(
 ) -> likelihood.Bound:
     """The bound of each datum, for T `steps` or, where None, infinitely many."""
     x = encoded(model, v)
-    return likelihood.bound(denoiser_of(model), x, model.levels, steps, draws, generator=generator)
+    return likelihood.bound(denoiser_of(model), x, model.levels, steps, draws, model.start, generator=generator)
 
 
 def encoded(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
@@ -190,10 +192,7 @@ class Routed(Schedule):
 
 
 def losses(
-    model: VDM,
-    v: Int[Tensor, "batch variable channel"],
-    generator: torch.Generator | None,
-    steps: int | None = None,
+    model: VDM, v: Int[Tensor, "batch variable channel"], generator: torch.Generator | None, steps: int | None = None
 ) -> dict[str, Tensor]:
     """The terms of the bound in bits a dimension and their sum, "loss"; times are stratified over the batch.
 
@@ -204,8 +203,9 @@ def losses(
     if isinstance(schedule, LearnedSchedule) and steps is None:
         schedule = Routed(schedule)
     u = stratified(len(x), 1, generator).to(x.device)
-    decoding = likelihood.reconstruction(x, schedule, model.levels, generator=generator)
-    t, weight = likelihood.rate(schedule, u) if steps is None else likelihood.jump(schedule, u, steps)
+    decoding = likelihood.reconstruction(x, schedule, model.levels, model.start, generator)
+    weighted = likelihood.rate if steps is None else partial(likelihood.jump, steps=steps)
+    t, weight = weighted(schedule, u, start=model.start)
     denoiser = Denoiser(partial(model, schedule=schedule), schedule, model.kind)
     error = likelihood.mismatch(denoiser, x, t, noise_like(x, generator))
     between = weight * error
@@ -213,7 +213,7 @@ def losses(
         cost = between.detach()
         schedule.factor = (2 * cost / cost.mean())[:, None, None]
     if isinstance(model.schedule, LeastVariance):
-        model.schedule.observe(schedule(t).gamma, error.detach())
+        model.schedule.observe(schedule(t).gamma[:, 0, 0], error)
     found = likelihood.Bound(likelihood.prior(x, schedule), decoding, between, x[0].numel())
     parts = {"prior": found.prior, "reconstruction": found.reconstruction, "diffusion": between, "loss": found.total}
     return {name: nats.mean() / (found.dimensions * math.log(2)) for name, nats in parts.items()}
@@ -231,10 +231,10 @@ def generate(
 def ended(
     model: VDM, z: Float[Tensor, "batch variable channel"], generator: torch.Generator | None = None
 ) -> Int[Tensor, "batch height width colour"]:
-    """Images drawn from p(x | z₀), or its mode where no generator is given."""
+    """Images drawn from p(x | z₀), or its mode where no generator is given or z₀ has no noise."""
     level = model.schedule(z.new_zeros((), dtype=torch.float64))
     y = z.double() / level.alpha
-    if generator is None:
+    if generator is None or not torch.isfinite(level.gamma):
         return images_of(model, likelihood.number(y, model.levels))
     values = likelihood.encoded(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
     u = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(z.device)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from becalm.core.typing import Tensor
 from becalm.train import average as averages
 from becalm.train import log, state
+from becalm.train.flops import flop_counter
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Meter:
         """Run one step's work; that of the first is counted in floating-point operations."""
         if self.flops:
             return work()
-        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        with torch.compiler.set_stance("force_eager"), flop_counter() as counter:
             terms = work()
         self.flops = float(counter.get_total_flops()) or 1.0
         return terms

@@ -33,6 +33,7 @@ FLAT = {
     "ring": Ring(2.0, 0.2),
     "no hole": Ring(0.0, 0.7),
     "rings": rings((1.0, 2.0), 0.15),
+    "blurred ring": Ring(1.2, 0.2).blurred(0.15),
     "board": Checkerboard(deviation=0.15),
     "blend": Blend((correlated(2), Ring(1.5, 0.2)), torch.tensor([0.3, 0.7]).double()),
 }
@@ -102,7 +103,7 @@ def test_samples_have_the_moments_of_the_density(name):
             assert abs(draws.mean() - (mass * f(places @ wave.double())).sum()) < 4 * draws.std() / 60_000**0.5
 
 
-@pytest.mark.parametrize("name", ["gaussian", "eight", "board"])
+@pytest.mark.parametrize("name", ["gaussian", "eight", "board", "ring", "rings"])
 def test_blurring_is_convolution(name):
     density, sigma = FLAT[name], 0.4
     grid = torch.linspace(-6, 6, 601, dtype=torch.float64)

@@ -234,8 +234,12 @@ def test_nan_stops_a_chain():
     with pytest.raises(ValueError, match="E of chain 1 is not finite"):
         next(mala(lambda x: x.sum(1).log(), torch.tensor([[1.0], [-1.0]]), 0.1, 5))
     wild = Denoiser(lambda z, t, given: z * torch.inf, Ladder(), score_kind)
-    with pytest.raises(ValueError, match="at σ = 10, sizes in σ²"):
+    with pytest.raises(ValueError, match="sample: step 0: langevin: inner step 0 at σ = 10, sizes in σ²"):
         next(sample(wild, torch.ones(2, 1, 1), torch.ones(1, 1, 1), together(10), annealed()))
+    late = Denoiser(lambda z, t, given: -z / torch.where(t < 0.45, 0.0, 100.0).to(z), Ladder(), score_kind)
+    for stepper, step in ((annealed(0.1, 3), 6), (corrected(inner=2), 5)):
+        with pytest.raises(ValueError, match=f"sample: step {step}: langevin: inner step 0 at σ = .*; try"):
+            list(sample(late, torch.ones(2, 1, 1), torch.ones(1, 1, 1), together(10), stepper))
     noise = torch.ones(2, 1, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="z/α is infinite"):
         next(sample(denoiser(CORRELATED, Rectified()), noise, noise[..., :1], together(3), annealed()))

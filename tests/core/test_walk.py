@@ -38,6 +38,20 @@ def test_levels_fall_to_zero_without_jumps_in_the_budget(group, overlap):
     assert len(levels) - 1 <= steps + 1
 
 
+@pytest.mark.parametrize("order", [[3, 0, 4, 1, 2], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("each", [1, 4])
+def test_without_overlap_it_is_masked_autoregression(order, each):
+    """MAR: while one variable is sampled, all before it are settled, all after it are wholly unknown."""
+    levels = visited(in_order(torch.tensor(order).float(), steps_per_variable=each), ones(1, 5), certainty(ones(1, 5)))
+    assert len(levels) == 5 * each + 1
+    turn = torch.tensor(order)
+    for k, level in enumerate(levels[:, 0]):
+        now = k // each
+        assert (level[turn < now] == 0).all()
+        assert (level[turn > now] == 1).all()
+        assert torch.allclose(level[turn == now], torch.tensor(1 - k % each / each, dtype=torch.float64))
+
+
 def test_without_overlap_one_block_moves_at_a_time_in_order():
     levels = visited(in_order(steps_per_variable=4), ones(1, 5), certainty(ones(1, 5)))[:, 0]
     moving = (levels.diff(dim=0) < 0).int()

@@ -79,7 +79,9 @@ def test_corruptions_change_what_they_say_and_nothing_else():
 @pytest.mark.parametrize("recipe", [digits8.NCSN, digits8.EBM, replace(digits8.EBM, objective="persistent")])
 def test_a_run_leaves_weights_samples_and_measures(recipe, file, tmp_path, monkeypatch):
     monkeypatch.setattr(digits8, "SAMPLES", 100)
-    small = replace(recipe, digits=file, run=tmp_path / "run", batch=8, width=8, depth=1, levels=3, buffer=128, plan=PLAN)
+    small = replace(
+        recipe, digits=file, run=tmp_path / "run", batch=8, width=8, depth=1, levels=3, buffer=128, plan=PLAN
+    )
     *records, last = digits8.run(small)
     assert len(records) == 2 and all(np.isfinite(r["loss"]) for r in records)
     assert json.loads((tmp_path / "run" / "measures.json").read_text()) == last

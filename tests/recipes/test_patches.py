@@ -11,7 +11,7 @@ from becalm.core.files import InputError
 from becalm.images import sudoku
 from becalm.images.even_pixels import even_pixels, even_scores
 from becalm.recipes import patches
-from becalm.systems import pictures
+from becalm.systems import pictures, srm
 from becalm.systems.srm import SRM
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
@@ -76,7 +76,8 @@ def test_the_other_ways_to_draw_levels_fill_the_batch(kind):
     batch = patches.batch_of(recipe, patches.weight_of(recipe), 0)
     spread = batch.t.std(1)
     assert ((spread < 1e-6) == (kind == "shared")).all()
-    assert (batch.weight == 1).all()
+    assert torch.allclose(batch.weight, batch.t.clamp_min(srm.LEAST) ** 2), "the error of x"
+    assert (patches.batch_of(replace(recipe, emphasis=0.0), torch.ones_like, 0).weight == 1).all()
 
 
 def test_clumped_images_are_still_exactly_even():
@@ -119,7 +120,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, small):
                     break
         return record["loss"]
 
-    assert trained("broken", 8, 12) == pytest.approx(trained("whole", 12), rel=1e-6)
+    assert trained("broken", 8, 12) == pytest.approx(trained("whole", 12), rel=1e-3), "but for rounding in bfloat16"
 
 
 def test_weights_of_another_task_are_refused(tmp_path):

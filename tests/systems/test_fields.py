@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from becalm.core import kinds
-from becalm.core.compare import agreement
-from becalm.core.densities import eight_gaussians, standard
+from becalm.core.compare import agreement, two_sample
+from becalm.core.densities import Mixture, eight_gaussians, standard
 from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.langevin import annealed, mala
@@ -18,6 +18,11 @@ from becalm.systems.ebm import energy_at, traceable_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma, denoiser_of
 from becalm.systems.store import load, save
 
+MODES = Mixture(
+    torch.tensor([[1.5, 0.0], [-1.0, 1.0], [0.0, -1.5]]).double(),
+    torch.tensor([0.5, 0.3, 0.2]).double(),
+    torch.full((3,), 0.3).double(),
+)
 FAMILIES = {"score": ScoreModel, "energy": EnergyModel}
 
 
@@ -117,29 +122,30 @@ def trained(learner: Learner, loss, steps: int, rate: float) -> None:
 
 
 def test_many_levels_learn_a_mixture_that_annealed_langevin_and_the_flow_then_know():
-    """Eight Gaussians in a few seconds: score, mode weights within 4 binomial SE, and nats."""
-    density = eight_gaussians(2.0, 0.4)
+    """Three unequal Gaussians in a second: score, mode weights within 4 binomial SE, two-sample test, and nats."""
 
     def loss(learner, g):
-        x = density.sample(512, g).float()[:, None]
+        x = MODES.sample(512, g).float()[:, None]
         sigma, eps = learner.spread(512, g), torch.randn(x.shape, generator=g)
         return denoising_many(by_sigma(learner.denoiser), x, eps, sigma).mean()
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = Learner(ScoreModel(2, 0, 64, 2, 2.2, 6.0, 0.3, 6), torch.zeros(0, 1, 2))
-    trained(learner, loss, 600, 1e-2)
-    denoiser, truth = learner.denoiser, density.blurred(0.3)
+        learner = Learner(ScoreModel(2, 0, 64, 3, 1.0, 4.0, 0.3, 6), torch.zeros(0, 1, 2))
+    trained(learner, loss, 500, 5e-3)
+    denoiser, truth = learner.denoiser, MODES.blurred(0.3)
     x = truth.sample(4000, generator(9)).float()[:, None]
     found = agreement(at_level(denoiser, learner.least()), x, truth.score)
     assert found.cosine > 0.98 and found.fisher < 0.05
-    z = 6 * torch.randn(800, 1, 2, generator=generator(1))
+    z = 4 * torch.randn(800, 1, 2, generator=generator(1))
     ones = torch.ones(1, 1, 1, dtype=torch.float64)
     for state in sample(denoiser, z, ones, together(6), annealed(0.2, 15), generator=generator(2)):
-        z = state.z
-    share = torch.cdist(z[:, 0].double(), density.centres).argmin(1).bincount(minlength=8) / 800
-    assert (share - 1 / 8).abs().max() < 4 * math.sqrt(1 / 8 * 7 / 8 / 800)
-    nats = log_density(denoiser, x[:100], runge_kutta(16), low=2 * math.log(0.3), high=2 * math.log(6.0)).nats
+        z = state.z[:, 0].double()
+    share = torch.cdist(z, MODES.centres).argmin(1).bincount(minlength=3) / 800
+    assert ((share - MODES.weights).abs() < 4 * (MODES.weights * (1 - MODES.weights) / 800).sqrt()).all()
+    test = two_sample(z, MODES.sample(800, generator(3)), 299, generator(4))
+    assert test.distance < test.limit
+    nats = log_density(denoiser, x[:100], runge_kutta(12), low=2 * math.log(0.3), high=2 * math.log(4.0)).nats
     assert abs((nats - truth.log_prob(x[:100, 0].double())).mean()) < 0.05
 
 

@@ -1,0 +1,138 @@
+"""What the commands for shapes share: reading one, writing many, and generating new ones."""
+
+from pathlib import Path
+from typing import Literal
+
+MOST = 100_000_000
+"""Points that are made in one call, at most."""
+
+TOGETHER = 16
+"""Shapes that are made at a time."""
+
+Meshes = Literal["none", "obj", "ply", "stl"]
+
+
+def generate_shapes(model, asked, output: Path) -> dict:
+    """New shapes of a LION, for `becalm generate`: PLY files in a folder, or one .npz; the summary.
+
+    `asked` has number, label, points, mesh, sampler, steps, seed and picture. Raises InputError.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from becalm.core.sample import dpm_solver_pp_2m, reverse
+    from becalm.systems.lion import Way, generate
+    from becalm.systems.lion_autoencoder import decode
+
+    checked(asked.number, asked.points, output)
+    label = label_of(model.classes, asked.label)
+    steppers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
+    way, generator = Way(asked.steps, steppers[asked.sampler]), torch.Generator().manual_seed(asked.seed)
+    made = []
+    for start in tqdm(range(0, asked.number, TOGETHER), "generating", disable=None):
+        labels = torch.full((min(TOGETHER, asked.number - start),), label)
+        latent = generate(model.prior, labels, model.autoencoder.sizes.anchors, way, generator)
+        made.append(decode(model.autoencoder, latent, asked.points, generator))
+    shapes = torch.cat(made).double().numpy()
+    write_shapes(shapes, output, asked.mesh)
+    if asked.picture:
+        draw(shapes, asked.picture)
+    return {"shapes": len(shapes), "points": asked.points, "label": asked.label or "any", "steps": asked.steps}
+
+
+def label_of(classes: list[str], name: str | None) -> int:
+    """The number of a class, from 1; 0 for none. Raises InputError for an unknown one, listing all."""
+    from becalm.core.files import InputError
+
+    if name is None:
+        return 0
+    if name not in classes:
+        raise InputError(f"--label: {name!r} is unknown; choose from {', '.join(classes)}")
+    return 1 + classes.index(name)
+
+
+def checked(number: int, points: int, output: Path) -> None:
+    """Raise InputError for numbers that cannot be, and for a place where nothing can be written, before the work is done."""
+    from becalm.core.files import InputError
+
+    if number < 1 or points < 1:
+        raise InputError(f"-n {number}, --points {points}: both must be at least 1")
+    if number * points > MOST:
+        raise InputError(f"-n {number}, --points {points}: more than {MOST:,} points in all; ask for fewer")
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError(f"{output}: the folder is not empty; give a new one")
+    if output.is_file() and output.suffix != ".npz":
+        raise InputError(f"{output}: is a file; give a new folder, or a name that ends in .npz")
+    if not output.resolve().parent.is_dir():
+        raise InputError(f"{output}: its folder does not exist; make it first")
+
+
+def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
+    """Shapes [s, n, 3] as `points` of one .npz, or as 0000.ply … in a folder; with `mesh` a surface of each beside it."""
+    import numpy as np
+
+    from becalm.core.files import InputError, replacing
+    from becalm.points import Cloud, write
+    from becalm.shapes import meshfiles
+    from becalm.shapes.surface import wrapped
+
+    if output.suffix == ".npz":
+        if mesh != "none":
+            raise InputError(f"{output}: an .npz holds no meshes; give a folder")
+        with replacing(output) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, points=shapes.astype(np.float32))
+        return
+    output.mkdir(exist_ok=True)
+    for i, points in enumerate(shapes):
+        write(Cloud(points), output / f"{i:04d}.ply")
+        if mesh != "none":
+            meshfiles.write(wrapped(points), output / f"{i:04d}{'.mesh' * (mesh == 'ply')}.{mesh}")
+
+
+def draw(shapes, path: Path, given=None, columns: int = 8) -> None:
+    """A picture of shapes, made to fit the box."""
+    from becalm.shapes import picture
+
+    picture.draw(shapes.clip(-1.2, 1.2), path, columns, given=given)
+
+
+def read_shape(path: Path, points: int, seed: int):
+    """`points` points [1, n, 3] of a cloud or a mesh, its bounding box brought to [−1, 1]; how to bring it back.
+
+    That is (middle [3], half of the longest side). Raises InputError.
+    """
+    import numpy as np
+    import torch
+
+    xyz = raw_shape(path, points, seed)
+    low, high = xyz.min(0), xyz.max(0)
+    middle, half = (low + high) / 2, float((high - low).max() / 2) or 1.0
+    return torch.from_numpy(((xyz - middle) / half).astype(np.float32))[None], (middle, half)
+
+
+def part_of_shape(path: Path, points: int, seed: int):
+    """`points` points [1, n, 3] of a part of a shape that lies in the unit box already. Raises InputError where it does not."""
+    import numpy as np
+    import torch
+
+    from becalm.core.files import InputError
+
+    xyz = raw_shape(path, points, seed)
+    if np.abs(xyz).max() > 1.05:
+        raise InputError(
+            f"{path}: reaches {np.abs(xyz).max():.3g}; a part must lie where it belongs in its shape's box from −1 to 1"
+        )
+    return torch.from_numpy(xyz.astype(np.float32))[None]
+
+
+def raw_shape(path: Path, points: int, seed: int):
+    """`points` points [n, 3] of a file as they are. Raises InputError."""
+    import numpy as np
+
+    from becalm.core.files import InputError
+    from becalm.shapes.sets import shape_points
+
+    xyz = shape_points(path, points, np.random.default_rng(seed))
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path}: a coordinate is not finite; remove such points")
+    return xyz

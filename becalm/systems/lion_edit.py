@@ -1,0 +1,127 @@
+"""What LION does with shapes that are there: complete a part, vary, interpolate (Zeng et al. 2022, § 3.2 and appendices)."""
+
+import torch
+
+from becalm.core.process import corrupt
+from becalm.core.sample import Step, heun
+from becalm.core.schedule import Rectified
+from becalm.core.typing import Float, Int, Tensor
+from becalm.nets.precision import fast_products
+from becalm.systems.lion import Lion, Prior, Way, denoiser_of, fill, walked
+from becalm.systems.lion_autoencoder import ROWS, Latent
+
+NEARLY = 1e-3
+"""Where a flow from clean data to noise begins: a level of exactly 0 would mean a variable that is given."""
+
+
+def complete(
+    prior: Prior,
+    given: Float[Tensor, "batch some channel"],
+    missing: int,
+    label: Int[Tensor, " batch"],
+    way: Way | None = None,
+    generator: torch.Generator | None = None,
+) -> Latent:
+    """Shapes that have the given latent points, which come out untouched, and `missing` more; z₀ is drawn with them."""
+    batch, some, channels = given.shape
+    more = given.new_zeros(batch, missing, channels)
+    x = prior.packed(Latent(given.new_zeros(batch, ROWS * channels), torch.cat([given, more], 1)))
+    places = torch.arange(x.shape[1], device=x.device) - ROWS
+    known = ((places >= 0) & (places < some)).expand(batch, -1)
+    z, h = fill(prior, x, known, label, way, generator)
+    return Latent(z, torch.cat([given, h[:, some:]], 1))
+
+
+def vary(
+    model: Lion,
+    points: Float[Tensor, "batch point 3"],
+    amount: float,
+    label: Int[Tensor, " batch"],
+    way: Way | None = None,
+    generator: torch.Generator | None = None,
+) -> Latent:
+    """Diffuse–denoise: z₀ is noised to t = `amount` and denoised; h₀ is encoded anew with it, and treated alike.
+
+    0 gives back the reconstruction, 1 another shape. A noisy or coarse input comes back as a shape that the model knows.
+    """
+    way, prior = way or Way(), model.prior
+
+    def shaken(network: torch.nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        z, _ = corrupt(x, t.to(x.device), Rectified(), generator)
+        return walked(
+            denoiser_of(network, label, way.guidance), torch.where(t.to(x.device) == 0, x, z), t, way, generator
+        )
+
+    def revise(z: Tensor) -> Tensor:
+        if not amount:
+            return z
+        channels = prior.middle.shape[1]
+        x = (z.unflatten(1, (ROWS, channels)) - prior.middle[:-1]) / prior.spread[:-1]
+        level = torch.full((len(z), 1, 1), float(amount), dtype=torch.float64)
+        x = shaken(prior.whole, x.flatten(1)[:, None], level)
+        return (x.reshape(len(z), ROWS, channels) * prior.spread[:-1] + prior.middle[:-1]).flatten(1)
+
+    with torch.inference_mode(), fast_products(points.device.type):
+        _, latent = model.autoencoder.encode(points, generator, None, revise)
+    if not amount:
+        return latent
+    x = prior.packed(latent)
+    t = torch.full((*x.shape[:2], 1), float(amount), dtype=torch.float64)
+    t[:, :ROWS] = 0
+    return prior.unpacked(shaken(prior.points, x, t))
+
+
+def noised(
+    denoiser, x: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"], steps: int
+) -> Tensor:
+    """The deterministic flow run from clean data up to the levels t, by Heun's steps: the noise that would give x."""
+    step, z = heun(), x
+    with torch.inference_mode(), fast_products(x.device.type):
+        for k in range(steps):
+            low, high = (torch.where(t > 0, NEARLY + (t - NEARLY) * i / steps, 0.0) for i in (k, k + 1))
+            now = Step(z, low, denoiser(z, low, None))
+            z = torch.where(t > 0, step(lambda z, t: denoiser(z, t, None), now, high, denoiser.schedule, None, None), x)
+    return z
+
+
+def interpolate(
+    model: Lion,
+    one: Latent,
+    other: Latent,
+    count: int,
+    label: Int[Tensor, " batch"],
+    way: Way | None = None,
+    generator: torch.Generator | None = None,
+) -> Latent:
+    """`count` shapes from `one` to `other` (each a single shape), both included: noise is interpolated, √(1 − s) and √s.
+
+    z₀ first, then latent points given the z₀ between, those of the ends being matched by the least sum of squared distances.
+    """
+    way, prior = way or Way(), model.prior
+    share = torch.linspace(0, 1, count, device=one.z.device)[:, None, None]
+    label = label[:1].expand(count)
+    order = matched(one.h[0, :, :3], other.h[0, :, :3])
+    a, b = prior.packed(one), prior.packed(Latent(other.z, other.h[:, order]))
+    whole, points = (denoiser_of(network, label, 0.0) for network in (prior.whole, prior.points))
+    ends = torch.cat([a, b])
+    pair = denoiser_of(prior.whole, label[:1].expand(2), 0.0)
+    top = noised(pair, ends[:, :ROWS].flatten(1)[:, None], torch.ones(2, 1, 1, dtype=torch.float64), way.steps)
+    z = walked(whole, between(top, share), torch.ones(count, 1, 1, dtype=torch.float64), way, generator)
+    pair = denoiser_of(prior.points, label[:1].expand(2), 0.0)
+    t = torch.ones(2, ends.shape[1], 1, dtype=torch.float64)
+    t[:, :ROWS] = 0
+    top = noised(pair, ends, t, way.steps)
+    start = torch.cat([z.reshape(count, ROWS, -1), between(top[:, ROWS:], share)], 1)
+    return prior.unpacked(walked(points, start, t[:1].expand(count, -1, -1), way, generator))
+
+
+def between(ends: Float[Tensor, "2 variable channel"], share: Float[Tensor, "step 1 1"]) -> Tensor:
+    """√(1 − s) a + √s b, which keeps the variance of independent noise."""
+    return (1 - share).sqrt() * ends[:1] + share.sqrt() * ends[1:]
+
+
+def matched(a: Float[Tensor, "anchor 3"], b: Float[Tensor, "anchor 3"]) -> Int[Tensor, " anchor"]:
+    """The order of b in which the sum of squared distances to a is least."""
+    from scipy.optimize import linear_sum_assignment
+
+    return torch.from_numpy(linear_sum_assignment(torch.cdist(a, b).square().cpu().numpy())[1])

@@ -1,0 +1,204 @@
+"""SRM's noise levels side by side: 4 × 4 Sudokus at an equal training budget, levels drawn and weighted in every way.
+
+    python benchmarks/srm.py --digits mnist.npz --steps 2000 [--puzzles 200]
+    python benchmarks/srm.py picture
+
+Rows: shared t (plain diffusion), independent t (Diffusion Forcing) and a uniform mean t (SRM) of three sharpnesses, with and
+without the weight 1/p(t), with and without the states that sequential solving visits. All other fields are those of the
+recipe `sudoku4`, the seed too. Rows already in the results are kept, and an interrupted training continues.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from becalm.images import judge, sudoku
+from becalm.images.digits import read_mnist, top_per_class
+from becalm.images.sudoku import Puzzles
+from becalm.recipes.sudoku import SMALL, Recipe, levels, run
+from becalm.systems.srm import SRM
+from becalm.systems.store import load
+from becalm.systems.trial import LEVELS, trial
+
+HERE = Path(__file__).parent
+WALKS = ("certainty", "random", "together")
+BINS = 100
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A way to draw levels and to weigh them."""
+
+    times: Literal["shared", "independent", "uniform_mean"]
+    """As in the recipe."""
+    sharpness: float = 1.0
+    """Of `uniform_mean`."""
+    weighting: Literal["density", "none"] = "none"
+    """As in the recipe; for the others p(t) is 1."""
+    visited: float = 0.0
+    """Share of the batch in visited states."""
+
+    def name(self) -> str:
+        """A folder's name."""
+        sharp = f"{self.sharpness:g}-{self.weighting}-" if self.times == "uniform_mean" else ""
+        return f"{self.times}-{sharp}{self.visited:g}"
+
+
+DRAWS = [Draws(kind, visited=share) for kind, share in product(("shared", "independent"), (0.0, 0.5))] + [
+    Draws("uniform_mean", sharpness, weighting, share)
+    for sharpness, weighting, share in product((0.5, 1.0, 3.0), ("none", "density"), (0.0, 0.5))
+]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to measure."""
+
+    show: tyro.conf.Positional[Literal["table", "picture"]] = "table"
+    """The table, which is trained for; or only the picture of p(t) and of the mean t."""
+    digits: Path = Path("mnist.npz")
+    """MNIST, an .npz file or the folder of its four IDX files."""
+    steps: int = 2000
+    """Training steps of each row."""
+    puzzles: int = 200
+    """Puzzles of each difficulty."""
+    seed: int = 0
+    """Decides weights, batches, puzzles and noise; rows of several seeds may stand side by side."""
+    runs: Path = Path("runs/srm-levels")
+    """Folder of the trainings."""
+    results: Path = HERE / "results" / "srm.json"
+    """File of the rows."""
+    picture: Path = HERE.parent / "docs" / "images" / "srm_times.png"
+    """Where the picture goes."""
+
+
+def recipe_of(benchmark: Benchmark, draws: Draws) -> Recipe:
+    """`sudoku4` with these levels, at this budget."""
+    plan = replace(SMALL.plan, steps=benchmark.steps)
+    folder = benchmark.runs / f"{draws.name()}-{benchmark.steps}-{benchmark.seed}"
+    return replace(SMALL, digits=benchmark.digits, run=folder, seed=benchmark.seed, plan=plan, **asdict(draws))
+
+
+def trained(recipe: Recipe) -> SRM:
+    """The model of a recipe; read from its file where it is there."""
+    file = recipe.run / "sudoku4.safetensors"
+    if not file.is_file():
+        for record in run(recipe):
+            print(
+                f"{recipe.run.name}: {record['step']}/{recipe.plan.steps}, velocity {record['velocity']:.4f}",
+                flush=True,
+            )
+    return load(file, SRM)
+
+
+def seconds_per_step(recipe: Recipe) -> float:
+    """The median over the log of a run."""
+    lines = (recipe.run / "log.jsonl").read_text().splitlines()
+    return float(torch.tensor([json.loads(line)["seconds_per_step"] for line in lines]).median())
+
+
+def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
+    """Puzzles of held-out grids and digits, the same for every row, and a judge that reads them."""
+    known, fresh = (part.only(range(1, SMALL.side + 1)) for part in read_mnist(benchmark.digits))
+    reader = judge.fit(known, SMALL.pixels, torch.Generator().manual_seed(0))
+    clearest = top_per_class(fresh, reader.confidence(fresh), 400).shrunk(SMALL.pixels)
+    groups = {
+        name: sudoku.puzzles(SMALL.side, benchmark.puzzles, given, clearest, "test", benchmark.seed)
+        for name, given in LEVELS[SMALL.side].items()
+    }
+    return groups, reader.read
+
+
+def measured(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]:
+    """The rows of each way to draw, a row for a walk and difficulty, that is not among those kept."""
+    groups, read = trial_of(benchmark)
+    for draws in DRAWS:
+        key = asdict(draws) | {"steps": benchmark.steps, "seed": benchmark.seed}
+        if any(row.items() >= key.items() for row in kept):
+            continue
+        recipe = recipe_of(benchmark, draws)
+        model = trained(recipe)
+        key["seconds_per_step"] = seconds_per_step(recipe)
+        yield [key | row._asdict() for row in trial(model, groups, read, WALKS, seed=benchmark.seed)]
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line a way to draw and budget, a column a walk and difficulty, per cent valid and the interval."""
+    columns = list(dict.fromkeys((row["puzzles"], row["walk"]) for row in rows))
+    lines = [
+        "| t | sharpness | 1/p(t) | visited | steps | seed | " + " | ".join(f"{k}, {w}" for k, w in columns) + " |"
+    ]
+    lines.append("|---" * (6 + len(columns)) + "|")
+    fields = ("times", "sharpness", "weighting", "visited", "steps", "seed")
+    for key in dict.fromkeys(tuple(row[name] for name in fields) for row in rows):
+        found = {(r["puzzles"], r["walk"]): r for r in rows if tuple(r[name] for name in fields) == key}
+        kind, sharp, weighting, visited, steps, seed = key
+        mean = kind == "uniform_mean"
+        said = [
+            kind.replace("_", " "),
+            f"{sharp:g}" if mean else "–",
+            ("yes" if weighting == "density" else "no") if mean else "–",
+        ]
+        cells = [interval(found[c]) if c in found else "–" for c in columns]
+        lines.append("| " + " | ".join([*said, f"{visited:g}", f"{steps:,}", str(seed), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def interval(row: dict) -> str:
+    """A share in per cent with its 95 % interval."""
+    return f"{100 * row['valid']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+
+
+def densities(draws: Draws, cells: int = 16, count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Histograms, of mean 1 in BINS bins, of t and of its mean over the cells, as the recipe draws them."""
+    recipe = replace(SMALL, times=draws.times, sharpness=draws.sharpness)
+    t = levels(recipe, count, cells, torch.Generator().manual_seed(0))[..., 0]
+    histogram = partial(torch.histc, bins=BINS, min=0.0, max=1.0)
+    return tuple(h / h.mean() for h in (histogram(t.flatten()), histogram(t.mean(1))))  # type: ignore[return-value]
+
+
+def draw_picture(path: Path) -> None:
+    """Write the picture: left p(t), right that of the mean, a line a way to draw."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+    middles = (torch.arange(BINS) + 0.5) / BINS
+    for draws in [d for d in DRAWS if d.visited == 0 and d.weighting == "none"]:
+        label = draws.times.replace("_", " ") + (
+            f", sharpness {draws.sharpness:g}" if draws.times == "uniform_mean" else ""
+        )
+        for axis, height in zip(axes, densities(draws), strict=True):
+            axis.plot(middles, height, label=label, linewidth=1.2)
+    for axis, title in zip(axes, ("t of a cell", "mean of t over the 16 cells"), strict=True):
+        axis.set(title=f"density of the {title}", xlabel="t", ylim=(0.05, 12), yscale="log")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def main(benchmark: Benchmark) -> None:
+    """Train, measure, keep and print, or draw."""
+    torch.set_num_threads(1)
+    draw_picture(benchmark.picture)
+    if benchmark.show == "picture":
+        return
+    rows = json.loads(benchmark.results.read_text()) if benchmark.results.is_file() else []
+    for found in measured(benchmark, rows):
+        rows = rows + found
+        benchmark.results.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

@@ -1,0 +1,145 @@
+"""VDM's claims, checked on small digits: each row one short seeded training of the same network, then its bound on test digits.
+
+Prints a table and writes results/vdm.json; rows that are there are kept, so that a row is run again by taking it out. The claims
+(Kingma et al. 2021, tables 1 and 2, § 4, appendix H): more steps give a lower bound; Fourier features help; a learned schedule
+lowers the variance of the estimate and leaves its value; what is trained for T steps is best at T. Beside them the level-aware
+head at the same CPU time.
+
+    python benchmarks/vdm.py --seconds 120 [--digits digits8x8.npz] [--rows "eps, learned" …]
+"""
+
+import argparse
+import json
+import math
+import platform
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from becalm.core.files import replacing
+from becalm.recipes import vdm
+from becalm.systems.vdm import VDM, bound, variables
+from becalm.train import average
+from becalm.train.loop import learning_rate, optimiser_of
+
+RESULTS = Path(__file__).parent / "results" / "vdm.json"
+CHAINS = (10, 100, 1000, None)
+LEVELS = replace(vdm.DIGITS8, widths=(48, 96))
+EPS = replace(LEVELS, head="eps", low=-8.0)
+
+ROWS = {
+    "levels": LEVELS,
+    "levels, no Fourier features": replace(LEVELS, octaves=0),
+    "levels, least variance": replace(LEVELS, schedule="least variance"),
+    "levels, trained at T = 10": replace(LEVELS, chain=10),
+    "eps": EPS,
+    "eps, no Fourier features": replace(EPS, octaves=0),
+    "eps, learned linear": replace(EPS, schedule="learned linear"),
+    "eps, learned": replace(EPS, schedule="learned"),
+    "eps, least variance": replace(EPS, schedule="least variance"),
+    "eps, trained at T = 10": replace(EPS, chain=10),
+    "eps, trained at T = 100": replace(EPS, chain=100),
+}
+"""What is trained, by name."""
+
+
+def trained(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[VDM, int]:
+    """The averaged model after so many CPU-seconds of this process, and its steps.
+
+    The learning rate follows its cosine in time rather than steps, so that a slow row gets the whole of it as well.
+    """
+    model, plan = vdm.begun(recipe, images).train(), replace(recipe.plan, steps=10**6, warmup=0)
+    optimiser, kept = optimiser_of(model, plan), average.begin(model)
+    began, step = time.process_time(), 0
+    while (gone := (time.process_time() - began) / seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(plan, int(gone * plan.steps)) * min(1.0, (step + 1) / recipe.plan.warmup)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = vdm.loss(recipe, model, vdm.batch_of(recipe, model, images, step))["loss"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimiser.step()
+        average.update(kept, model, plan.ema, step)
+        step += 1
+    model.load_state_dict(kept)
+    return model.eval(), step
+
+
+def row(recipe: vdm.Recipe, data: vdm.Pools, seconds: float, draws: int) -> dict:
+    """One training, its bound for each T, and the variance of a single draw's diffusion term over times and noise."""
+    model, steps = trained(recipe, data.train, seconds)
+    found = {str(chain or "∞"): vdm.measured(model, data.test, chain, draws) for chain in CHAINS}
+    ends = [round(float(gamma), 3) for gamma in model.schedule(torch.tensor([0.0, 1.0])).gamma.detach()]
+    values = {"steps": steps, "seconds": seconds, "draws": draws, "gamma": ends, "bits_per_dim": found}
+    settings = {
+        name: value for name, value in asdict(recipe).items() if name not in ("digits", "run", "plan", "device")
+    }
+    return values | {"variance": variance(model, data.test, draws), "recipe": settings}
+
+
+@torch.no_grad()
+def variance(model: VDM, images: torch.Tensor, draws: int) -> float:
+    """Mean over images of the variance of ℓ = ½γ′m at independent t and ε, (bits a dimension)², in continuous time."""
+    generator, v = torch.Generator().manual_seed(1), variables(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = [bound(model, v, None, 1, generator) for _ in range(4 * draws)]
+    nats = torch.stack([one.diffusion for one in seen]) / (seen[0].dimensions * math.log(2))
+    return round(float(nats.var(0).mean()), 5)
+
+
+def table(rows: dict[str, dict]) -> str:
+    """The rows as text."""
+    chains = [str(chain or "∞") for chain in CHAINS]
+    lines = [
+        " | ".join(
+            ["row".ljust(28), *(f"T = {c}".rjust(8) for c in chains), "± (∞)", "variance", "γ(0)", "γ(1)", "steps"]
+        )
+    ]
+    for name, values in rows.items():
+        bits = [f"{values['bits_per_dim'][chain]['total']:8.3f}" for chain in chains]
+        low, high = values["gamma"]
+        error = values["bits_per_dim"]["∞"]["error"]
+        lines.append(
+            " | ".join(
+                [
+                    name.ljust(28),
+                    *bits,
+                    f"{error:.3f}",
+                    f"{values['variance']:8.4f}",
+                    f"{low:.2f}",
+                    f"{high:.2f}",
+                    f"{values['steps']}",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the rows that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=120, help="CPU-seconds of training a row")
+    parser.add_argument("--draws", type=int, default=8, help="times and noises an image in measuring")
+    parser.add_argument("--digits", type=Path, help="digits8 as an .npz, where scikit-learn is not installed")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), help="which rows; all by default")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    data = vdm.pools(replace(vdm.DIGITS8, digits=asked.digits))
+    for name in asked.rows:
+        if name in held["rows"]:
+            continue
+        print(f"{name} …", file=sys.stderr, flush=True)
+        held["rows"][name] = row(ROWS[name], data, asked.seconds, asked.draws)
+        held["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "threads": 1}
+        with replacing(RESULTS) as temporary:
+            temporary.write_text(json.dumps(held, indent=1, ensure_ascii=False))
+    print(table({name: held["rows"][name] for name in ROWS if name in held["rows"]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""becalm compress and decompress, as their user runs them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from becalm.cli import main
+from becalm.images import files
+from becalm.systems.store import save
+from becalm.systems.vdm import VDM
+
+pytest.importorskip("constriction")
+
+
+def model(seed: int) -> VDM:
+    torch.manual_seed(seed)
+    made = VDM([4, 4, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    torch.nn.init.normal_(made.logits.weight)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(model(0), tmp_path / "model.safetensors", {"task": "likelihood"})
+    save(model(1), tmp_path / "other.safetensors", {"task": "likelihood"})
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 17, (40, 4, 4), dtype=np.uint8))
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return int(ended.value.code or 0)
+
+
+def compress(folder, *more) -> int:
+    return run("compress", folder / "model.safetensors", folder / "images.npy", "--steps", 4, *more)
+
+
+def decompress(folder, *more, model="model") -> int:
+    return run("decompress", folder / f"{model}.safetensors", folder / "images.npy.bcz", *more)
+
+
+def test_there_and_back_in_every_form(folder, capsys):
+    assert compress(folder, "--check", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    size = (folder / "images.npy.bcz").stat().st_size
+    assert told["images"] == 40
+    assert told["bytes"] == size
+    assert told["bits_per_dim"] == pytest.approx(8 * size / 640)
+    for name in ("again.npy", "again-idx3-ubyte.gz", "again"):
+        assert decompress(folder, "-o", folder / name) == 0
+        assert "every bit as it was" in capsys.readouterr().out
+        again = files.read(folder / name, files.Expected(4, 4, 1, 17)).values[..., 0]
+        assert np.array_equal(again.numpy(), np.load(folder / "images.npy"))
+    assert (folder / "again.npy").read_bytes() == (folder / "images.npy").read_bytes()
+
+
+def test_the_threads_of_the_encoder_are_set_and_given_back(folder):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert compress(folder) == 0
+        torch.set_num_threads(1)
+        assert decompress(folder, "-o", folder / "again.npy") == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def changed(path, at: int):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "model"),
+    [
+        (lambda f: changed(f, -1), "payload: its checksum is wrong", "model"),
+        (lambda f: changed(f, 30), "header: cut short or damaged", "model"),
+        (lambda f: changed(f, 8), "version 0", "model"),
+        (lambda f: f.write_bytes(f.read_bytes()[:-5]), "cut short", "model"),
+        (lambda f: f.write_bytes(b"other"), "is no file of `becalm compress`", "model"),
+        (lambda f: f.unlink(), "No such file", "model"),
+        (lambda f: None, "was coded with the model of fingerprint", "other"),
+    ],
+)
+def test_other_models_and_damaged_files_get_one_line(folder, capsys, change, words, model):
+    assert compress(folder) == 0
+    change(folder / "images.npy.bcz")
+    capsys.readouterr()
+    assert decompress(folder, "-o", folder / "again.npy", model=model) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "decompressing" not in line]
+    assert len(told) == 1
+    assert words in told[0]
+    assert not (folder / "again.npy").exists()
+
+
+def test_inputs_are_never_overwritten_and_options_are_checked(folder, capsys):
+    assert compress(folder, "-o", folder / "images.npy") == 1
+    assert "give the compressed file another name" in capsys.readouterr().err
+    assert compress(folder, "--batch", 0) == 1
+    assert "must be at least 1" in capsys.readouterr().err
+    assert compress(folder) == 0
+    assert decompress(folder, "-o", folder / "images.npy.bcz") == 1
+    assert "never overwritten" in capsys.readouterr().err
+    assert run("compress", "jets", folder / "images.npy") == 1
+    assert "VDM is needed" in capsys.readouterr().err

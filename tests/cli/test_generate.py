@@ -1,0 +1,66 @@
+"""becalm generate, as its user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from becalm.cli import main
+from becalm.images import files
+from becalm.systems.store import save
+from becalm.systems.vdm import VDM
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    made = VDM([4, 6, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    save(made, tmp_path / "model.safetensors", {"task": "likelihood"})
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return int(ended.value.code or 0)
+
+
+def generate(folder, *more) -> int:
+    return run("generate", folder / "model.safetensors", "-n", 5, "--steps", 6, *more)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm"])
+def test_images_are_drawn_and_shown(folder, capsys, sampler):
+    assert generate(folder, "-o", folder / "new", "--sampler", sampler, "--picture", folder / "all.png", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["images"], told["sampler"], told["steps"]) == (5, sampler, 6)
+    drawn = files.read(folder / "new", files.Expected(4, 6, 1, 17))
+    assert len(drawn) == 5
+    assert drawn.values.unique().numel() > 3
+    assert np.asarray(Image.open(folder / "all.png")).shape[0] > 2 * 4
+
+
+def test_the_seed_decides(folder):
+    for name, seed in (("a.npy", 3), ("b.npy", 3), ("c.npy", 4)):
+        assert generate(folder, "-o", folder / name, "--seed", seed) == 0
+    first, again, other = (np.load(folder / name) for name in ("a.npy", "b.npy", "c.npy"))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_bad_wishes_get_one_line(folder, capsys):
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").write_text("mine")
+    for more, words in (
+        (("-o", folder / "full"), "is not empty"),
+        (("-o", folder / "no" / "where"), "does not exist"),
+        (("-n", 0), "at least 1"),
+    ):
+        assert generate(folder, *more) == 1
+        told = capsys.readouterr().err.strip()
+        assert words in told
+        assert len(told.splitlines()) == 1
+    assert run("generate", "jets") == 1
+    assert "VDM" in capsys.readouterr().err

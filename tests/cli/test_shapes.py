@@ -1,0 +1,108 @@
+"""The commands for shapes, as their user runs them, with a small fresh model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from becalm.cli import main
+from becalm.points import Cloud, read, write
+from becalm.systems.lion import Lion
+from becalm.systems.store import save
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model of two classes, a sphere of some size somewhere, and half of one in the unit box."""
+    torch.manual_seed(0)
+    save(
+        Lion(["ball", "plane"], [16, 8, 16, 2, 2, 16, 1], 0.2), tmp_path / "m.safetensors", {"task": "generate shapes"}
+    )
+    ball = np.random.default_rng(0).normal(size=(600, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    write(Cloud(7 * ball + [10, 0, 0]), tmp_path / "ball.ply")
+    write(Cloud(ball[ball[:, 0] < 0]), tmp_path / "part.ply")
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_generates_clouds_of_a_class_and_a_picture(folder, capsys):
+    asked = ("generate", folder / "m.safetensors", "-n", 3, "--label", "ball", "--points", 50, "--steps", 2, "--json")
+    assert run(*asked, "-o", folder / "new", "--picture", folder / "p.png") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["shapes"] == 3 and told["label"] == "ball"
+    made = [read(folder / "new" / f"{i:04d}.ply").xyz for i in range(3)]
+    assert all(x.shape == (50, 3) and np.isfinite(x).all() for x in made)
+    assert (folder / "p.png").stat().st_size > 500
+    assert run(*asked, "-o", folder / "new.npz") == 0
+    assert np.allclose(np.load(folder / "new.npz")["points"], made, atol=1e-5)
+
+
+def test_varying_nothing_gives_the_shape_back_where_it_was(folder):
+    asked = ("vary", folder / "m.safetensors", folder / "ball.ply", "-n", 2, "--points", 400, "--steps", 2)
+    assert run(*asked, "--amount", 0, "-o", folder / "kept") == 0
+    for i in range(2):
+        radius = np.linalg.norm(read(folder / "kept" / f"{i:04d}.ply").xyz - [10, 0, 0], axis=1)
+        assert abs(radius.mean() - 7) < 0.4
+    assert run(*asked, "--amount", 0.8, "-o", folder / "far") == 0
+    far = np.linalg.norm(read(folder / "far" / "0000.ply").xyz - [10, 0, 0], axis=1)
+    assert far.std() > 2 * radius.std()
+
+
+def test_completes_a_part_that_stays(folder, capsys):
+    asked = (
+        "complete",
+        folder / "m.safetensors",
+        folder / "part.ply",
+        "-n",
+        2,
+        "--points",
+        600,
+        "--steps",
+        2,
+        "--json",
+    )
+    assert run(*asked, "-o", folder / "whole", "--picture", folder / "c.png") == 0
+    assert json.loads(capsys.readouterr().out)["given"] == 8
+    part, whole = read(folder / "part.ply").xyz, read(folder / "whole" / "0001.ply").xyz
+    away = np.linalg.norm(part[:, None] - whole, axis=2).min(1)
+    assert np.median(away) < 0.2
+    assert (folder / "c.png").exists()
+
+
+def test_interpolates(folder):
+    ends = (folder / "ball.ply", folder / "part.ply")
+    assert run("interpolate", folder / "m.safetensors", *ends, "-n", 4, "--steps", 3, "-o", folder / "path.npz") == 0
+    assert np.load(folder / "path.npz")["points"].shape == (4, 2048, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("generate", "m.safetensors", "--label", "chair"), "'chair' is unknown; choose from ball, plane"),
+        (("generate", "m.safetensors", "-n", 0), "at least 1"),
+        (("generate", "m.safetensors", "-n", 10**6, "--points", 10**6), "ask for fewer"),
+        (("generate", "m.safetensors", "-o", "missing/out"), "does not exist"),
+        (("generate", "m.safetensors", "-o", "ball.ply"), "is a file"),
+        (("complete", "m.safetensors", "ball.ply"), "box from −1 to 1"),
+        (("complete", "m.safetensors", "part.ply", "--share", 1.5), "between 0 and 1"),
+        (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
+        (("vary", "m.safetensors", "none.ply"), "none.ply"),
+        (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 shapes or more"),
+        (("vary", "jets", "ball.ply"), "Lion is needed"),
+    ],
+)
+def test_bad_input_gets_one_line_and_writes_nothing(folder, capsys, monkeypatch, asked, words):
+    monkeypatch.chdir(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    assert run(*asked) == 1
+    told = capsys.readouterr().err.strip()
+    assert words in told
+    assert len(told.splitlines()) == 1
+    assert sorted(path.name for path in folder.iterdir()) == before

@@ -1,0 +1,123 @@
+"""The recipes of LION: batches, cut shapes, latents kept, and a run that can be cut anywhere."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from becalm.core.files import InputError
+from becalm.recipes import lion
+from becalm.systems.lion import Lion
+from becalm.systems.lion_autoencoder import Sizes
+from becalm.systems.store import load
+from becalm.train.loop import Plan
+
+SMALL = replace(
+    lion.FAMILIES,
+    pool=12,
+    seen=96,
+    target=96,
+    batch=4,
+    latents=4,
+    views=1,
+    check=2,
+    sizes=Sizes(8, 8, 16, 2, 2, 16, 1),
+    prior_steps=4,
+    plan=Plan(steps=4, warmup=1, log_every=1, save_every=2),
+)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return lion.shapes_of(SMALL)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(shapes):
+    one, again, other = (lion.batch_of(SMALL, shapes, step) for step in (2, 2, 3))
+    assert torch.equal(one.seen, again.seen) and torch.equal(one.target, again.target)
+    assert one.seed == again.seed != other.seed
+    assert not torch.equal(one.seen, other.seen)
+    assert one.seen.shape == (4, 96, 3) and one.anchors == 8
+
+
+def test_seen_and_target_share_no_point(shapes):
+    batch = lion.batch_of(SMALL, shapes, 0)
+    assert torch.cdist(batch.seen, batch.target).min() > 0
+
+
+def test_the_divergence_grows_for_half_of_the_time(shapes):
+    weights = [lion.batch_of(SMALL, shapes, step).weight for step in range(4)]
+    assert weights == pytest.approx([0, 0.0005, 0.001, 0.001])
+
+
+def test_cut_shapes_lie_on_one_side_in_both_draws(shapes):
+    batch = lion.batch_of(SMALL, shapes, SMALL.cropped - 1)
+    share = batch.seen.shape[1] / 96
+    assert 0.29 < share < 0.81
+    assert batch.anchors == round(8 * share) or abs(batch.anchors - 8 * share) < 1
+    assert batch.target.shape[1] == batch.seen.shape[1]
+    whole = torch.from_numpy(shapes.points)
+    assert min(float(torch.cdist(batch.seen, whole[i : i + 1]).amin((1, 2)).min()) for i in range(12)) == 0
+
+
+def test_a_cut_is_by_a_plane_that_both_halves_share():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(1, 500, 3, generator=generator) for _ in range(2))
+    generator = torch.Generator().manual_seed(1)
+    a, b = lion.cut(one, 0.4, generator), lion.cut(other, 0.4, generator)
+    normal = torch.randn(1, 1, 3, generator=torch.Generator().manual_seed(1))
+    edge = [(x * normal).sum(-1).max() for x in (a, b)]
+    assert abs(float(edge[0] - edge[1])) < 0.2 * float(normal.norm())
+    assert ((one * normal).sum(-1) <= edge[0]).sum() == 200
+
+
+def test_the_reach_is_measured(shapes):
+    points = torch.rand(20, 192, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    cube = replace(shapes, points=points, labels=np.zeros(20, np.int64))
+    fewer = replace(SMALL, sizes=Sizes(32))
+    assert 0 < lion.reach_of(cube, fewer) < lion.reach_of(cube, SMALL) < 0.5
+
+
+def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
+    records = list(lion.run(replace(SMALL, run=tmp_path / "whole")))
+    stages = [r.get("stage") for r in records]
+    assert stages.count(1) == 4 and stages.count(2) == 5
+    checks = [r["chamfer_over_floor"] for r in records if "chamfer_over_floor" in r]
+    assert len(checks) == 3 and all(0 < c < 20 for c in checks)
+    steps = lion.run(replace(SMALL, run=tmp_path / "cut"))
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    steps = lion.run(replace(SMALL, run=tmp_path / "cut"))
+    for record in steps:
+        if record.get("stage") == 2 and record.get("step") == 3:
+            break
+    steps.close()
+    list(lion.run(replace(SMALL, run=tmp_path / "cut")))
+    one, other = (load(tmp_path / name / "lion_families.safetensors", Lion) for name in ("whole", "cut"))
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert one.classes == list(lion.shapes_of(SMALL).classes)
+
+
+def test_latents_are_made_once(tmp_path, shapes):
+    model = lion.begun(SMALL, shapes).autoencoder
+    path = tmp_path / "latents.safetensors"
+    store = lion.encoded(SMALL, model, shapes, path)
+    assert store.h.shape == (12, 8, 11) and store.z.shape == (12, 66)
+    assert (store.label == torch.from_numpy(shapes.labels) + 1).all()
+    kept = load_file(path)
+    save_file({**kept, "h": kept["h"] + 1}, path)
+    assert torch.equal(lion.encoded(SMALL, model, shapes, path).h, store.h + 1)
+    save_file({"h": kept["h"]}, path)
+    with pytest.raises(InputError, match="holds no latents"):
+        lion.encoded(SMALL, model, shapes, path)
+
+
+def test_parts_of_ldraw_are_found(shared):
+    recipe = replace(SMALL, shapes="ldraw", data=shared("data/ldraw_parts_4096.npz"))
+    found = lion.shapes_of(recipe, "test")
+    assert len(found) == 665 and len(found.classes) == 31
+    assert lion.batch_of(recipe, found, 0).seen.abs().max() <= 1
