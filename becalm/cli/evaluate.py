@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,12 +26,20 @@ class Evaluate:
     """Sudoku: puzzles of each difficulty."""
     shared: bool = False
     """Sudoku: draw the digits from MNIST's training part, as the reference does; else from its test part."""
-    steps_per_variable: int = 3
+    steps_per_variable: int = 12
     """Sudoku: steps for each cell."""
-    eta: float = 0.5
+    eta: float = 1.0
     """Sudoku: noise put back in each step."""
     rounds: int = 10
     """Sudoku: rounds of the walk `refine`."""
+    walks: tuple[Literal["certainty", "graph", "random", "together", "refine"], ...] = (
+        "certainty",
+        "graph",
+        "random",
+        "together",
+        "refine",
+    )
+    """Sudoku: surest first, best known neighbours first, random order, all at once, surest first and then `refine`."""
     images: int = 200
     """Even pixels, polygons: images made by each walk."""
     picture: Path | None = None
@@ -96,7 +104,7 @@ class Evaluate:
             for name, given in LEVELS[side].items()
         }
         ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
-        for row in trial(model, puzzles, reader.read, seed=self.seed, **ways):
+        for row in trial(model, puzzles, reader.read, self.walks, seed=self.seed, **ways):
             yield row._asdict()
 
     def counted(self):

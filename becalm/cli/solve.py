@@ -24,9 +24,9 @@ class Solve:
     """A packaged model (see `becalm models`) or a file of weights."""
     walk: Literal["certainty", "graph", "random", "order", "together"] = "certainty"
     """Which cell when: the surest first, best known neighbours first, at random, as they are numbered, or all at once."""
-    steps_per_variable: int = 3
+    steps_per_variable: int = 12
     """Steps for each cell."""
-    eta: float = 0.5
+    eta: float = 1.0
     """Noise put back in each step: 0 none, 1 as much as ancestral sampling does."""
     refine: int = 0
     """Rounds in which the quarter of the cells that fits the others least is solved again."""

@@ -265,9 +265,9 @@ class GlobalDenoiser(nn.Module):
         self, z: Float[Tensor, "batch 1 number"], t: Float[Tensor, "batch 1 1"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch 1 number"]:
         """What a linear guess of the velocity leaves over."""
-        condition = nn.functional.silu(self.level(t) + self.label(label)[:, None])
-        h = self.enter(z)
+        condition = nn.functional.silu(self.level(t)[:, 0] + self.label(label))
+        h = self.enter(z[:, 0])
         for modulate, into, back in zip(self.modulate, self.into, self.back, strict=True):
             shift, scale = modulate(condition).chunk(2, -1)
             h = h + back(nn.functional.silu(into(self.norm(h) * (1 + scale) + shift)))
-        return self.leave(self.norm(h)).float()
+        return self.leave(self.norm(h)).float()[:, None]

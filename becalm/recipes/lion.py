@@ -206,7 +206,8 @@ def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Pat
             points = chosen(shapes.points[rows], recipe.seen, generator).to(device)
             (z, h), _ = model.encode(points, generator)
             label = torch.from_numpy(shapes.labels[rows]) + 1
-            parts.append(Store(*(x.cpu() for x in (z.mean, z.log_sigma.exp(), h.mean, h.log_sigma.exp())), label))
+            z_sigma, h_sigma = z.log_sigma.exp().cpu(), h.log_sigma.exp().cpu()
+            parts.append(Store(z.mean.cpu(), z_sigma, h.mean.cpu(), h_sigma, label))
         store = Store(*(torch.cat(column) for column in zip(*parts, strict=True)))
         with replacing(path) as temporary:
             save_file(store._asdict(), temporary)

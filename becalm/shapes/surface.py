@@ -31,7 +31,7 @@ class Wrap:
 
     cells: int = 96
     """Grid cells along the longest side."""
-    flat: float = 0.3
+    flat: float = 0.22
     """Thickness of a point's Gaussian over its width, where its neighbours lie in a plane."""
     kept: float = 0.1
     """Share of the layer that vertices keep off the points, so that the two sides of a sheet do not meet."""
@@ -82,13 +82,11 @@ def splatted(points: np.ndarray, side: float, settings: Wrap) -> Splats:
     away = points[near] - points[near].mean(axis=1, keepdims=True)
     variance, axes = np.linalg.eigh(np.einsum("nkc,nkd->ncd", away, away) / NEIGHBOURS)
     typical = float(np.median(distance[:, -1]))
-    wide = np.clip(distance[:, -1:], 0.4 * typical, 1.6 * typical) / np.sqrt(
-        2
-    )  # one stray point must not wrap the rest
+    wide = np.clip(distance[:, -1:], 0.4 * typical, 1.6 * typical)  # one stray point must not wrap the rest
     thin = np.maximum(settings.flat * wide, 0.8 * side)
-    variance = np.clip(2 * variance, thin**2, np.maximum(wide, thin) ** 2)
+    variance = np.clip(4 * variance, thin**2, np.maximum(wide, thin) ** 2)
     inverses = np.einsum("nci,ni,ndi->ncd", axes, 1 / variance, axes)
-    height = np.log(0.5 * NEIGHBOURS / LEVEL)  # f on a plane is λπσ², and λπd² ≈ the number of neighbours within d
+    height = np.log(NEIGHBOURS / LEVEL)  # f on a plane is λπσ², and λπd² the number of neighbours within d; σ = d here
     layer = float(np.median(thin)) * np.sqrt(height)
     return Splats(points, inverses, 2 * float(np.sqrt(variance.max())), layer)
 

@@ -125,7 +125,7 @@ def flow_error(
     flow: PointFlow, x: Float[Tensor, "row point 3"], modulation: Tensor, generator: torch.Generator
 ) -> Float[Tensor, "row point"]:
     """|u − û|² a coordinate of points of about unit power at uniform levels, relative to what a linear guess of u leaves over."""
-    t = times.independent(*x.shape[:2], generator).to(x.device)
+    t = times.independent(x.shape[0], x.shape[1], generator).to(x.device)
     z, eps = corrupt(x, t, Rectified(), generator)
     guess, rest = unit_guess(t.float())
     return ((eps - x - guess * z) / rest - flow(z, t.float(), modulation)).square().mean(-1)

@@ -135,9 +135,9 @@ def losses(
 class Way(NamedTuple):
     """How a puzzle is solved."""
 
-    walk: Walk = by_certainty(steps_per_variable=3)
+    walk: Walk = by_certainty(steps_per_variable=12)
     """Which variable when."""
-    step: Stepper = reverse(eta=0.5)
+    step: Stepper = reverse(eta=1.0)
     """How a level falls."""
 
 

@@ -71,8 +71,8 @@ def trial(
     read: Read,
     names: tuple[str, ...] = WALKS,
     rounds: int = 10,
-    steps_per_variable: int = 3,
-    eta: float = 0.5,
+    steps_per_variable: int = 12,
+    eta: float = 1.0,
     batch: int = 64,
     seed: int = 0,
 ) -> Iterator[Row]:

@@ -71,14 +71,14 @@ def test_each_image_has_a_line_and_the_worst_come_first(folder, capsys):
 
 
 def test_the_flow_agrees_and_tells_its_errors(folder, capsys):
-    np.save(folder / "images.npy", np.load(folder / "images.npy")[:24])
-    told = measure(folder, capsys, "--exact", "--flow-steps", 60)["exact"]
+    np.save(folder / "images.npy", np.load(folder / "images.npy")[:16])
+    told = measure(folder, capsys, "--exact", "--flow-steps", 40)["exact"]
     assert told["trace_error"] == 0
     assert 0 < told["end_error"] < 0.05
     slack = 4 * told["bits_per_dim_error"] + told["end_error"] + told["solver_error"]
     assert abs(told["bits_per_dim"] - math.log2(17)) < slack + 0.05
-    rough = measure(folder, capsys, "--exact", "--flow-steps", 10, "--probes", 3)["exact"]
-    assert rough["trace_error"] > 0
+    rough = measure(folder, capsys, "--exact", "--flow-steps", 8, "--probes", 1)["exact"]
+    assert rough["trace_error"] is None, "one probe cannot tell"
     assert rough["solver_error"] > told["solver_error"]
 
 

@@ -1,9 +1,11 @@
 """becalm solve, as its user runs it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from becalm.cli import main
 from becalm.core import record
@@ -11,6 +13,9 @@ from becalm.images import picture
 from becalm.images.sudoku import places
 from becalm.systems.srm import SRM
 from becalm.systems.store import save
+
+THREE = ("--steps-per-variable", 3)
+EXAMPLES = Path(__file__).parents[2] / "examples" / "puzzles"
 
 
 @pytest.fixture
@@ -37,18 +42,19 @@ def solve(folder, *more) -> int:
     )
 
 
-@pytest.mark.parametrize("walk", ["certainty", "random", "order", "together"])
+@pytest.mark.parametrize("walk", ["certainty", "graph", "random", "order", "together"])
 def test_solves_records_and_draws(puzzle, capsys, walk):
     shown, kept = puzzle / "shown.png", puzzle / "walk.safetensors"
-    assert solve(puzzle, "--walk", walk, "--picture", shown, "--record", kept, "--refine", 1, "--json") == 0
+    assert solve(puzzle, "--walk", walk, "--picture", shown, "--record", kept, "--refine", 1, "--json", *THREE) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["solved"] == 12
-    assert told["steps"] == 36
+    steps = 48 if walk == "together" else 36
+    assert told["steps"] == steps
     before, after = picture.read(puzzle / "puzzle.png"), picture.read(puzzle / "puzzle.solved.png")
     assert torch.equal(after[:12], before[:12]), "what is given stays"
     assert not torch.equal(after[12:], before[12:])
-    assert picture.read(shown).shape == (144, 144)
-    assert record.read(kept).z.shape == (36, 1, 16, 36)
+    assert Image.open(shown).size == (144, 144)
+    assert record.read(kept).z.shape == (steps, 1, 16, 36)
     assert told["order"][:4] == [0] * 4
     assert sorted(told["order"][4:]) == ([1] * 12 if walk == "together" else list(range(1, 13)))
 
@@ -66,6 +72,48 @@ def test_the_summary_is_for_people(puzzle, capsys):
     assert told.count("·") >= 8
 
 
+def coloured(path: Path) -> None:
+    """A red square."""
+    Image.new("RGB", (48, 48), (200, 30, 30)).save(path)
+
+
+def test_the_example_is_solved_and_read(tmp_path, capsys):
+    image, mask = EXAMPLES / "sudoku4.png", EXAMPLES / "sudoku4.mask.png"
+    assert run("solve", image, "--mask", mask, "-o", tmp_path / "out.png", "--json", *THREE) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["valid"] is True
+    assert told["conflicts"] == []
+    assert all(sorted(row) == [1, 2, 3, 4] for row in told["digits"])
+
+
+def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_path, capsys):
+    image, mask = picture.read(EXAMPLES / "sudoku4.png"), picture.read(EXAMPLES / "sudoku4.mask.png")
+    pixel = image.shape[0] // 4
+    given = [(i // 4, i % 4) for i in range(16) if mask[i // 4 * pixel, i % 4 * pixel] < 0.5]
+    (row, column), other = given[0], given[0][1] ^ 1
+    image[row * pixel : (row + 1) * pixel, other * pixel : (other + 1) * pixel] = image[
+        row * pixel : (row + 1) * pixel, column * pixel : (column + 1) * pixel
+    ]
+    mask[row * pixel : (row + 1) * pixel, other * pixel : (other + 1) * pixel] = 0
+    picture.write(image, tmp_path / "bad.png")
+    picture.write(mask, tmp_path / "mask.png")
+    asked = ("solve", tmp_path / "bad.png", "--mask", tmp_path / "mask.png", *THREE)
+    assert run(*asked) == 1
+    told = capsys.readouterr().err
+    assert f"row {row + 1} column {column + 1}" in told
+    assert f"row {row + 1} column {other + 1}" in told
+    assert not (tmp_path / "bad.solved.png").exists()
+    assert run(*asked, "--reader", "none", "-o", tmp_path / "out.png") == 0
+    picture.write(torch.zeros_like(image), tmp_path / "bad.png")
+    capsys.readouterr()
+    torch.manual_seed(0)
+    save(SRM(196, places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "untrained.safetensors", {})
+    picture.write(torch.ones_like(mask), tmp_path / "mask.png")
+    assert run(*asked, "--model", tmp_path / "untrained.safetensors", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["valid"] is False
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -74,6 +122,8 @@ def test_the_summary_is_for_people(puzzle, capsys):
         (lambda f: (f / "puzzle.png").unlink(), "No such file"),
         (lambda f: picture.write(torch.zeros(48, 48), f / "mask.png"), "all black"),
         (lambda f: picture.write(torch.zeros(24, 24), f / "mask.png"), "must have one size"),
+        (lambda f: coloured(f / "puzzle.png"), "is a colour image"),
+        (lambda f: save(SRM(48, places(4).tolist(), [32, 4, 1, 1, 2]), f / "small.safetensors", {}), "not on a Sudoku"),
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(puzzle, capsys, change, words):

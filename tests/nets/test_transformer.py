@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from becalm.nets.embed import waves
-from becalm.nets.transformer import Shape, Transformer
+from becalm.nets.transformer import Block, Shape, Transformer
 
 SIZES = (2, 3)
 PLACES = torch.tensor([[i // 3, i % 3] for i in range(6)])
@@ -79,3 +79,24 @@ def test_waves_are_the_named_functions():
 def test_places_are_either_tables_or_axes():
     with pytest.raises(ValueError, match="either"):
         Transformer(5, 4)
+
+
+def test_a_strong_inclination_looks_at_its_kin_alone():
+    torch.manual_seed(0)
+    places = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    kin = (places[:, None] == places).movedim(-1, 0).float()
+    block = Block(16, 4, 2, 2)
+    with torch.no_grad():
+        block.kinship.copy_(torch.tensor([[60.0, 0.0]]).expand(4, 2))
+    h = torch.randn(3, 4, 16)
+    changed = h.clone()
+    changed[:, 2:] += 1
+    moved = (block.attention(changed, kin) - block.attention(h, kin)).abs().amax((0, 2))
+    assert (moved[:2] < 1e-5).all()
+    assert (moved[2:] > 1e-2).all()
+
+
+def test_at_first_each_table_has_heads_of_its_own():
+    kinship = Block(16, 8, 2, 3).kinship
+    assert (kinship.count_nonzero(0) == 2).all()
+    assert (kinship.count_nonzero(1) <= 1).all()

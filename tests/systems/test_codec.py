@@ -99,8 +99,9 @@ def test_no_word_is_random_twice():
     assert len(np.unique(random_words(1000))) == 1000
 
 
-def test_the_length_is_that_of_the_bound_of_the_same_steps(levels=16, steps=12):
+def test_the_length_is_that_of_the_bound_of_the_same_steps():
     """Within 2 %, first bits included, with the exact posteriors of a known law."""
+    levels, steps = 16, 12
     law = torch.softmax(torch.linspace(0, 2, levels), 0)
     values = (2.0 * torch.arange(levels) + 1) / levels - 1
     schedule = Linear(-13.3 + 2 * math.log(256 / levels), 5.0)
