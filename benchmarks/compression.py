@@ -3,7 +3,7 @@
     python benchmarks/compression.py --model MODEL --images mnist.npz [--array x_test] [--steps 20 50] [--count 10000]
 
 The codec's rows are real files, written, read again and decoded; the run fails where one bit differs. PNG and WebP are measured
-twice: a file an image, and one sheet of all images, which spares them the headers. `bound` is that of the same T, in bits a number.
+twice: a file an image, and one sheet of all images, which spares them the headers. `bound` is that of the same T.
 """
 
 import bz2

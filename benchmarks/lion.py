@@ -71,10 +71,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="shapes to compare")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--emd-points", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "lion.json")
     asked = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(asked.threads)
     model = load(asked.model, Lion)
     test, train = (some(asked, part) for part in ("test", "train"))
     label = torch.from_numpy(test.labels) + 1

@@ -50,10 +50,10 @@ DIGITS8 = Recipe(
 
 def simple(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor]:
     """L_simple = E |ε − ε̂(z_t, t)|² a number, t uniform on 1 … T (eq. 14)."""
-    generator, schedule = torch.Generator().manual_seed(batch.seed), model.schedule
+    generator, steps = torch.Generator().manual_seed(batch.seed), round(1 / model.start)
     x = encoded(model, batch.v.to(recipe.device))
     u = stratified(len(x), 1, generator).to(x.device)
-    t = torch.floor(u * schedule.steps + 1).clamp_max(schedule.steps) / schedule.steps
+    t = torch.floor(u * steps + 1).clamp_max(steps) / steps
     error = likelihood.mismatch(denoiser_of(model), x, t, noise_like(x, generator))
     return {"loss": error.mean() / x[0].numel()}
 

@@ -55,7 +55,7 @@ def drawn(denoiser: Denoiser, many: bool, size: int, channels: int, generator: t
 def measures(learned: Learned, samples: Float[Tensor, "sample channel"], clean: Density) -> dict[str, float]:
     """Cosine and relative Fisher divergence at the level, and the energy distance of samples to as many of the clean density."""
     generator = torch.Generator().manual_seed(20_260_101)
-    x = learned.truth.sample(20_000, generator).float()[:, None]
+    x = learned.truth.sample(5_000, generator).float()[:, None]
     found = agreement(learned.score, x, learned.truth.score)
     test = two_sample(samples, clean.sample(len(samples), generator).float(), 999, generator)
     return {**found._asdict(), "distance": test.distance, "limit": test.limit}

@@ -177,7 +177,7 @@ def from_npz(path: Path) -> Pools:
     try:
         with np.load(path, allow_pickle=False) as fields:
             if "images" in fields and "x_train" not in fields:
-                return divided(bytes_of(path, "images", fields["images"])[..., 0])
+                return divided(bytes_of(path, "images", fields["images"])[..., 0])  # type: ignore
             lost = [name for name in ("x_train", "x_test") if name not in fields]
             if lost:
                 raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")

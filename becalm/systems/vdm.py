@@ -101,12 +101,12 @@ class VDM(nn.Module):
         told = self.network(seen.unflatten(1, self.shape[:2]), place)
         return told.flatten(1, 2).unflatten(-1, (self.shape[2], self.per_number))
 
-    def means(self, *rows: Tensor) -> Float[Tensor, " row"]:
-        """Posterior means, whose logits are formed again in the backward pass rather than kept."""
+    def means(self, told: Tensor, y: Tensor, precision: Tensor) -> Float[Tensor, " row"]:
+        """Posterior means; in training their logits are formed again in the backward pass rather than kept."""
+        asked = told, y, precision, self.logits.weight, self.logits.bias
         if not (self.training and torch.is_grad_enabled()):
-            return posterior_mean(*rows, self.logits.weight, self.logits.bias)
-        weights = self.logits.weight, self.logits.bias
-        return checkpoint(posterior_mean, *rows, *weights, use_reentrant=False, preserve_rng_state=False)  # type: ignore
+            return posterior_mean(*asked)
+        return checkpoint(posterior_mean, *asked, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
 def split(parts: tuple[Tensor, ...], rows: int) -> Iterator[tuple[Tensor, ...]]:

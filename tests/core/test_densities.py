@@ -33,7 +33,6 @@ FLAT = {
     "ring": Ring(2.0, 0.2),
     "no hole": Ring(0.0, 0.7),
     "rings": rings((1.0, 2.0), 0.15),
-    "blurred ring": Ring(1.2, 0.2).blurred(0.15),
     "board": Checkerboard(deviation=0.15),
     "blend": Blend((correlated(2), Ring(1.5, 0.2)), torch.tensor([0.3, 0.7]).double()),
 }
@@ -44,6 +43,7 @@ DEEP = {
     "board 1": Checkerboard(2, 1.0, 0.2, 1),
     "board 3": Checkerboard(4, 2.0, 0.25, 3),
     "standard 4": standard(4, 0.5),
+    "blurred ring": Ring(1.2, 0.3).blurred(0.3),
 }
 ALL = {**FLAT, **DEEP}
 

@@ -167,7 +167,9 @@ def test_the_ldraw_parts_themselves(shared):
     shapes = sets.ldraw(shared("data/ldraw_parts_4096.npz"), "val")
     assert shapes.points.shape == (239, 4096, 3) and len(shapes.classes) == 31 and shapes.protocol == "box"
     assert np.abs(shapes.points).max() == 1
-    assert np.abs(np.abs(shapes.points).max(axis=(1, 2)) - 1).max() < 2e-3
+    assert (
+        np.abs(np.abs(shapes.points).max(axis=(1, 2)) - 1).max() < 0.015
+    )  # the boxes are those of the parts, which samples do not quite reach
     assert len(sets.only(shapes, ("Brick", "Plate"))) > 10
 
 

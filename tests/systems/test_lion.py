@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from becalm.core.process import corrupt
 from becalm.core.sample import reverse
 from becalm.core.schedule import Betas, Rectified
 from becalm.systems import lion, lion_autoencoder, lion_edit
@@ -134,7 +133,7 @@ def test_weights_turn_errors_of_velocity_into_those_of_noise():
         assert float(paper) == pytest.approx(expected, rel=0.02)
         slope = betas.slope(torch.tensor((i - 0.5) / 1000, dtype=torch.float64)) / 1000
         if i >= 10:
-            assert float(slope / 2) == pytest.approx(float(paper), rel=0.08)
+            assert float(slope / 2) == pytest.approx(float(paper), rel=0.1)
     t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
     error = (1 - t).square()
     torch.testing.assert_close(weight(t, "bound"), Rectified().slope(t) / 2 * error)
@@ -239,20 +238,20 @@ def test_a_model_is_the_same_from_its_file(tmp_path):
 
 
 def test_a_small_world_is_learned():
-    """Latents that are one of two fixed shapes: the class decides which comes out, and half of one gives the other half."""
+    """Latents that are one of two fixed shapes: the class decides which comes out, and half of one asks for its other half."""
     torch.manual_seed(0)
-    made = model().prior
-    ends = torch.randn(2, ROWS + 16, 11, generator=gen(5))
-    optimiser = torch.optim.AdamW(made.parameters(), lr=4e-3)
-    for step in range(250):
-        label = torch.randint(1, 3, (24,), generator=gen(step))
+    made, ends = model().prior, torch.randn(2, ROWS + 16, 11, generator=gen(5))
+    optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3)
+    for step in range(200):
+        label = torch.randint(1, 3, (16,), generator=gen(step))
         optimiser.zero_grad()
         lion.losses(made, made.unpacked(ends[label - 1]), label, gen(step))["loss"].backward()
         optimiser.step()
     label = torch.tensor([1, 2] * 4)
     found = made.packed(generate(made, label, 16, Way(20), gen()))
-    wanted = ends[label - 1].mean(1)
     near = (found.mean(1)[:, None] - ends.mean(1)).norm(dim=-1).argmin(1) + 1
-    assert (near == label).float().mean() >= 0.9, wanted.shape
-    x, _ = corrupt(ends, torch.zeros(1, 1, 1).double(), Rectified(), gen())
-    torch.testing.assert_close(x, ends)
+    assert (near == label).float().mean() >= 0.9
+    given = made.unpacked(ends[label - 1]).h[:, :8]
+    whole = made.packed(lion_edit.complete(made, given, 8, torch.zeros_like(label), Way(20), gen()))
+    near = (whole[:, -8:].mean(1)[:, None] - ends[:, -8:].mean(1)).norm(dim=-1).argmin(1) + 1
+    assert (near == label).float().mean() >= 0.9
