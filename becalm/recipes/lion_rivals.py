@@ -73,7 +73,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     yield from work(recipe, shapes, model)
     name = f"lion_{recipe.form}"
     facts = {"task": "generate shapes", "recipe": name, "protocol": "box", "steps": recipe.plan.steps}
-    save(model.cpu(), recipe.run / f"{name}.safetensors", facts)
+    save(model.cpu(), recipe.run / f"{name}.safetensors", facts, torch.float16)
 
 
 def points_model(shapes: sets.ShapeSet) -> PointDiffusion:

@@ -152,7 +152,7 @@ def small_digits() -> Pools:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise InputError(f"digits8: needs scikit-learn ({error}); install it, or give --digits an .npz") from error
-    return divided(load_digits()["images"].astype(np.uint8))
+    return divided(load_digits()["images"].astype(np.uint8))  # type: ignore
 
 
 def divided(images: np.ndarray) -> Pools:
@@ -177,7 +177,7 @@ def from_npz(path: Path) -> Pools:
     try:
         with np.load(path, allow_pickle=False) as fields:
             if "images" in fields and "x_train" not in fields:
-                return divided(bytes_of(path, "images", fields["images"])[..., 0])  # type: ignore
+                return divided(bytes_of(path, "images", fields["images"])[..., 0])
             lost = [name for name in ("x_train", "x_test") if name not in fields]
             if lost:
                 raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")

@@ -11,7 +11,7 @@ Its limits: cavities that nothing leads to are filled, gaps and holes narrower t
 of the longest side at 2048 points) close, open sheets become closed ones at least a tenth of a layer thick, the surface
 lies a little outside the points (by 1 % of a ball's radius at 3000 of them, 2 % at 1500, 3.5 % at 800), edges are rounded
 and the tips of thin legs shortened by the points' spacing, and where points drawn at random leave a gap wider than the
-spread of its neighbours (one ball in three of 1500 points) a body is open there and stays hollow.
+spread of its neighbours (in one of nine balls tried) a body is open there and stays hollow.
 """
 
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ def summed(splats: Splats, low: np.ndarray, side: float, counts: np.ndarray) -> 
     total, rows = np.zeros(int(counts.prod())), max(1, 2_000_000 // len(stencil))
     for start in range(0, len(splats.points), rows):
         points, inverses = splats.points[start : start + rows], splats.inverses[start : start + rows]
-        node = np.rint((points - low) / side).astype(np.int64)
+        node: np.ndarray = np.rint((points - low) / side).astype(np.int64)
         offset = (node * side + low - points)[:, None] + stencil * side
         power = np.einsum("nsc,nsc->ns", np.matmul(offset, inverses), offset)
         at = np.clip(node[:, None] + stencil, 0, counts - 1)

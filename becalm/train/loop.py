@@ -1,5 +1,6 @@
 """The training loop, to be read in one sitting: AdamW, warm-up and cosine, an averaged copy, a log, exact resume."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -80,7 +81,8 @@ def train(
     log.rewind(run / "log.jsonl", start)
     meter = Meter(plan, start)
     for step, batch in zip(range(start, plan.steps), batches(start), strict=False):
-        terms = meter.measured(lambda batch=batch, step=step: one_step(model, loss, batch, optimiser, plan, step))
+        meter.flops = meter.flops or operations(model, loss, batch, plan)
+        terms = one_step(model, loss, batch, optimiser, plan, step)
         averages.update(average, model, plan.ema, step)
         record = meter.record(step + 1, terms)
         if record:
@@ -109,21 +111,25 @@ def one_step(
     return {name: float(value.detach()) for name, value in terms.items()} | {"skipped": float(not finite)}
 
 
+def operations(model: nn.Module, loss: Callable, batch: Any, plan: Plan) -> float:
+    """Floating-point operations of a step's loss and gradient.
+
+    They are counted on a copy: under the counter some derivatives round differently, and a resumed run must not notice it.
+    """
+    twin, device = copy.deepcopy(model), next(model.parameters()).device.type
+    with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), flop_counter() as counter:
+        with torch.autocast(device, torch.bfloat16, enabled=plan.bfloat16):
+            terms = loss(twin, batch)
+        terms["loss"].backward()
+    return float(counter.get_total_flops()) or 1.0
+
+
 class Meter:
     """Means of the loss terms since the last record, with speed, matmul rate and time left."""
 
     def __init__(self, plan: Plan, start: int):
         self.plan, self.flops, self.since, self.last = plan, 0.0, time.time(), start
         self.sums: dict[str, float] = {}
-
-    def measured(self, work: Callable[[], dict]) -> dict:
-        """Run one step's work; that of the first is counted in floating-point operations."""
-        if self.flops:
-            return work()
-        with torch.compiler.set_stance("force_eager"), flop_counter() as counter:
-            terms = work()
-        self.flops = float(counter.get_total_flops()) or 1.0
-        return terms
 
     def record(self, step: int, terms: dict) -> dict | None:
         """Add one step's terms; a record where one is due, None elsewhere."""
