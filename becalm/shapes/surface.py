@@ -105,7 +105,7 @@ def summed(splats: Splats, low: np.ndarray, side: float, counts: np.ndarray) -> 
         offset = (node * side + low - points)[:, None] + stencil * side
         power = np.einsum("nsc,nsc->ns", np.matmul(offset, inverses), offset)
         at = np.clip(node[:, None] + stencil, 0, counts - 1)
-        place = np.ravel_multi_index(tuple(np.moveaxis(at, -1, 0)), tuple(counts))
+        place: np.ndarray = np.ravel_multi_index(tuple(np.moveaxis(at, -1, 0)), tuple(counts))  # type: ignore
         kept = power < 4
         total += np.bincount(place[kept], np.exp(-power[kept]), len(total))
     return total.reshape(tuple(counts))

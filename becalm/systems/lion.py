@@ -176,8 +176,10 @@ def generate(
     way, (batch, channels) = way or Way(), (len(label), prior.middle.shape[1])
     empty = torch.zeros(batch, ROWS + anchors, channels, device=label.device)
     first = noise_like(empty[:, :1].repeat(1, 1, ROWS), generator)
-    whole = walked(denoiser_of(prior.whole, label, way.guidance), first, torch.ones(batch, 1, 1), way, generator)
-    known = torch.arange(ROWS + anchors) < ROWS
+    whole = walked(
+        denoiser_of(prior.whole, label, way.guidance), first, torch.ones_like(first[..., :1]), way, generator
+    )
+    known = torch.arange(ROWS + anchors, device=label.device) < ROWS
     start = torch.cat([whole.reshape(batch, ROWS, channels), noise_like(empty[:, ROWS:], generator)], 1)
     return fill(prior, start, known.expand(batch, -1), label, way, generator)
 

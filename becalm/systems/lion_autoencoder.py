@@ -195,7 +195,7 @@ def decode(
         given = {"modulation": picked(guide.modulation, owner)}
         z = noise_like(picked(guide.middle, owner), generator)
         for state in sample(
-            local_flow(model), z, torch.ones(1, 1, 1), together(steps), step or heun(), given, generator
+            local_flow(model), z, z.new_ones(1, 1, 1), together(steps), step or heun(), given, generator
         ):
             z = state.z
     back = picked(torch.matrix_exp(-guide.form).flatten(2), owner).unflatten(-1, (3, 3))
