@@ -35,24 +35,26 @@ class Compress:
         import torch
         from tqdm import tqdm
 
-        from becalm.core.files import InputError
+        from becalm.core.files import InputError, check_outputs
         from becalm.images import files
         from becalm.systems import archive, codec
-        from becalm.systems.store import load
+        from becalm.systems.store import load, located
         from becalm.systems.vdm import VDM, denoiser_of, variables
 
         started = time.time()
         output = self.output or self.images.with_name(f"{self.images.name}.bcz")
-        if output.resolve() == self.images.resolve() or output.is_dir():
-            raise InputError(f"{output}: is an input or a folder; give the compressed file another name")
+        check_outputs([output], (*files.sources(self.images), located(self.model)))
         if self.steps < 1 or self.batch < 1:
             raise InputError("--steps and --batch must be at least 1")
         model = load(self.model, VDM)
         images = files.read(self.images, files.Expected(*model.shape, model.levels), self.array).values
         v, chain = variables(model, images), codec.chain(denoiser_of(model), model.levels, self.steps, model.start)
-        with tqdm(total=len(v), desc="compressing", unit="image", disable=None) as bar:
-            for coded in codec.encode(chain, v, self.batch):
-                bar.update(coded.count - bar.n)
+        try:
+            with tqdm(total=len(v), desc="compressing", unit="image", disable=None) as bar:
+                for coded in codec.encode(chain, v, self.batch):
+                    bar.update(coded.count - bar.n)
+        except FloatingPointError as error:
+            raise InputError(f"{self.model}: cannot code {self.images}: {error}; take another") from error
         if self.check:
             parts = codec.decode(chain, coded, (v.shape[1], v.shape[2]))
             again = list(tqdm(parts, "checking", len(coded.groups), disable=None))

@@ -30,11 +30,11 @@ class Decompress:
         from becalm.core.files import InputError
         from becalm.images import files
         from becalm.systems import archive, codec
-        from becalm.systems.store import load
+        from becalm.systems.store import load, located
         from becalm.systems.vdm import VDM, denoiser_of, images_of
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
-        if output.resolve() == self.file.resolve():
+        if output.resolve() in (self.file.resolve(), located(self.model).resolve()):
             raise InputError(f"{output}: is the input, and inputs are never overwritten; give another name")
         files.check_target(output)
         header, coded = archive.read(self.file)

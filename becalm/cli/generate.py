@@ -63,16 +63,23 @@ def images(model, asked: Generate, output: Path) -> dict:
     import torch
     from tqdm import tqdm
 
+    from becalm.core.files import InputError, check_outputs
     from becalm.core.sample import dpm_solver_pp_2m, reverse
     from becalm.images import files
+    from becalm.systems.store import located
     from becalm.systems.vdm import ended, generate
 
     files.check_target(output)
+    check_outputs((asked.picture, output if output.is_file() else None), [located(asked.model)])
+    if asked.label is not None or asked.mesh != "none":
+        raise InputError(f"{asked.model}: is a model of images, without --label and --mesh; leave them out")
     generator = torch.Generator().manual_seed(asked.seed)
     samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
     walk = generate(model, asked.number, asked.steps, generator, samplers[asked.sampler])
     for step in tqdm(walk, "generating", asked.steps, disable=None):
         pass
+    if not torch.isfinite(step.z).all():
+        raise InputError(f"{asked.model}: gives numbers that are not finite: damaged weights? take others")
     with torch.no_grad():
         drawn = ended(model, step.z, generator)
     files.write(output, drawn, model.levels)

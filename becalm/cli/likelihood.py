@@ -1,6 +1,7 @@
 """becalm likelihood: how many bits a model needs for images, in all and for each."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,9 @@ class Likelihood:
         """Read, measure, write, report."""
         import torch
 
-        from becalm.core.files import InputError
+        from becalm.core.files import InputError, check_outputs
         from becalm.images import files
-        from becalm.systems.store import load
+        from becalm.systems.store import load, located
         from becalm.systems.vdm import VDM, variables
 
         started = time.time()
@@ -57,13 +58,16 @@ class Likelihood:
             raise InputError(
                 "--steps, --draws, --probes, --flow-steps and --batch must be at least 1, --rank at least 0"
             )
-        for target in (self.csv, self.picture):
-            if target and target.resolve() == self.images.resolve():
-                raise InputError(f"{target}: is an input, and inputs are never overwritten; give another name")
+        check_outputs((self.csv, self.picture), (*files.sources(self.images), located(self.model)))
         model = load(self.model, VDM)
+        if self.exact and model.start > 0:
+            raise InputError(f"{self.model}: γ(0) is infinite, so the flow has no first state; leave out --exact")
         images = files.read(self.images, files.Expected(*model.shape, model.levels), self.array)
         v, generator = variables(model, images.values), torch.Generator().manual_seed(self.seed)
         found = self.measured(model, v, generator)
+        if not torch.isfinite(found.total).all():
+            first = images.names[int((~torch.isfinite(found.total)).int().argmax())]
+            raise InputError(f"{self.model}: has no finite bound for image {first}: damaged weights? take others")
         terms = found.estimates()
         summary = {"bits_per_dim": terms["total"].bits, "bits_per_dim_error": plain(terms["total"].bits_error)}
         summary |= {"images": len(v), "dimensions": found.dimensions, "steps": self.steps, "draws": self.draws}
@@ -71,7 +75,7 @@ class Likelihood:
         if self.exact:
             summary["exact"] = self.flow(model, v, generator)
         worst = found.total.argsort(descending=True)[: self.rank].tolist()
-        each = found.total / (found.dimensions * 0.6931471805599453)
+        each = found.total / (found.dimensions * math.log(2))
         summary["rank"] = [{"image": images.names[i], "bits_per_dim": float(each[i])} for i in worst]
         if self.csv:
             listed(self.csv, images.names, found)
@@ -97,20 +101,15 @@ class Likelihood:
 
     def flow(self, model, v, generator) -> dict:
         """Bits by the probability-flow ODE, one draw of z₀ an image as VDM's decoder wants it, and how far off they may be."""
-        import math
-
         import torch
         from tqdm import tqdm
 
-        from becalm.core.files import InputError
         from becalm.core.flow_likelihood import log_density, noised
         from becalm.core.flow_solvers import runge_kutta
         from becalm.core.likelihood import encoded, estimate
         from becalm.systems.vdm import denoiser_of
 
         denoiser, size = denoiser_of(model), v[0].numel()
-        if model.start > 0:
-            raise InputError(f"{self.model}: γ(0) is infinite, so the flow has no first state; leave out --exact")
         probes = self.probes or (None if size <= 128 else 4)
         parts = []
         with tqdm(total=len(v), desc="flow", unit="image", disable=None) as bar:
@@ -135,7 +134,6 @@ def plain(value: float) -> float | None:
 def listed(path: Path, names: tuple[str, ...], found) -> None:
     """Write a line an image: bits a dimension of every term."""
     import csv
-    import math
 
     from becalm.core.files import replacing
 

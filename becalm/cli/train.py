@@ -22,8 +22,12 @@ def command() -> Callable:
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_families", default=lion.FAMILIES, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_ldraw", default=lion.LDRAW, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_gpu", default=lion.GPU, prefix_name=False)]
-        | Annotated[lion_rivals.Recipe, tyro.conf.subcommand("lion_points", default=lion_rivals.POINTS, prefix_name=False)]
-        | Annotated[lion_rivals.Recipe, tyro.conf.subcommand("lion_dense", default=lion_rivals.DENSE, prefix_name=False)]
+        | Annotated[
+            lion_rivals.Recipe, tyro.conf.subcommand("lion_points", default=lion_rivals.POINTS, prefix_name=False)
+        ]
+        | Annotated[
+            lion_rivals.Recipe, tyro.conf.subcommand("lion_dense", default=lion_rivals.DENSE, prefix_name=False)
+        ]
         | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
         | Annotated[reader.Recipe, tyro.conf.subcommand("reader14", prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku4", default=sudoku.SMALL, prefix_name=False)]

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,24 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(final.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Raise InputError, before any work, for files that cannot be written or would replace an input or one another."""
+    given, taken = {path.resolve() for path in inputs}, set()
+    for path in outputs:
+        if path is None:
+            continue
+        place = path.resolve()
+        if place in given:
+            raise InputError(f"{path}: is an input, and inputs are never overwritten; give another name")
+        if place in taken:
+            raise InputError(f"{path}: is the name of two outputs; give one of them another")
+        if place.is_dir():
+            raise InputError(f"{path}: is a folder; give the name of a file")
+        if not place.parent.is_dir():
+            raise InputError(f"{path}: its folder does not exist; make it first")
+        taken.add(place)
 
 
 def sync(path: Path, flags: int) -> None:

@@ -66,16 +66,23 @@ def read(path: Path, expected: Expected, array: str | None = None) -> Images:
     Raises InputError that names the first file at fault and what the model takes.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        return read_pictures(path, expected)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a folder of images, .npy, .npz or an IDX file")
+    if path.is_dir() or path.suffix.lower() in PICTURES:
+        return read_pictures(path, expected)
     if path.suffix == ".npz":
         where, found = read_npz(path, expected, array)
     else:
         where, found = str(path), read_npy(path) if path.suffix == ".npy" else idx.read(path)
     values = checked(where, found, expected)
     return Images(values, tuple(str(i) for i in range(len(values))))
+
+
+def sources(path: Path) -> list[Path]:
+    """The files of a set: the pictures of a folder in the order of their names, or the one file."""
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith("."))
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -152,9 +159,7 @@ def read_pictures(path: Path, expected: Expected) -> Images:
     """An image file, or all of a folder in the order of their names."""
     if expected.colours not in (1, 3):
         raise InputError(f"{path}: image files are grey or colour; the model takes {expected}, so give an .npy")
-    files = [path]
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith("."))
+    files = sources(path)
     if not files:
         raise InputError(f"{path}: holds no image ({', '.join(PICTURES)}); the model takes {expected}")
     level = np.full(65536, -1, dtype=np.int32)
@@ -236,7 +241,12 @@ def check_target(path: Path) -> None:
     path = Path(path)
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder is not empty; give a new one")
-    if path.is_file() and path.suffix not in (".npy", ".npz") and "idx" not in path.name:
+    single = path.suffix in (".npy", ".npz") or "idx" in path.name
+    if path.is_dir() and single:
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if path.suffix.lower() in PICTURES and not single:
+        raise InputError(f"{path}: one picture holds no set; give a new folder, .npy, .npz or a name with idx")
+    if path.is_file() and not single:
         raise InputError(f"{path}: is a file; give a new folder, or a name that ends in .npy, .npz or -idx3-ubyte")
     if not path.resolve().parent.is_dir():
         raise InputError(f"{path}: its folder does not exist; make it first")

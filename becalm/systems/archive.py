@@ -108,6 +108,8 @@ def write(path: Path, model: nn.Module, images: Int[Tensor, "image height width 
 
 def read(path: Path) -> tuple[Header, Coded]:
     """A compressed file. Raises InputError naming the file and what is wrong: another format, a newer one, damaged, cut."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; give one of `becalm compress`")
     data = Path(path).read_bytes()
     if data[:8] != MAGIC:
         raise InputError(f"{path}: is no file of `becalm compress`, or its first bytes are damaged; fetch it again")

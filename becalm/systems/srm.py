@@ -2,9 +2,9 @@
 
 One network sees all variables with their own noise levels and tells for each what it is, how far that may be off, and where
 the reverse variance lies in its range. It tells x and learns from the error of the velocity u = ε − x that follows: a variable
-has more channels than the network is wide, and its noise would not pass through, while what it shows does (Li & He 2025). Given variables have t = 0; sampling settles the others one by one, always
-next the one the network is most certain of, so that what is settled informs what is not. `refine` takes back what
-contradicts the rest.
+has more channels than the network is wide, and its noise would not pass through, while what it shows does (Li & He 2025).
+Given variables have t = 0; sampling settles the others one by one, always next the one the network is most certain of, so that
+what is settled informs what is not. `refine` takes back what contradicts the rest.
 """
 
 from collections.abc import Iterator
@@ -35,10 +35,10 @@ class SRM(nn.Module):
     """A transformer over variables of `channels` numbers at fixed places.
 
     `places` has a row for each variable: numbers from tables where they are whole (row, column, box), coordinates otherwise.
-    `shift` is that of the schedule. How far a variable may be off is told of all its
-    channels alike, or, where `features` are wanted, of so many linear functions of them: the buffer of that name, to be filled
-    before training. So a variable is certain when it is known what it shows, in however many ways that may be drawn. `power` is the
-    variance of what the uncertainty is about, to tell certainty as a share.
+    `shift` is that of the schedule. How far a variable may be off is told of all its channels alike, or, where `features` are
+    wanted, of so many linear functions of them: the buffer of that name, to be filled before training. So a variable is certain
+    when it is known what it shows, in however many ways that may be drawn. `power` is the variance of what the uncertainty is
+    about, to tell certainty as a share.
     """
 
     places: Tensor

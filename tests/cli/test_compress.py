@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from becalm.cli import main
 from becalm.images import files
@@ -80,7 +81,7 @@ def changed(path, at: int):
         (lambda f: changed(f, 8), "version 0", "model"),
         (lambda f: f.write_bytes(f.read_bytes()[:-5]), "cut short", "model"),
         (lambda f: f.write_bytes(b"other"), "is no file of `becalm compress`", "model"),
-        (lambda f: f.unlink(), "No such file", "model"),
+        (lambda f: f.unlink(), "no such file", "model"),
         (lambda f: None, "was coded with the model of fingerprint", "other"),
     ],
 )
@@ -96,12 +97,40 @@ def test_other_models_and_damaged_files_get_one_line(folder, capsys, change, wor
 
 
 def test_inputs_are_never_overwritten_and_options_are_checked(folder, capsys):
-    assert compress(folder, "-o", folder / "images.npy") == 1
-    assert "give the compressed file another name" in capsys.readouterr().err
+    (folder / "pictures").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "pictures" / "0.png")
+    for images, output, words in (
+        ("images.npy", "images.npy", "never overwritten"),
+        ("images.npy", "model.safetensors", "never overwritten"),
+        ("pictures", "pictures/0.png", "never overwritten"),
+        ("images.npy", "pictures", "is a folder"),
+        ("images.npy", "no/where.bcz", "does not exist"),
+    ):
+        before = (folder / output).read_bytes() if (folder / output).is_file() else None
+        assert run("compress", folder / "model.safetensors", folder / images, "-o", folder / output) == 1
+        told = capsys.readouterr().err
+        assert words in told
+        assert str(folder / output) in told
+        assert before is None or (folder / output).read_bytes() == before
     assert compress(folder, "--batch", 0) == 1
     assert "must be at least 1" in capsys.readouterr().err
     assert compress(folder) == 0
     assert decompress(folder, "-o", folder / "images.npy.bcz") == 1
     assert "never overwritten" in capsys.readouterr().err
+    assert decompress(folder, "-o", folder / "again.png") == 1
+    assert "holds no set" in capsys.readouterr().err
+    assert run("decompress", folder / "model.safetensors", folder / "none.bcz") == 1
+    assert "none.bcz: no such file" in capsys.readouterr().err
     assert run("compress", "jets", folder / "images.npy") == 1
     assert "VDM is needed" in capsys.readouterr().err
+
+
+def test_a_model_that_gives_no_numbers_is_named(folder, capsys):
+    broken = model(0)
+    torch.nn.init.constant_(broken.logits.bias, torch.nan)
+    save(broken, folder / "model.safetensors", {"task": "likelihood"})
+    assert compress(folder) == 1
+    told = capsys.readouterr().err
+    assert f"{folder / 'model.safetensors'}: cannot code" in told
+    assert "not finite" in told
+    assert not (folder / "images.npy.bcz").exists()

@@ -57,6 +57,10 @@ def test_bad_wishes_get_one_line(folder, capsys):
         (("-o", folder / "full"), "is not empty"),
         (("-o", folder / "no" / "where"), "does not exist"),
         (("-n", 0), "at least 1"),
+        (("-o", folder / "new.png"), "holds no set"),
+        (("--picture", folder / "full"), "is a folder"),
+        (("--picture", folder / "model.safetensors"), "is an input"),
+        (("-o", folder / "new", "--label", "chair"), "leave them out"),
     ):
         assert generate(folder, *more) == 1
         told = capsys.readouterr().err.strip()
@@ -64,3 +68,13 @@ def test_bad_wishes_get_one_line(folder, capsys):
         assert len(told.splitlines()) == 1
     assert run("generate", "jets") == 1
     assert "VDM" in capsys.readouterr().err
+
+
+def test_damaged_weights_are_told_and_nothing_is_written(folder, capsys):
+    torch.manual_seed(0)
+    made = VDM([4, 6, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    torch.nn.init.constant_(made.logits.bias, torch.nan)
+    save(made, folder / "model.safetensors", {"task": "likelihood"})
+    assert generate(folder, "-o", folder / "new") == 1
+    assert "not finite" in capsys.readouterr().err
+    assert not (folder / "new").exists()

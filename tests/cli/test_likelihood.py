@@ -120,6 +120,36 @@ def test_bad_options_get_one_line(folder, capsys):
             assert words in capsys.readouterr().err
 
 
+def test_outputs_that_would_fail_or_cost_an_input_are_refused_first(folder, capsys):
+    (folder / "pictures").mkdir()
+    picture = folder / "pictures" / "0.png"
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(picture)
+    before = picture.read_bytes()
+    twice = folder / "same.png"
+    for more, words in (
+        (("--picture", picture), f"{picture}: is an input"),
+        (("--csv", folder / "model.safetensors"), "is an input"),
+        (("--csv", folder / "pictures"), "pictures: is a folder"),
+        (("--csv", folder / "no" / "where.csv"), "where.csv: its folder does not exist"),
+        (("--csv", twice, "--picture", twice), "same.png: is the name of two outputs"),
+    ):
+        assert run("likelihood", folder / "model.safetensors", folder / "pictures", *more) == 1
+        assert words in capsys.readouterr().err
+    assert picture.read_bytes() == before
+    assert not twice.exists()
+
+
+def test_damaged_weights_are_told_and_no_number_is_printed(folder, capsys):
+    torch.manual_seed(0)
+    made = VDM([4, 4, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    torch.nn.init.constant_(made.logits.bias, torch.nan)
+    save(made, folder / "model.safetensors", {"task": "likelihood"})
+    assert run("likelihood", folder / "model.safetensors", folder / "images.npy", "--json") == 1
+    told = capsys.readouterr()
+    assert "model.safetensors: has no finite bound for image 0" in told.err
+    assert not told.out
+
+
 def test_the_values_are_those_of_the_library(folder, capsys):
     """One draw in one batch: the command adds nothing of its own."""
     from becalm.systems.store import load

@@ -156,14 +156,21 @@ def test_damaged_files_are_named(tmp_path):
             (tmp_path / name).write_bytes(data)
             with pytest.raises(InputError, match=name):
                 files.read(tmp_path / name, GREY)
-    with pytest.raises(InputError, match="no such file or folder"):
-        files.read(tmp_path / "none", GREY)
+    for name in ("none", "none.png"):
+        with pytest.raises(InputError, match=f"{name}: no such file or folder"):
+            files.read(tmp_path / name, GREY)
 
 
 def test_a_folder_that_holds_anything_is_not_written_to(tmp_path):
     (tmp_path / "set").mkdir()
     files.write(tmp_path / "set", some(GREY, 1), 256)
-    for path, words in ((tmp_path / "set", "not empty"), (tmp_path / "no" / "set", "does not exist")):
+    (tmp_path / "set.npy").mkdir()
+    for path, words in (
+        (tmp_path / "set", "not empty"),
+        (tmp_path / "no" / "set", "does not exist"),
+        (tmp_path / "set.npy", "is a folder"),
+        (tmp_path / "set.png", "holds no set"),
+    ):
         with pytest.raises(InputError, match=words):
             files.check_target(path)
     (tmp_path / "file").write_text("mine")
