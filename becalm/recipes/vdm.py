@@ -91,7 +91,6 @@ MNIST = Recipe(data="mnist", digits=Path("mnist.npz"), run=Path("runs/mnist"))
 
 CIFAR10 = Recipe(
     data="cifar10",
-    digits=Path("cifar10.npz"),
     run=Path("runs/cifar10"),
     widths=(128, 256),
     depth=2,
@@ -296,5 +295,5 @@ def run(recipe: Recipe) -> Iterator[dict]:
         "steps": recipe.plan.steps,
         "seed": recipe.seed,
     }
-    save(model.cpu(), recipe.run / f"{recipe.data}.safetensors", facts | {"bits_per_dim": found})
+    save(model.cpu(), recipe.run / f"{recipe.data}.safetensors", facts | {"bits_per_dim": found}, torch.float16)
     yield {"step": recipe.plan.steps, "test": found}
