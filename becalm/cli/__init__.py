@@ -10,6 +10,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit."""
     import tyro
 
+    from becalm.cli import train
     from becalm.cli.complete import Complete
     from becalm.cli.compress import Compress
     from becalm.cli.decompress import Decompress
@@ -22,9 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
     from becalm.cli.likelihood import Likelihood
     from becalm.cli.models import Models
     from becalm.cli.solve import Solve
-    from becalm.cli.train import command as train
     from becalm.cli.vary import Vary
 
+    asked = sys.argv[1:] if arguments is None else arguments
     commands = {
         "denoise": Denoise,
         "solve": Solve,
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         "info": Info,
         "models": Models,
         "import": Import,
-        "train": train(),
+        "train": train.command() if asked[:1] == ["train"] else train.Train,  # recipes are slow to import
         "evaluate": Evaluate,
     }
     command = tyro.extras.subcommand_cli_from_dict(

@@ -49,7 +49,7 @@ class Complete:
         from becalm.systems.store import load
 
         started = time.time()
-        shapes.checked(self.number, self.points, self.output)
+        shapes.checked(self, self.output, (self.part,))
         if not 0 < self.share < 1 or self.steps < 1:
             raise InputError(
                 f"--share {self.share}, --steps {self.steps}: give a share between 0 and 1, a step or more"

@@ -19,10 +19,11 @@ class Generate:
     """How many."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
     """Where to: a new folder; for images also .npy, .npz or an IDX file. Left out, generated, a folder here."""
-    sampler: Literal["ancestral", "ddim", "dpm"] = "ancestral"
-    """Ancestral, as the model is defined; DDIM or DPM-Solver++(2M), which put back no noise and need fewer steps."""
-    steps: int = 250
-    """Steps from noise to data."""
+    sampler: Literal["ancestral", "ddim", "dpm"] | None = None
+    """Ancestral, as the model is defined; DDIM or DPM-Solver++(2M), which put back no noise and need fewer steps. Left out,
+    ancestral for images, dpm for shapes."""
+    steps: int | None = None
+    """Steps from noise to data. Left out, 250, and for shapes 25."""
     label: str | None = None
     """Shapes: their class."""
     points: int = 2048
@@ -49,7 +50,7 @@ class Generate:
             Lion: generate_shapes,
         }
         started = time.time()
-        if self.number < 1 or self.steps < 1:
+        if self.number < 1 or (self.steps is not None and self.steps < 1):
             raise InputError("-n and --steps must be at least 1")
         model = load(self.model, *kinds)
         output = self.output or Path("generated")
@@ -73,10 +74,10 @@ def images(model, asked: Generate, output: Path) -> dict:
     check_outputs((asked.picture, output if output.is_file() else None), [located(asked.model)])
     if asked.label is not None or asked.mesh != "none":
         raise InputError(f"{asked.model}: is a model of images, without --label and --mesh; leave them out")
-    generator = torch.Generator().manual_seed(asked.seed)
+    generator, sampler, steps = torch.Generator().manual_seed(asked.seed), asked.sampler or "ancestral", asked.steps or 250
     samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
-    walk = generate(model, asked.number, asked.steps, generator, samplers[asked.sampler])
-    for step in tqdm(walk, "generating", asked.steps, disable=None):
+    walk = generate(model, asked.number, steps, generator, samplers[sampler])
+    for step in tqdm(walk, "generating", steps, disable=None):
         pass
     if not torch.isfinite(step.z).all():
         raise InputError(f"{asked.model}: gives numbers that are not finite: damaged weights? take others")
@@ -85,4 +86,4 @@ def images(model, asked: Generate, output: Path) -> dict:
     files.write(output, drawn, model.levels)
     if asked.picture:
         files.grid(asked.picture, drawn, model.levels)
-    return {"images": len(drawn), "sampler": asked.sampler, "steps": asked.steps}
+    return {"images": len(drawn), "sampler": sampler, "steps": steps}

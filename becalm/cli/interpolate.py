@@ -48,7 +48,7 @@ class Interpolate:
         from becalm.systems.store import load
 
         started = time.time()
-        shapes.checked(self.number, self.points, self.output)
+        shapes.checked(self, self.output, (self.one, self.other))
         if self.number < 2 or self.steps < 1:
             raise InputError(f"-n {self.number}, --steps {self.steps}: give 2 shapes or more, and a step or more")
         model, generator = load(self.model, Lion), torch.Generator().manual_seed(self.seed)

@@ -24,10 +24,11 @@ def generate_shapes(model, asked, output: Path) -> dict:
     from becalm.systems.lion import Way, generate
     from becalm.systems.lion_autoencoder import decode
 
-    checked(asked.number, asked.points, output)
+    checked(asked, output)
     label = label_of(model.classes, asked.label)
+    sampler, steps = asked.sampler or "dpm", asked.steps or 25
     steppers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
-    way, generator = Way(asked.steps, steppers[asked.sampler]), torch.Generator().manual_seed(asked.seed)
+    way, generator = Way(steps, steppers[sampler]), torch.Generator().manual_seed(asked.seed)
     made = []
     for start in tqdm(range(0, asked.number, TOGETHER), "generating", disable=None):
         labels = torch.full((min(TOGETHER, asked.number - start),), label)
@@ -37,7 +38,8 @@ def generate_shapes(model, asked, output: Path) -> dict:
     write_shapes(shapes, output, asked.mesh)
     if asked.picture:
         draw(shapes, asked.picture)
-    return {"shapes": len(shapes), "points": asked.points, "label": asked.label or "any", "steps": asked.steps}
+    told = {"shapes": len(shapes), "points": asked.points, "label": asked.label or "any"}
+    return told | {"sampler": sampler, "steps": steps}
 
 
 def label_of(classes: list[str], name: str | None) -> int:
@@ -51,10 +53,17 @@ def label_of(classes: list[str], name: str | None) -> int:
     return 1 + classes.index(name)
 
 
-def checked(number: int, points: int, output: Path) -> None:
-    """Raise InputError for numbers that cannot be, and for a place where nothing can be written, before the work is done."""
-    from becalm.core.files import InputError
+def checked(asked, output: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Raise InputError for numbers that cannot be, and for a place where nothing can be written, before the work is done.
 
+    `asked` has model, number, points and picture, and `mesh` where the command makes meshes; `inputs` are never overwritten.
+    """
+    from becalm.core.files import InputError, check_outputs
+    from becalm.systems.store import located
+
+    number, points = asked.number, asked.points
+    check_outputs((asked.picture, output if output.suffix == ".npz" else None), [located(asked.model), *inputs])
+    check_meshes(getattr(asked, "mesh", "none"), points, output)
     if number < 1 or points < 1:
         raise InputError(f"-n {number}, --points {points}: both must be at least 1")
     if number * points > MOST:
@@ -67,6 +76,22 @@ def checked(number: int, points: int, output: Path) -> None:
         raise InputError(f"{output}: its folder does not exist; make it first")
 
 
+def check_meshes(mesh: Meshes, points: int, output: Path) -> None:
+    """Raise InputError where meshes cannot be made, before the work is done."""
+    from importlib.util import find_spec
+
+    from becalm.core.files import InputError
+
+    if mesh == "none":
+        return
+    if output.suffix == ".npz":
+        raise InputError(f"{output}: an .npz holds no meshes; give a folder")
+    if points < 100:
+        raise InputError(f"--points {points}: too few for --mesh {mesh}; give 100 or more")
+    if find_spec("skimage") is None:
+        raise InputError(f"--mesh {mesh}: needs scikit-image; pip install 'becalm[mesh]'")
+
+
 def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     """Shapes [s, n, 3] as `points` of one .npz, or as 0000.ply … in a folder; with `mesh` a surface of each beside it."""
     import numpy as np
@@ -77,8 +102,6 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     from becalm.shapes.surface import wrapped
 
     if output.suffix == ".npz":
-        if mesh != "none":
-            raise InputError(f"{output}: an .npz holds no meshes; give a folder")
         with replacing(output) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, points=shapes.astype(np.float32))
         return

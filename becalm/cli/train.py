@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from becalm.core.files import InputError
+
 
 def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
@@ -60,6 +62,10 @@ def command() -> Callable:
     return train
 
 
+class Train:
+    """Run a recipe; where its folder holds an earlier run, that one continues."""
+
+
 class Training:
     """A recipe that is about to run."""
 
@@ -67,6 +73,11 @@ class Training:
         self.recipe, self.work = recipe, work
 
     def run(self) -> None:
-        """Show a line a record; the log in the run's folder has them all."""
-        for record in self.work(self.recipe):
-            print(json.dumps(record), flush=True)
+        """Show a line a record; the log in the run's folder has them all. What a recipe cannot do is the input's fault."""
+        if getattr(self.recipe, "batch", 1) < 1:
+            raise InputError(f"--batch {self.recipe.batch}: must be at least 1")
+        try:
+            for record in self.work(self.recipe):
+                print(json.dumps(record), flush=True)
+        except ValueError as error:
+            raise InputError(str(error)) from error

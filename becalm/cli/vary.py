@@ -48,7 +48,7 @@ class Vary:
         from becalm.systems.store import load
 
         started = time.time()
-        shapes.checked(self.number, self.points, self.output)
+        shapes.checked(self, self.output, (self.shape,))
         if not 0 <= self.amount <= 1 or self.steps < 1:
             raise InputError(
                 f"--amount {self.amount}, --steps {self.steps}: give an amount from 0 to 1, a step or more"

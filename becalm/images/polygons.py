@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from becalm.core.typing import Bool, Float, Int, Tensor
@@ -243,6 +242,8 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     The covered share α solves pixel = α c + (1 − α) b in least squares, with the colour c and the background b blurred in from
     pixels that lie apart from c. A component is where α > 0.4, and one pixel around.
     """
+    from scipy import ndimage
+
     rgb = to_unit(images.cpu())
     hue, saturation, value = rgb_to_hsv(rgb).unbind(-1)
     vivid = (saturation > 0.8) & (value > 0.7)
@@ -261,8 +262,8 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     keep[0] = False
     label = (np.cumsum(keep) * keep)[label]
     label = np.where(label > 0, label, ndimage.maximum_filter(label, (1, 3, 3)))
-    image, y, x = label.nonzero()
-    return Parts(label[image, y, x] - 1, image, y, x, alpha[image, y, x])
+    place = label.nonzero()
+    return Parts(label[place] - 1, *place, alpha[place])
 
 
 def recognise(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.ndarray]:
