@@ -256,14 +256,13 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     alpha = ((rgb - b) * (c - b)).sum(-1) / (c - b).square().sum(-1).clamp_min(1e-6)
     alpha = (alpha.clamp(0, 1) * ~apart[..., 0]).numpy()
     plane = np.ones((3, 3, 3)) * np.array([0, 1, 0])[:, None, None]
-    label = np.zeros(alpha.shape, dtype=np.int64)
-    ndimage.label(alpha > 0.4, plane, output=label)
+    label = ndimage.label(alpha > 0.4, plane)[0]  # type: ignore[index]
     keep = np.bincount(label.ravel(), alpha.ravel()) >= max(4, speck * alpha[0].size)
     keep[0] = False
     label = (np.cumsum(keep) * keep)[label]
     label = np.where(label > 0, label, ndimage.maximum_filter(label, (1, 3, 3)))
-    place = label.nonzero()
-    return Parts(label[place] - 1, *place, alpha[place])
+    image, y, x = label.nonzero()
+    return Parts(label[image, y, x] - 1, image, y, x, alpha[image, y, x])
 
 
 def recognise(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.ndarray]:
