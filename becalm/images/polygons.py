@@ -256,7 +256,7 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     alpha = ((rgb - b) * (c - b)).sum(-1) / (c - b).square().sum(-1).clamp_min(1e-6)
     alpha = (alpha.clamp(0, 1) * ~apart[..., 0]).numpy()
     plane = np.ones((3, 3, 3)) * np.array([0, 1, 0])[:, None, None]
-    label = ndimage.label(alpha > 0.4, plane)[0]  # type: ignore[index]
+    label = np.asarray(ndimage.label(alpha > 0.4, plane)[0], dtype=np.int64)  # type: ignore[index]
     keep = np.bincount(label.ravel(), alpha.ravel()) >= max(4, speck * alpha[0].size)
     keep[0] = False
     label = (np.cumsum(keep) * keep)[label]

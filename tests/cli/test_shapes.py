@@ -23,6 +23,11 @@ def folder(tmp_path):
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
     write(Cloud(7 * ball + [10, 0, 0]), tmp_path / "ball.ply")
     write(Cloud(ball[ball[:, 0] < 0]), tmp_path / "part.ply")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bare.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
+    (tmp_path / "nothing.xyz").write_text("")
+    np.savez(tmp_path / "none.npz", xyz=np.zeros((0, 3)))
+    write(Cloud(np.full((1, 3), np.nan)), tmp_path / "nan.ply")
     return tmp_path
 
 
@@ -36,7 +41,7 @@ def test_generates_clouds_of_a_class_and_a_picture(folder, capsys):
     asked = ("generate", folder / "m.safetensors", "-n", 3, "--label", "ball", "--points", 50, "--steps", 2, "--json")
     assert run(*asked, "-o", folder / "new", "--picture", folder / "p.png") == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["shapes"] == 3 and told["label"] == "ball"
+    assert told["shapes"] == 3 and told["label"] == "ball" and told["sampler"] == "dpm"
     made = [read(folder / "new" / f"{i:04d}.ply").xyz for i in range(3)]
     assert all(x.shape == (50, 3) and np.isfinite(x).all() for x in made)
     assert (folder / "p.png").stat().st_size > 500
@@ -90,6 +95,21 @@ def test_interpolates(folder):
         (("generate", "m.safetensors", "-n", 10**6, "--points", 10**6), "ask for fewer"),
         (("generate", "m.safetensors", "-o", "missing/out"), "does not exist"),
         (("generate", "m.safetensors", "-o", "ball.ply"), "is a file"),
+        (("generate", "m.safetensors", "--steps", 0), "at least 1"),
+        (("generate", "m.safetensors", "-o", "new.npz", "--mesh", "obj"), "holds no meshes"),
+        (("generate", "m.safetensors", "--points", 20, "--mesh", "obj"), "give 100 or more"),
+        (("generate", "m.safetensors", "--picture", "m.safetensors"), "never overwritten"),
+        (("generate", "m.safetensors", "--picture", "missing/p.png"), "does not exist"),
+        (("vary", "m.safetensors", "empty"), "empty"),
+        (("vary", "m.safetensors", "bare.obj"), "bare.obj"),
+        (("vary", "m.safetensors", "nothing.xyz"), "nothing.xyz"),
+        (("vary", "m.safetensors", "none.npz"), "none.npz"),
+        (("vary", "m.safetensors", "nan.ply"), "not finite"),
+        (("vary", "m.safetensors", "ball.ply", "-n", 0), "at least 1"),
+        (("complete", "m.safetensors", "part.ply", "-o", "empty/no/where"), "does not exist"),
+        (("complete", "m.safetensors", "empty"), "empty"),
+        (("interpolate", "m.safetensors", "ball.ply", "bare.obj"), "bare.obj"),
+        (("interpolate", "m.safetensors", "ball.ply", "part.ply", "--label", "cube"), "'cube' is unknown"),
         (("complete", "m.safetensors", "ball.ply"), "box from −1 to 1"),
         (("complete", "m.safetensors", "part.ply", "--share", 1.5), "between 0 and 1"),
         (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
@@ -106,3 +126,10 @@ def test_bad_input_gets_one_line_and_writes_nothing(folder, capsys, monkeypatch,
     assert words in told
     assert len(told.splitlines()) == 1
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_meshes_need_an_extra_that_is_named_before_the_work(folder, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run("generate", folder / "m.safetensors", "--mesh", "obj", "-o", folder / "new") == 1
+    assert "becalm[mesh]" in capsys.readouterr().err
+    assert not (folder / "new").exists()
