@@ -104,7 +104,7 @@ def test_interpolates(folder):
         (("vary", "m.safetensors", "bare.obj"), "bare.obj"),
         (("vary", "m.safetensors", "nothing.xyz"), "nothing.xyz"),
         (("vary", "m.safetensors", "none.npz"), "none.npz"),
-        (("vary", "m.safetensors", "nan.ply"), "not finite"),
+        (("vary", "m.safetensors", "nan.ply"), "finite coordinates"),
         (("vary", "m.safetensors", "ball.ply", "-n", 0), "at least 1"),
         (("complete", "m.safetensors", "part.ply", "-o", "empty/no/where"), "does not exist"),
         (("complete", "m.safetensors", "empty"), "empty"),
