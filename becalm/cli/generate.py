@@ -74,7 +74,8 @@ def images(model, asked: Generate, output: Path) -> dict:
     check_outputs((asked.picture, output if output.is_file() else None), [located(asked.model)])
     if asked.label is not None or asked.mesh != "none":
         raise InputError(f"{asked.model}: is a model of images, without --label and --mesh; leave them out")
-    generator, sampler, steps = torch.Generator().manual_seed(asked.seed), asked.sampler or "ancestral", asked.steps or 250
+    sampler, steps = asked.sampler or "ancestral", asked.steps or 250
+    generator = torch.Generator().manual_seed(asked.seed)
     samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
     walk = generate(model, asked.number, steps, generator, samplers[sampler])
     for step in tqdm(walk, "generating", steps, disable=None):

@@ -96,7 +96,7 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     """Shapes [s, n, 3] as `points` of one .npz, or as 0000.ply … in a folder; with `mesh` a surface of each beside it."""
     import numpy as np
 
-    from becalm.core.files import InputError, replacing
+    from becalm.core.files import replacing
     from becalm.points import Cloud, write
     from becalm.shapes import meshfiles
     from becalm.shapes.surface import wrapped
