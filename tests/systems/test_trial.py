@@ -27,7 +27,9 @@ def model() -> SRM:
 
 
 def test_rows_of_all_walks_on_the_same_puzzles():
-    rows = list(trial(model(), {"eight": puzzles(8), "all": puzzles(16)}, read, rounds=1, steps_per_variable=3, batch=4))
+    rows = list(
+        trial(model(), {"eight": puzzles(8), "all": puzzles(16)}, read, rounds=1, steps_per_variable=3, batch=4)
+    )
     assert [(row.puzzles, row.walk) for row in rows] == [(k, w) for k in ("eight", "all") for w in WALKS]
     calls = {(row.puzzles, row.walk): row.calls for row in rows}
     assert calls["eight", "certainty"] == calls["eight", "random"] == 8 * 3
