@@ -5,10 +5,14 @@ beginning and the end of sampling, where nearly all variables are noise or clean
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
 from becalm.core.typing import Float, Tensor
+
+Kind = Literal["uniform_mean", "independent", "shared"]
+"""A uniform mean (SRM), each level by itself (Diffusion Forcing), or one for all (plain diffusion)."""
 
 
 def uniform(batch: int, variables: int, generator: torch.Generator | None = None) -> Float[Tensor, "batch variable 1"]:
@@ -76,6 +80,15 @@ def allocate(
         sizes, sums = torch.stack([first, second], -1).flatten()[kept], split[:, kept]
     order = torch.rand(sums.shape, generator=generator, dtype=torch.float64).argsort(1)
     return sums.gather(1, order).clamp(0, 1)[..., None]
+
+
+def drawn(
+    kind: Kind, batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
+) -> Float[Tensor, "batch variable 1"]:
+    """Levels of a kind by its name; `sharpness` is that of `uniform_mean`."""
+    if kind == "uniform_mean":
+        return uniform_mean(batch, variables, generator, sharpness)
+    return {"independent": independent, "shared": uniform}[kind](batch, variables, generator)
 
 
 def beta(a: Float[Tensor, " group"], batch: int, generator: torch.Generator | None) -> Float[Tensor, "batch group"]:

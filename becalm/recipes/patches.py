@@ -104,12 +104,7 @@ def task_of(recipe: Recipe) -> Task:
 
 def levels(recipe: Recipe, batch: int, variables: int, generator: torch.Generator) -> Float[Tensor, "batch variable 1"]:
     """Noise levels as the recipe's `times` wants them."""
-    draws = {
-        "uniform_mean": partial(times.uniform_mean, sharpness=recipe.sharpness),
-        "shared": times.uniform,
-        "independent": times.independent,
-    }
-    return draws[recipe.times](batch, variables, generator)
+    return times.drawn(recipe.times, batch, variables, generator, recipe.sharpness)
 
 
 def weight_of(recipe: Recipe) -> Callable[[Tensor], Tensor]:

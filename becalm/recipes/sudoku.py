@@ -103,12 +103,7 @@ def pool(recipe: Recipe) -> Digits:
 
 def levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -> Tensor:
     """Noise levels [batch, cell, 1] as the recipe wants them."""
-    draws = {
-        "uniform_mean": partial(times.uniform_mean, sharpness=recipe.sharpness),
-        "independent": times.independent,
-        "shared": times.uniform,
-    }
-    return draws[recipe.times](batch, cells, generator)
+    return times.drawn(recipe.times, batch, cells, generator, recipe.sharpness)
 
 
 def weights(recipe: Recipe) -> Callable[[Tensor], Tensor]:
