@@ -11,7 +11,7 @@ from becalm.core.walk import by_certainty, by_graph, in_order, together
 SCHEDULES = [
     *(Linear(scaling=s) for s in ("preserve", "explode", "interpolate")),
     *(Cosine(s) for s in ("preserve", "interpolate")),
-    *(Rectified(s) for s in ("preserve", "interpolate")),
+    *(Rectified(s, shift) for s in ("preserve", "interpolate") for shift in (1.0, 5.0)),
     *(Karras(scaling=s) for s in ("preserve", "explode", "interpolate")),
     *(Betas(scaling=s) for s in ("preserve", "explode", "interpolate")),
     *(Ladder(scaling=s) for s in ("preserve", "explode", "interpolate")),
@@ -37,7 +37,7 @@ WALKS = {
 }
 
 
-@pytest.fixture(params=SCHEDULES, ids=lambda s: f"{type(s).__name__}-{s.scaling}")
+@pytest.fixture(params=SCHEDULES, ids=lambda s: f"{type(s).__name__}-{s.scaling}{getattr(s, 'shift', '')}")
 def schedule(request):
     return request.param
 

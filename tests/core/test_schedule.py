@@ -74,3 +74,14 @@ def test_a_scalar_and_a_vector_of_it_agree_bit_for_bit(schedule):
         one = schedule(torch.tensor(value, dtype=torch.float64))
         many = schedule(torch.full((131,), value, dtype=torch.float64))
         assert all(torch.equal(b, a.expand(131)) for a, b in zip(one, many, strict=True))
+
+
+def test_a_shifted_flow_spends_more_time_in_noise():
+    """σ = st/(1 + (s − 1)t), and `time` takes it back."""
+    schedule = Rectified(shift=5.0)
+    level = schedule(T)
+    torch.testing.assert_close(level.sigma, 5 * T / (1 + 4 * T), rtol=1e-12, atol=1e-12)
+    inner = T[(T > 0) & (T < 1)]
+    torch.testing.assert_close(schedule.time(schedule.gamma(inner)), inner, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="shift"):
+        Rectified(shift=0.0)
