@@ -13,7 +13,7 @@ from becalm.core import times
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Int, Tensor
 from becalm.systems import srm
-from becalm.systems.pictures import TASKS, Task, fitting, variables
+from becalm.systems.pictures import TASKS, Task, fitting, means, variables
 from becalm.systems.srm import SRM, losses, told
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
@@ -47,6 +47,12 @@ class Recipe:
     """Of these: patches on their way at once, at most."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
+    stress: float = 0.0
+    """Weight of the error of a patch's mean colour beside that of its pixels, the former as a sum over them; needs `summed`."""
+    summed: bool = False
+    """Whether patches are told the sum of all mean colours, and certainty is that of the mean colour."""
+    skip: bool = False
+    """Whether the network tells only what a linear guess from z leaves over."""
     clumps: float = 0.0
     """Even pixels: how much the pixels of a patch go together when training begins; it falls to nothing at `eased`."""
     eased: float = 0.6
@@ -175,11 +181,12 @@ def spread(index: Int[Tensor, "batch pixel"]) -> Int[Tensor, "batch pixel 3"]:
     return index[..., None].expand(-1, -1, 3)
 
 
-def loss(model: SRM, batch: Batch) -> dict[str, Tensor]:
+def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     device = next(model.parameters()).device
     x, t, weight = (part.to(device) for part in batch[:3])
-    return losses(model, told(model, x, t, torch.Generator().manual_seed(batch.seed)), x, t, weight)
+    said = told(model, x, t, torch.Generator().manual_seed(batch.seed))
+    return losses(model, said, x, t, weight, recipe.stress)
 
 
 def begun(recipe: Recipe) -> SRM:
@@ -190,7 +197,12 @@ def begun(recipe: Recipe) -> SRM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         shape = [recipe.width, recipe.heads, recipe.depth, 1, 4]
-        return SRM(task.channels, task.places(), shape, task.power, recipe.shift)
+        model = SRM(
+            task.channels, task.places(), shape, task.power, recipe.shift, 3 * recipe.summed, recipe.summed, recipe.skip
+        )
+    if model.features is not None:
+        model.features.copy_(means(task))
+    return model
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
@@ -199,7 +211,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     make = partial(batch_of, recipe, weight_of(recipe))
     if recipe.compiled:
         model.network.compile()
-    yield from train(model, loss, lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(model, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
     name = recipe.task.replace("-", "_")
     facts = {"task": f"make {name} images", "recipe": name, "times": recipe.times, "benchmark": recipe.task}
     facts |= {"steps": recipe.plan.steps, "seed": recipe.seed}

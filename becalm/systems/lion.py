@@ -23,7 +23,7 @@ from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.core.walk import together
 from becalm.nets.latent import GlobalDenoiser, LatentDenoiser
 from becalm.nets.precision import fast_products
-from becalm.systems.lion_autoencoder import ROWS, Autoencoder, Latent, Sizes, unit_guess
+from becalm.systems.lion_autoencoder import ROWS, Autoencoder, Latent, Sizes
 
 Weight = Literal["flow", "simple", "bound", "min_snr"]
 
@@ -84,6 +84,15 @@ class Lion(nn.Module):
         self.classes = classes
         self.autoencoder = Autoencoder(made, reach)
         self.prior = Prior(made, len(classes))
+
+
+def unit_guess(t: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """The best linear guess of u = ε − x from z = (1 − t)x + tε for x of unit power: its factor of z, and the deviation left.
+
+    (2t − 1)/p and √(1/p), p = t² + (1 − t)²: the preconditioning of Karras et al. (2022, § 5) for this flow.
+    """
+    power = t.square() + (1 - t).square()
+    return (2 * t - 1) / power, power.rsqrt()
 
 
 def weight(t: Float[Tensor, "*shape"], name: Weight) -> Float[Tensor, "*shape"]:

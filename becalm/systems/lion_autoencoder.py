@@ -1,9 +1,9 @@
 """Stage 1 of LION (Zeng et al., NeurIPS 2022) on few latent points: q(z₀ | x) q(h₀ | x, z₀) p(x | h₀, z₀).
 
-A Laplace likelihood needs a latent point for each point. With 64 of them p is a mixture instead: each latent point tells the
-Gaussian of the points that belong to it, and a flow (Lipman et al. 2023) from that Gaussian to what they are in truth. The
-Gaussians are learned by likelihood, at once; the flow in their whitened coordinates, where its errors are
-small across a surface because a surface is thin. Any number of points can be drawn.
+A Laplace likelihood needs a latent point for each point. With 64 of them p is a mixture instead: each latent point tells a
+handful of Gaussians, pieces of the surface about it, and its share of all points. Both are learned by likelihood: where
+a point x belongs to the latent point a with probability q(a | x), ln p(x) ≥ Σ q(a | x) (ln p(a) + ln p(x | a)) + H(q), and H(q) is
+known before. Any number of points can be drawn.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from becalm.core import times
-from becalm.core.denoiser import Denoiser
-from becalm.core.kinds import velocity
-from becalm.core.process import corrupt, noise_like
-from becalm.core.sample import Stepper, heun, sample
-from becalm.core.schedule import Rectified
+from becalm.core.process import noise_like
 from becalm.core.typing import Float, Tensor
-from becalm.core.walk import together
 from becalm.nets.latent import BLUR, Encoder, Gaussian, belonging, picked
-from becalm.nets.pointflow import Decoder, Guide, PointFlow
+from becalm.nets.mixture import Decoder, Guide, Mixture, MixtureHead
 from becalm.nets.precision import fast_products
 
 ROWS = 6
 """Variables that z₀ makes beside the latent points, each with as many numbers as a latent point."""
 
-DRAWS = 6
+DRAWS = 12
 """Points a latent point learns from at a time."""
+
+WHOLE = 64
+"""Gaussians that z₀ alone makes of a shape."""
 
 
 class Sizes(NamedTuple):
@@ -44,6 +41,8 @@ class Sizes(NamedTuple):
     """Attention heads, everywhere."""
     depth: int = 4
     """Attention blocks of the encoder, and of the decoder one less."""
+    parts: int = 16
+    """Gaussians of a latent point."""
     prior_width: int = 160
     """Of the denoiser of latent points."""
     prior_depth: int = 6
@@ -77,8 +76,8 @@ class Autoencoder(nn.Module):
         self.sizes, self.reach = sizes, reach
         numbers, args = ROWS * (3 + sizes.features), (sizes.width, sizes.heads)
         self.encoder = Encoder(*args, sizes.depth, numbers, sizes.features, reach)
-        self.decoder = Decoder(*args, sizes.depth - 1, numbers, sizes.features)
-        self.coarse = PointFlow(sizes.width, numbers, 2)
+        self.decoder = Decoder(*args, sizes.depth - 1, numbers, sizes.features, sizes.parts)
+        self.coarse = MixtureHead(sizes.width, numbers, WHOLE, 0.5, 0.3)
 
     def encode(
         self,
@@ -112,25 +111,6 @@ def whitened(offset: Float[Tensor, "batch anchor draw 3"], guide: Guide) -> Floa
         return (turn * (offset - guide.middle[:, :, None])[..., None, :]).sum(-1)
 
 
-def unit_guess(t: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """The best linear guess of u = ε − x from z = (1 − t)x + tε for x of unit power: its factor of z, and the deviation left.
-
-    (2t − 1)/p and √(1/p), p = t² + (1 − t)²: the preconditioning of Karras et al. (2022, § 5) for this flow.
-    """
-    power = t.square() + (1 - t).square()
-    return (2 * t - 1) / power, power.rsqrt()
-
-
-def flow_error(
-    flow: PointFlow, x: Float[Tensor, "row point 3"], modulation: Tensor, generator: torch.Generator
-) -> Float[Tensor, "row point"]:
-    """|u − û|² a coordinate of points of about unit power at uniform levels, relative to what a linear guess of u leaves over."""
-    t = times.independent(x.shape[0], x.shape[1], generator).to(x.device)
-    z, eps = corrupt(x, t, Rectified(), generator)
-    guess, rest = unit_guess(t.float())
-    return ((eps - x - guess * z) / rest - flow(z, t.float(), modulation)).square().mean(-1)
-
-
 def losses(
     model: Autoencoder,
     seen: Float[Tensor, "batch point 3"],
@@ -139,9 +119,9 @@ def losses(
     anchors: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Gaussian likelihood, flow, shares, z₀'s coarse flow, and `weight` times the mean KL of z₀ and h₀, in nats a number.
+    """−ln p(x | h₀, z₀) a coordinate, in units of `reach`; the like of z₀ alone, and `weight` times the mean KL of z₀ and h₀.
 
-    `target` samples the surface that `seen` does.
+    All in nats a number. `target` samples the surface that `seen` does.
     """
     posterior, (z, h) = model.encode(seen, generator, anchors)
     guide = model.decoder(z, h)
@@ -149,19 +129,16 @@ def losses(
         near, share = around(target, h[..., :3], BLUR * model.reach, generator)
         held = (share > 1e-4).float()
     white = whitened((near - h[..., None, :3]) / model.reach, guide)
-    likely = white.square().mean((2, 3)) / 2 - guide.form.diagonal(0, 2, 3).mean(-1)
-    rows = white.detach().clamp(-6, 6).flatten(0, 1)
-    flow = flow_error(model.decoder.flow, rows, guide.modulation.flatten(0, 1)[:, None], generator)
-    some = 2 * target[:, :: max(1, target.shape[1] // 64)]
+    density = guide.parts.log_density(white).mean(-1) + guide.form.diagonal(0, 2, 3).sum(-1)
+    some = target[:, :: max(1, target.shape[1] // 128)]
     terms = {
-        "gauss": (held * likely).mean(),
-        "flow": (held.flatten()[:, None] * flow).mean(),
-        "coarse": flow_error(model.coarse, some, model.coarse.conditions(z[:, None]), generator).mean(),
-        "shares": (share * (share.clamp_min(1e-9).log() - guide.share)).sum(1).mean(),
+        "points": -(held * density).sum() / held.sum() / 3,
+        "shares": (share * (share.clamp_min(1e-9).log() - guide.share)).sum(1).mean() / 3,
+        "coarse": -model.coarse(z).log_density(some).mean() / 3,
         "kl_z": posterior.z.divergence().mean(),
         "kl_h": posterior.h.divergence().mean(),
     }
-    fit = terms["gauss"] + terms["flow"] + 0.1 * (terms["coarse"] + terms["shares"])
+    fit = terms["points"] + terms["shares"] + 0.1 * terms["coarse"]
     return terms | statistics(posterior) | {"loss": fit + weight * (terms["kl_z"] + terms["kl_h"])}
 
 
@@ -179,35 +156,19 @@ def statistics(posterior: Posterior) -> dict[str, Tensor]:
 
 
 def decode(
-    model: Autoencoder,
-    latent: Latent,
-    points: int,
-    generator: torch.Generator | None = None,
-    steps: int = 8,
-    step: Stepper | None = None,
+    model: Autoencoder, latent: Latent, points: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch point 3"]:
-    """`points` points of each shape: a latent point has its share of them, which flow from its Gaussian in `steps` steps."""
+    """`points` points of each shape: a latent point has its share of them, and each of its Gaussians has of these."""
     with torch.inference_mode(), fast_products(latent.h.device.type):
         guide = model.decoder(*latent)
-        place = (torch.rand(len(latent.h), 1, generator=generator) + torch.arange(points)) / points
-        bounds = guide.share.exp().cumsum(1)
-        owner = torch.searchsorted(bounds / bounds[:, -1:], place.to(bounds)).clamp_max(bounds.shape[1] - 1)
-        given = {"modulation": picked(guide.modulation, owner)}
-        z = noise_like(picked(guide.middle, owner), generator)
-        for state in sample(
-            local_flow(model), z, z.new_ones(1, 1, 1), together(steps), step or heun(), given, generator
-        ):
-            z = state.z
+    start = torch.rand(len(latent.h), 1, generator=generator).to(latent.h.device)
+    place = (start + torch.arange(points, device=latent.h.device)) / points
+    bounds = guide.share.exp().cumsum(1)
+    owner = torch.searchsorted(bounds / bounds[:, -1:], place).clamp_max(bounds.shape[1] - 1)
+    parts = Mixture(*(picked(each.flatten(2), owner).unflatten(-1, each.shape[2:]) for each in guide.parts))
+    at = torch.rand(*owner.shape, 1, generator=generator).to(latent.h.device)
+    part = (parts.share.exp().cumsum(-1) < at).sum(-1, keepdim=True).clamp_max(parts.share.shape[-1] - 1)
+    white = parts.place(part, noise_like(latent.h.new_empty(*owner.shape, 3), generator))
     back = picked(torch.matrix_exp(-guide.form).flatten(2), owner).unflatten(-1, (3, 3))
-    offset = picked(guide.middle, owner) + (back * z[..., None, :]).sum(-1)
+    offset = picked(guide.middle, owner) + (back * white[..., None, :]).sum(-1)
     return picked(latent.h[..., :3], owner) + model.reach * offset
-
-
-def local_flow(model: Autoencoder) -> Denoiser:
-    """The flow of points in the whitened coordinates of their latent points."""
-
-    def network(z: Tensor, t: Tensor, given: dict[str, Tensor] | None) -> Tensor:
-        guess, rest = unit_guess(t.float())
-        return guess * z + rest * model.decoder.flow(z, t.float(), given["modulation"])  # type: ignore[index]
-
-    return Denoiser(network, Rectified(), velocity)

@@ -18,8 +18,8 @@ from becalm.nets.embed import CoordinateEmbedding
 from becalm.nets.latent import LEAST, MOST, Gaussian, GlobalDenoiser, zeroed
 from becalm.nets.precision import fast_products
 from becalm.nets.streams import TwoStream
-from becalm.systems.lion import Way, denoiser_of, walked
-from becalm.systems.lion_autoencoder import Latent, Posterior, unit_guess
+from becalm.systems.lion import Way, denoiser_of, unit_guess, walked
+from becalm.systems.lion_autoencoder import Latent, Posterior
 
 SKIP = 0.01
 """Weight of what networks add to the identity."""

@@ -69,6 +69,11 @@ def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "bat
     return polygons(batch, generator, background=plain).images
 
 
+def means(task: Task) -> Float[Tensor, "channel 3"]:
+    """The mean of each colour over a patch, times the patch's side: three functions of unit length."""
+    return torch.eye(3).repeat(task.patch**2, 1) / task.patch
+
+
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 

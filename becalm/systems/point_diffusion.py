@@ -17,7 +17,7 @@ from becalm.core.typing import Float, Int, Tensor
 from becalm.core.walk import together
 from becalm.nets.precision import fast_products
 from becalm.nets.streams import TwoStream
-from becalm.systems.lion_autoencoder import unit_guess
+from becalm.systems.lion import unit_guess
 
 
 class PointDiffusion(nn.Module):

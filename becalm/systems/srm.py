@@ -37,8 +37,11 @@ class SRM(nn.Module):
     `places` has a row for each variable: numbers from tables where they are whole (row, column, box), coordinates otherwise.
     `shift` is that of the schedule. How far a variable may be off is told of all its channels alike, or, where `features` are
     wanted, of so many linear functions of them: the buffer of that name, to be filled before training. So a variable is certain
-    when it is known what it shows, in however many ways that may be drawn. `power` is the variance of what the uncertainty is
-    about, to tell certainty as a share.
+    when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
+    of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes.
+    With `skip` the network tells only what the best linear guess from z leaves over (Karras et al. 2022, § 5), which suits
+    variables of fewer channels than it is wide. `power` is the variance of the data, and of what the uncertainty is about, to
+    tell certainty as a share.
     """
 
     places: Tensor
@@ -52,23 +55,35 @@ class SRM(nn.Module):
         power: float = 1.0,
         shift: float = 1.0,
         features: int = 0,
+        summed: bool = False,
+        skip: bool = False,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
-        self.config |= {"shift": shift, "features": features}
-        self.power, self.schedule = power, Rectified(shift=shift)
+        self.config |= {"shift": shift, "features": features, "summed": summed, "skip": skip}
+        self.power, self.schedule, self.summed, self.skip = power, Rectified(shift=shift), summed, skip
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
         sizes = tuple(1 + int(max(column)) for column in zip(*places, strict=True)) if whole else ()
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
-        self.network = Transformer(channels, 2 * channels + 1, sizes, axes, Shape(*self.config["shape"]))
+        self.network = Transformer(
+            channels + summed * features, 2 * channels + 1, sizes, axes, Shape(*self.config["shape"])
+        )
 
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
         """What the network says of x after each run of its stack."""
-        width = z.shape[-1]
-        said = self.network(z.float(), t, self.places).float()
+        width, seen = z.shape[-1], z.float()
+        if self.summed:
+            total = ((1 - t.float()) * seen).sum(1, keepdim=True)
+            told = (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
+            seen = torch.cat([seen, told.expand(*z.shape[:2], -1)], -1)
+        said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
+        if self.skip:
+            alpha, sigma = (part.float() for part in self.schedule(t)[1:])
+            share = self.power / (alpha.square() * self.power + sigma.square())
+            value = alpha * share * z.float() + sigma * share.sqrt() * value
         return [Output(*parts) for parts in zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)]
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
@@ -111,18 +126,23 @@ def losses(
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch variable 1"],
     weight: Float[Tensor, "batch variable 1"],
+    stress: float = 0.0,
 ) -> dict[str, Tensor]:
     """Velocity error, variational term and uncertainty, averaged over all variables and over the runs of the stack.
 
     L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; known variables, t = 0, have no
-    weight and count in the mean.
+    weight and count in the mean. `stress` times the error of the model's features is added to that of x: the mean of x given
+    z is still what it is least at, and what the features tell is learned first.
     """
     weight = (weight * (t > 0)).float()
     sigma = model.schedule(t).sigma.float()
     velocity, trust = weight / sigma.clamp_min(LEAST).square(), weight * (sigma / LEAST).clamp_max(1).square()
     terms: dict[str, list[Tensor]] = {"velocity": [], "variance": [], "uncertainty": []}
     for answer in said.answers:
-        terms["velocity"].append((velocity * objective.squared(answer.value, x)).mean())
+        error = objective.squared(answer.value, x)
+        if stress:
+            error = error + stress * model.error(answer.value, x)
+        terms["velocity"].append((velocity * error).mean())
         doubt = objective.doubt(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
         terms["uncertainty"].append((weight * doubt).mean())
     variance = objective.variational(said.prediction, said.z, x, t, model.schedule)

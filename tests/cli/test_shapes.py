@@ -17,7 +17,9 @@ def folder(tmp_path):
     """A model of two classes, a sphere of some size somewhere, and half of one in the unit box."""
     torch.manual_seed(0)
     save(
-        Lion(["ball", "plane"], [16, 8, 16, 2, 2, 16, 1], 0.2), tmp_path / "m.safetensors", {"task": "generate shapes"}
+        Lion(["ball", "plane"], [16, 8, 16, 2, 2, 4, 16, 1], 0.2),
+        tmp_path / "m.safetensors",
+        {"task": "generate shapes"},
     )
     ball = np.random.default_rng(0).normal(size=(600, 3))
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)

@@ -23,7 +23,7 @@ SMALL = replace(
     latents=4,
     views=1,
     check=2,
-    sizes=Sizes(8, 8, 16, 2, 2, 16, 1),
+    sizes=Sizes(8, 8, 16, 2, 2, 4, 16, 1),
     prior_steps=4,
     plan=Plan(steps=4, warmup=1, log_every=1, save_every=2, bfloat16=False),
 )

@@ -115,7 +115,9 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, small):
             recipe = replace(TINY, batch=4, run=tmp_path / folder, plan=replace(TINY.plan, steps=12, save_every=6))
             model, weight = patches.begun(recipe).train(), torch.ones_like
             batches = lambda start, r=recipe, w=weight: (patches.batch_of(r, w, k) for k in count(start))  # noqa: E731
-            for record in train(model, patches.loss, batches, replace(recipe.plan, log_every=1), recipe.run):
+            for record in train(
+                model, partial(patches.loss, recipe), batches, replace(recipe.plan, log_every=1), recipe.run
+            ):
                 if record["step"] == steps:
                     break
         return record["loss"]

@@ -5,12 +5,13 @@ import torch
 
 from becalm.core.sample import reverse
 from becalm.core.schedule import Betas, Rectified
+from becalm.nets.mixture import Guide
 from becalm.systems import lion, lion_autoencoder, lion_edit
-from becalm.systems.lion import Lion, Way, generate, levels, weight
-from becalm.systems.lion_autoencoder import ROWS, Latent, decode, unit_guess, whitened
+from becalm.systems.lion import Lion, Way, generate, levels, unit_guess, weight
+from becalm.systems.lion_autoencoder import ROWS, Latent, decode, whitened
 from becalm.systems.store import load, save
 
-SIZES = [16, 8, 32, 4, 2, 32, 2]
+SIZES = [16, 8, 32, 4, 2, 4, 32, 2]
 LABEL = torch.tensor([1, 0])
 
 
@@ -73,7 +74,7 @@ def test_shares_of_points_are_kept():
 def test_whitening_is_by_the_matrix_exponential():
     torch.manual_seed(0)
     form = torch.randn(1, 2, 3, 3)
-    guide = lion_autoencoder.Guide(torch.zeros(1, 2, 1), torch.zeros(1, 2), torch.randn(1, 2, 3), form + form.mT)
+    guide = Guide(None, torch.zeros(1, 2), torch.randn(1, 2, 3), form + form.mT)  # type: ignore[arg-type]
     offset = torch.randn(1, 2, 4, 3)
     expected = torch.matrix_exp(guide.form[0, 1]) @ (offset[0, 1, 2] - guide.middle[0, 1])
     torch.testing.assert_close(whitened(offset, guide)[0, 1, 2], expected)
