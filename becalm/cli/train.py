@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -62,6 +63,7 @@ def command() -> Callable:
     return train
 
 
+@dataclass(frozen=True)
 class Train:
     """Run a recipe; where its folder holds an earlier run, that one continues."""
 

@@ -2,8 +2,8 @@
 
 A Laplace likelihood needs a latent point for each point. With 64 of them p is a mixture instead: each latent point tells a
 handful of Gaussians, pieces of the surface about it, and its share of all points. Both are learned by likelihood: where
-a point x belongs to the latent point a with probability q(a | x), ln p(x) ≥ Σ q(a | x) (ln p(a) + ln p(x | a)) + H(q), and H(q) is
-known before. Any number of points can be drawn.
+a point x belongs to the latent point a with probability q(a | x), ln p(x) ≥ Σ q(a | x) (ln p(a) + ln p(x | a)) + H(q), H(q) being
+known. Any number of points can be drawn.
 """
 
 from collections.abc import Callable

@@ -128,6 +128,8 @@ def test_wrong_input_gives_one_line_exit_1_and_leaves_nothing(capsys, folder, ca
 def test_wrong_usage_exits_2(capsys, folder):
     assert run(capsys, "denoise")[0] == 2
     assert run(capsys, "denoise", folder / "scan.ply", "--outliers", "eat")[0] == 2
+    code, _, told = run(capsys, "evaluate", folder / "model.safetensors", folder / "scan.ply", "--nmber", "3")
+    assert code == 2 and "--nmber" in told
 
 
 def test_a_full_disk_leaves_the_old_output(capsys, folder, monkeypatch):
