@@ -25,7 +25,7 @@ from becalm.core.densities import Mixture, eight_gaussians
 from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.langevin import mala, unadjusted
-from becalm.core.scores import at_level, of_energy
+from becalm.core.scores import at_level, for_sampling, of_energy
 from becalm.recipes import ebm_toy, plane
 from becalm.recipes.ebm_toy import NOISY, OBJECTIVES, Recipe
 from becalm.systems.fields import Learner
@@ -152,7 +152,7 @@ def ours() -> dict[str, Callable[[], object]]:
         "CD-10": lambda: contrastive.contrast(energy, x, contrastive.diverged(energy, x, chains, generator(3))),
     }
     steps = {
-        "Langevin": lambda: next(unadjusted(score, x, 0.01, 1, generator=generator(4))),
+        "Langevin": lambda: next(unadjusted(for_sampling(energy), x, 0.01, 1, generator=generator(4))),
         "MALA": lambda: next(mala(energy, x, 0.01, 1, generator=generator(4))),
     }
     return {**{name: lambda f=f: f().mean().backward() for name, f in losses.items()}, **steps}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from becalm.core.langevin import unadjusted
-from becalm.core.scores import Energy, energies, of_energy
+from becalm.core.scores import Energy, energies, for_sampling
 from becalm.core.typing import Float, Int, Tensor
 
 
@@ -44,7 +44,7 @@ def diverged(
 
 def last(energy: Energy, z: Tensor, chains: Chains, generator: torch.Generator | None) -> Tensor:
     """Where the chains from z end."""
-    for state in unadjusted(of_energy(energy), z, chains.size, chains.steps, chains.temperature, generator):
+    for state in unadjusted(for_sampling(energy), z, chains.size, chains.steps, chains.temperature, generator):
         z = state.z
     return z
 

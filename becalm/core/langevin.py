@@ -15,7 +15,7 @@ import torch
 
 from becalm.core.process import Prediction, noise_like
 from becalm.core.sample import Stepper, reverse
-from becalm.core.scores import Energy, Score, column, energies
+from becalm.core.scores import Energy, Score, column, slopes
 from becalm.core.typing import Float, Tensor
 
 BOUND = 1e6
@@ -103,13 +103,7 @@ class Place(NamedTuple):
 
 def placed(energy: Energy, z: Float[Tensor, "batch *data"]) -> Place:
     """A state with its energy and gradient, by one backward pass."""
-
-    def total(x: Tensor) -> tuple[Tensor, Tensor]:
-        values = energies(energy, x)
-        return values.sum(), values
-
-    slope, values = torch.func.grad(total, has_aux=True)(z)
-    return Place(z, values, slope)
+    return Place(z, *slopes(energy, z))
 
 
 def log_ratio(here: Place, there: Place, size: Tensor, temperature: float = 1.0) -> Float[Tensor, " batch"]:

@@ -264,3 +264,19 @@ def test_vectors_are_no_energy():
     for wrong in (lambda x: x, lambda x: x.sum(), lambda x: x.sum(0)):
         with pytest.raises(ValueError, match="one number a sample"):
             scores.of_energy(wrong)(X)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_slopes_are_the_gradient_in_pieces_and_record_nothing(context):
+    weights = torch.randn(2, 5, generator=generator(1), dtype=torch.float64).requires_grad_()
+    x = torch.randn(2 * scores.ROWS + 3, 2, generator=generator(), dtype=torch.float64)
+
+    def energy(z: torch.Tensor) -> torch.Tensor:
+        return torch.sin(z @ weights).sum(1)
+
+    with context():
+        values, slope = scores.slopes(energy, x)
+        torch.testing.assert_close(scores.for_sampling(energy)(x), scores.of_energy(energy)(x))
+    torch.testing.assert_close(values, energy(x).detach())
+    torch.testing.assert_close(slope, (torch.cos(x @ weights) @ weights.T).detach())
+    assert not slope.requires_grad and weights.grad is None
