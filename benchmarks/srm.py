@@ -183,6 +183,7 @@ def draw_picture(path: Path) -> None:
         axis.set(title=f"density of the {title}", xlabel="t", ylim=(0.05, 12), yscale="log")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 

@@ -72,14 +72,48 @@ class Block(nn.Module):
         return self.gather(seen.transpose(1, 2).flatten(2))
 
 
+class GrainHead(nn.Module):
+    """What one small network tells of each grain of a variable, as of each pixel of a patch.
+
+    It sees the grain as it is, noise and all, so that a token has to carry only what its grains have in common.
+    """
+
+    def __init__(self, width: int, grains: int, grain: int, inner: int = 64):
+        super().__init__()
+        self.count, self.grain = grains, grain
+        self.see, self.mix = nn.Linear(grain, inner), nn.Linear(inner, inner)
+        self.place = nn.Parameter(torch.randn(grains, inner))
+        self.tell = nn.Linear(width, 5 * inner)
+        self.leave = nn.Linear(inner, grain)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(
+        self, h: Float[Tensor, "batch variable width"], z: Float[Tensor, "batch variable channel"]
+    ) -> Float[Tensor, "batch variable number"]:
+        """A number for every one in the grains, which come first among the channels, from the token h."""
+        scale, shift, scale2, shift2, scale3 = self.tell(h)[..., None, :].chunk(5, -1)
+        seen = z[..., : self.count * self.grain].unflatten(-1, (self.count, self.grain))
+        grains = nn.functional.silu(self.see(seen) * (1 + scale) + shift + self.place)
+        grains = nn.functional.silu(self.mix(grains) * (1 + scale2) + shift2) * (1 + scale3)
+        return self.leave(grains).flatten(-2)
+
+
 class Transformer(nn.Module):
     """From noisy variables, their levels and their places to `outputs` numbers for each.
 
-    Places are numbers from tables of the given sizes, or coordinates on `axes` axes.
+    Places are numbers from tables of the given sizes, or coordinates on `axes` axes. Where the first channels of a
+    variable are `grains` = (count, size) grains, a `GrainHead` adds its part to the first so many outputs.
     """
 
     def __init__(
-        self, channels: int, outputs: int, sizes: tuple[int, ...] = (), axes: int = 0, shape: Shape | None = None
+        self,
+        channels: int,
+        outputs: int,
+        sizes: tuple[int, ...] = (),
+        axes: int = 0,
+        shape: Shape | None = None,
+        grains: tuple[int, int] = (0, 0),
     ):
         super().__init__()
         shape = shape or Shape()
@@ -94,6 +128,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio, len(sizes)) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, outputs))
+        self.grains = GrainHead(width, *grains) if all(grains) else None
         self.begin()
 
     def begin(self) -> None:
@@ -120,5 +155,9 @@ class Transformer(nn.Module):
             h = h + told
             for block in self.blocks:
                 h = block(h, modulation, kin)
-            answers.append(self.leave(self.norm(h)))
+            said = self.leave(token := self.norm(h))
+            if self.grains is not None:
+                fine = self.grains(token, z)
+                said = said + nn.functional.pad(fine, (0, said.shape[-1] - fine.shape[-1]))
+            answers.append(said)
         return torch.stack(answers)

@@ -11,7 +11,7 @@ import torch
 
 from becalm.core import times
 from becalm.core.schedule import Rectified
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Float, Tensor
 from becalm.systems import srm
 from becalm.systems.pictures import TASKS, Task, fitting, means, variables
 from becalm.systems.srm import SRM, losses, told
@@ -38,7 +38,7 @@ class Recipe:
     """Of `uniform_mean`: a greater one makes the levels of an image more alike."""
     visited: float = 0.5
     """Of `uniform_mean`: share of a batch in the states that sequential sampling visits."""
-    emphasis: float = 2.0
+    emphasis: float = 1.0
     """Power of σ in a level's weight: at 2 the loss is the error of x and not of the velocity, at 0 as SRM has it. What is
     counted shows where a patch is all noise; a loss of the velocity looks at what z nearly shows."""
     endings: float = 1.0
@@ -51,12 +51,8 @@ class Recipe:
     """Weight of the error of a patch's mean colour beside that of its pixels, the former as a sum over them; needs `summed`."""
     summed: bool = False
     """Whether patches are told the sum of all mean colours, and certainty is that of the mean colour."""
-    skip: bool = False
-    """Whether the network tells only what a linear guess from z leaves over."""
-    clumps: float = 0.0
-    """Even pixels: how much the pixels of a patch go together when training begins; it falls to nothing at `eased`."""
-    eased: float = 0.6
-    """Share of the steps after which the images are as they should be."""
+    grains: bool = True
+    """Whether the network tells pixels one by one, and only what a linear guess of them leaves over."""
     batch: int = 32
     """Images in a batch."""
     seed: int = 0
@@ -71,12 +67,12 @@ class Recipe:
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=12_000, rate=3e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=6000, rate=2e-3, warmup=100, ema=0.998))
     """Steps, rates, log and saves."""
 
 
-EVEN = Recipe(clumps=4.0)
-"""`even_pixels`: some twenty minutes on one core."""
+EVEN = Recipe(stress=1.0, summed=True)
+"""`even_pixels`: some fifteen minutes on one core."""
 
 COUNTED = Recipe(
     run=Path("runs/polygons"),
@@ -126,9 +122,6 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     task, n = task_of(recipe), task_of(recipe).side ** 2
     images = task.draw(recipe.batch, generator)
-    strength = recipe.clumps * (1 - step / (recipe.eased * recipe.plan.steps))
-    if strength > 0:
-        images = clumped(images, task.patch, strength, generator)
     shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
     mixed = levels(recipe, recipe.batch - shown, n, generator)
     on_the_way, share = visited(recipe, shown, generator)
@@ -156,31 +149,6 @@ def visited(recipe: Recipe, batch: int, generator: torch.Generator) -> tuple[Flo
     return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
 
 
-def clumped(
-    images: Float[Tensor, "batch height width 3"], patch: int, strength: float, generator: torch.Generator
-) -> Float[Tensor, "batch height width 3"]:
-    """The pixels of even images in another order, in which those of a patch tend to have one colour.
-
-    Pixels are ranked by noise plus the patch's own draw, of a deviation up to `strength`, and the colours dealt out by that
-    rank, one colour first: what a patch adds to the count stands out from where its pixels are, which makes counting easy to
-    find. At a strength of 0 the order is random, as it was.
-    """
-    batch, height, width, _ = images.shape
-    pixels = images.flatten(1, 2)
-    middle = pixels.mean(1, keepdim=True)
-    side = ((pixels - middle) * (pixels[:, :1] - middle)).sum(-1) > 0
-    draw = torch.randn(batch, height // patch, width // patch, generator=generator)
-    own = draw.repeat_interleave(patch, 1).repeat_interleave(patch, 2).flatten(1)
-    score = strength * torch.rand(batch, 1, generator=generator) * own + torch.randn(own.shape, generator=generator)
-    dealt = spread(side.long().argsort(dim=1, stable=True))
-    return torch.empty_like(pixels).scatter(1, spread(score.argsort(1)), pixels.gather(1, dealt)).view_as(images)
-
-
-def spread(index: Int[Tensor, "batch pixel"]) -> Int[Tensor, "batch pixel 3"]:
-    """An index of pixels as one of their three numbers."""
-    return index[..., None].expand(-1, -1, 3)
-
-
 def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     device = next(model.parameters()).device
@@ -197,9 +165,8 @@ def begun(recipe: Recipe) -> SRM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         shape = [recipe.width, recipe.heads, recipe.depth, 1, 4]
-        model = SRM(
-            task.channels, task.places(), shape, task.power, recipe.shift, 3 * recipe.summed, recipe.summed, recipe.skip
-        )
+        told = {"features": 3 * recipe.summed, "summed": recipe.summed, "grain": 3 * recipe.grains}
+        model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **told)
     if model.features is not None:
         model.features.copy_(means(task))
     return model

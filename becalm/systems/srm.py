@@ -39,9 +39,9 @@ class SRM(nn.Module):
     wanted, of so many linear functions of them: the buffer of that name, to be filled before training. So a variable is certain
     when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
     of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes.
-    With `skip` the network tells only what the best linear guess from z leaves over (Karras et al. 2022, § 5), which suits
-    variables of fewer channels than it is wide. `power` is the variance of the data, and of what the uncertainty is about, to
-    tell certainty as a share.
+    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, and only what the best
+    linear guess of them leaves over (Karras et al. 2022, § 5). `power` is the variance of the data, and of what the uncertainty
+    is about, to tell certainty as a share.
     """
 
     places: Tensor
@@ -56,20 +56,20 @@ class SRM(nn.Module):
         shift: float = 1.0,
         features: int = 0,
         summed: bool = False,
-        skip: bool = False,
+        grain: int = 0,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
-        self.config |= {"shift": shift, "features": features, "summed": summed, "skip": skip}
-        self.power, self.schedule, self.summed, self.skip = power, Rectified(shift=shift), summed, skip
+        self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
+        self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
         sizes = tuple(1 + int(max(column)) for column in zip(*places, strict=True)) if whole else ()
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
-        self.network = Transformer(
-            channels + summed * features, 2 * channels + 1, sizes, axes, Shape(*self.config["shape"])
-        )
+        grains = (channels // grain, grain) if grain else (0, 0)
+        seen, told = channels + summed * features, 2 * channels + 1
+        self.network = Transformer(seen, told, sizes, axes, Shape(*self.config["shape"]), grains)
 
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
         """What the network says of x after each run of its stack."""
@@ -80,7 +80,7 @@ class SRM(nn.Module):
             seen = torch.cat([seen, told.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
-        if self.skip:
+        if self.grain:
             alpha, sigma = (part.float() for part in self.schedule(t)[1:])
             share = self.power / (alpha.square() * self.power + sigma.square())
             value = alpha * share * z.float() + sigma * share.sqrt() * value

@@ -100,3 +100,20 @@ def test_at_first_each_table_has_heads_of_its_own():
     kinship = Block(16, 8, 2, 3).kinship
     assert (kinship.count_nonzero(0) == 2).all()
     assert (kinship.count_nonzero(1) <= 1).all()
+
+
+def test_a_grain_is_told_from_itself_and_what_its_variable_knows():
+    torch.manual_seed(0)
+    made = Transformer(7, 7, SIZES, 0, Shape(32, 4, 2), (3, 2))
+    z, t = torch.randn(3, 6, 7), torch.rand(3, 6, 1)
+    assert not made(z, t, PLACES).any()
+    for parameter in made.grains.parameters():  # type: ignore[union-attr]
+        torch.nn.init.normal_(parameter, std=0.2)
+    said = made(z, t, PLACES)[0]
+    assert said[..., :6].all() and not said[..., 6:].any()
+    head, token = made.grains, torch.randn(3, 6, 32)
+    changed = z.clone()
+    changed[..., 2:4] += 1
+    one, other = head(token, z), head(token, changed)  # type: ignore[misc]
+    assert torch.equal(one[..., [0, 1, 4, 5]], other[..., [0, 1, 4, 5]])
+    assert not torch.isclose(one[..., 2:4], other[..., 2:4]).any()

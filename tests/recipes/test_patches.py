@@ -1,4 +1,4 @@
-"""The recipe of images that must count: batches, the states of a walk, clumps that keep the rule, and a loss that falls."""
+"""The recipe of images that must count: batches, the states of a walk, and a loss that falls."""
 
 from dataclasses import replace
 from functools import partial
@@ -9,7 +9,7 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.images import sudoku
-from becalm.images.even_pixels import even_pixels, even_scores
+from becalm.images.even_pixels import even_pixels
 from becalm.recipes import patches
 from becalm.systems import pictures, srm
 from becalm.systems.srm import SRM
@@ -76,34 +76,13 @@ def test_the_other_ways_to_draw_levels_fill_the_batch(kind):
     batch = patches.batch_of(recipe, patches.weight_of(recipe), 0)
     spread = batch.t.std(1)
     assert ((spread < 1e-6) == (kind == "shared")).all()
-    assert torch.allclose(batch.weight, batch.t.clamp_min(srm.LEAST) ** 2), "the error of x"
+    assert torch.allclose(batch.weight, batch.t.clamp_min(srm.LEAST)), "between the error of x and of the velocity"
     assert (patches.batch_of(replace(recipe, emphasis=0.0), torch.ones_like, 0).weight == 1).all()
-
-
-def test_clumped_images_are_still_exactly_even():
-    images = even_pixels(60, seeded())
-    mixed = patches.clumped(images, 4, 6.0, seeded(1))
-    assert even_scores(mixed).even == 1
-    assert torch.equal(mixed.flatten(1, 2).sort(1).values, images.flatten(1, 2).sort(1).values), "the same pixels"
-
-    def variance(images):
-        return pictures.variables(images, pictures.EVEN_PIXELS).unflatten(-1, (16, 3)).mean(2).var().item()
-
-    assert variance(mixed) > 4 * variance(images)
-    assert variance(patches.clumped(images, 4, 0.0, seeded(1))) == pytest.approx(variance(images), rel=0.15)
-
-
-def test_clumps_are_gone_when_they_should_be():
-    recipe = replace(TINY, batch=64)
-    early, late = (
-        patches.batch_of(recipe, torch.ones_like, step).x.unflatten(-1, (16, 3)).mean(2).var() for step in (0, 40)
-    )
-    assert early > 4 * late
 
 
 def test_the_loss_falls_and_the_weights_come_back(tmp_path, small):
     records = list(patches.run(replace(TINY, run=tmp_path)))
-    assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
+    assert records[-1]["velocity"] < 0.98 * records[0]["velocity"]
     model = load(tmp_path / "even_pixels.safetensors", SRM)
     start = replace(TINY, start=tmp_path / "even_pixels.safetensors")
     assert torch.equal(patches.begun(start).network.blocks[0].attend.weight, model.network.blocks[0].attend.weight)

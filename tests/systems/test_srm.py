@@ -35,6 +35,38 @@ def test_the_velocity_s_error_is_that_of_what_it_tells():
     torch.testing.assert_close(losses(made, said, x, t, torch.ones_like(t))["last"], expected, rtol=1e-4, atol=0)
 
 
+def test_stress_adds_the_error_of_the_features_and_no_more():
+    made, x, t = (
+        SRM(3, PLACES, [32, 4, 2, 2, 2], features=1),
+        torch.randn(8, 4, 3, generator=gen()),
+        torch.ones(8, 4, 1),
+    )
+    said, weight = told(made, x, t.double(), gen(1)), torch.ones_like(t)
+    plain, stressed = (losses(made, said, x, t.double(), weight, stress)["last"] for stress in (0.0, 2.0))
+    torch.testing.assert_close(stressed - plain, 2 * made.error(said.answers[-1].value, x).mean())
+
+
+def test_all_are_told_the_sum_of_the_features_of_what_is_not_noise():
+    made, x = SRM(3, PLACES, [32, 4, 2, 2, 2], features=1, summed=True), torch.randn(2, 4, 3, generator=gen())
+    seen = []
+    made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    t = torch.tensor([0.0, 0.0, 0.5, 1.0])[None, :, None].expand(2, -1, -1)
+    made(x, t)
+    expected = x[:, 0, 0] + x[:, 1, 0] + x[:, 2, 0] / 2
+    torch.testing.assert_close(seen[0][..., 3], expected[:, None].expand(2, 4))
+
+
+def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
+    made, x, t = (
+        SRM(4, PLACES, [32, 4, 2, 2, 2], power=0.25, grain=2),
+        0.5 * torch.randn(4000, 4, 4),
+        torch.full((1, 1, 1), 0.4),
+    )
+    z = 0.6 * x + 0.4 * torch.randn_like(x)
+    slope = (z * x).mean() / (z * z).mean()
+    torch.testing.assert_close(made(z, t).value, slope * z, rtol=0.03, atol=0)
+
+
 @pytest.mark.parametrize("places", [PLACES, [[0.0, 0.5], [-1.0, 1.0], [0.2, 0.0], [1.0, 1.0]]])
 def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
     made, x = model(places), torch.randn(8, 4, 3, generator=gen())
