@@ -86,6 +86,8 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
     assert stages.count(1) == 4 and stages.count(2) == 5
     checks = [r["chamfer_over_floor"] for r in records if "chamfer_over_floor" in r]
     assert len(checks) == 3 and all(0 < c < 20 for c in checks)
+    apart = [(r["one_nna"], r["oracle"]) for r in records if "one_nna" in r]
+    assert len(apart) == 2 and all(0 <= share <= 100 for pair in apart for share in pair)
     steps = lion.run(replace(SMALL, run=tmp_path / "cut"))
     for _ in range(3):
         next(steps)
