@@ -22,7 +22,7 @@ from becalm.shapes import metrics, sets
 from becalm.systems import lion, lion_autoencoder
 from becalm.systems.lion import Lion, Prior, Weight
 from becalm.systems.lion_autoencoder import Autoencoder, Latent, Sizes
-from becalm.systems.store import save
+from becalm.systems.store import load, save
 from becalm.train import log
 from becalm.train.loop import Plan, train
 
@@ -40,6 +40,8 @@ class Recipe:
     """The file of LDraw's parts."""
     run: Path = Path("runs/lion_families")
     """Folder of the run; an interrupted run continues from there."""
+    start: Path | None = None
+    """Weights to begin from, in place of random ones; with `--steps 0` the autoencoder stays as it is."""
     pool: int = 6000
     """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
     seen: int = 768
@@ -190,7 +192,14 @@ def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
 
 
 def begun(recipe: Recipe, shapes: sets.ShapeSet) -> Lion:
-    """The model before its first step."""
+    """The model before its first step: seeded weights, or those to start from."""
+    if recipe.start:
+        model = load(recipe.start, Lion)
+        if model.classes != list(shapes.classes):
+            raise InputError(
+                f"{recipe.start}: knows {', '.join(model.classes)}; the shapes are {', '.join(shapes.classes)}"
+            )
+        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return Lion(list(shapes.classes), list(recipe.sizes), reach_of(shapes, recipe))

@@ -11,7 +11,7 @@ from becalm.core.files import InputError
 from becalm.recipes import lion
 from becalm.systems.lion import Lion
 from becalm.systems.lion_autoencoder import Sizes
-from becalm.systems.store import load
+from becalm.systems.store import load, save
 from becalm.train.loop import Plan
 
 SMALL = replace(
@@ -102,6 +102,23 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6, msg=name)
     assert one.classes == list(lion.shapes_of(SMALL).classes)
+
+
+def test_a_run_may_start_from_weights_and_leave_stage_1_as_it_is(tmp_path, shapes):
+    first = lion.begun(replace(SMALL, seed=5), shapes)
+    save(first, tmp_path / "first.safetensors", {"task": "generate shapes"})
+    recipe = replace(
+        SMALL, start=tmp_path / "first.safetensors", run=tmp_path / "next", plan=replace(SMALL.plan, steps=0)
+    )
+    assert {r["stage"] for r in lion.run(recipe) if "stage" in r} == {2}
+    after = load(tmp_path / "next" / "lion_families.safetensors", Lion)
+    for (name, a), b in zip(first.state_dict().items(), after.state_dict().values(), strict=True):
+        same = torch.allclose(a, b, rtol=0, atol=2e-3)
+        assert same or name.startswith("prior."), name
+    assert not torch.equal(first.prior.points.leave.weight, after.prior.points.leave.weight)
+    other = replace(shapes, classes=("ball",), labels=0 * shapes.labels)
+    with pytest.raises(InputError, match="first.safetensors: knows aeroplane, .*; the shapes are ball"):
+        lion.begun(recipe, other)
 
 
 def test_latents_are_made_once(tmp_path, shapes):
