@@ -34,7 +34,10 @@ class Settings(NamedTuple):
     """Noise put back in each step."""
 
 
-SETTINGS = {"even-pixels": Settings(steps_per_variable=20, eta=1.0), "polygons": Settings(steps_per_variable=8, overlap=0.75)}
+SETTINGS = {
+    "even-pixels": Settings(steps_per_variable=20, eta=1.0),
+    "polygons": Settings(steps_per_variable=8, overlap=0.75),
+}
 """What is good for a task, by its name."""
 
 
