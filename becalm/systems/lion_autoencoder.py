@@ -111,6 +111,11 @@ def whitened(offset: Float[Tensor, "batch anchor draw 3"], guide: Guide) -> Floa
         return (turn * (offset - guide.middle[:, :, None])[..., None, :]).sum(-1)
 
 
+def log_density(offset: Float[Tensor, "batch anchor draw 3"], guide: Guide) -> Float[Tensor, "batch anchor draw"]:
+    """ln p(x | a) of points at offsets, in reaches, from the latent points a that they belong to."""
+    return guide.parts.log_density(whitened(offset, guide)) + guide.form.diagonal(0, 2, 3).sum(-1)[..., None]
+
+
 def losses(
     model: Autoencoder,
     seen: Float[Tensor, "batch point 3"],
@@ -128,8 +133,7 @@ def losses(
     with torch.no_grad():
         near, share = around(target, h[..., :3], BLUR * model.reach, generator)
         held = (share > 1e-4).float()
-    white = whitened((near - h[..., None, :3]) / model.reach, guide)
-    density = guide.parts.log_density(white).mean(-1) + guide.form.diagonal(0, 2, 3).sum(-1)
+    density = log_density((near - h[..., None, :3]) / model.reach, guide).mean(-1)
     some = target[:, :: max(1, target.shape[1] // 128)]
     terms = {
         "points": -(held * density).sum() / held.sum() / 3,

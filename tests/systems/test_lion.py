@@ -5,7 +5,7 @@ import torch
 
 from becalm.core.sample import reverse
 from becalm.core.schedule import Betas, Rectified
-from becalm.nets.mixture import Guide
+from becalm.nets.mixture import Guide, MixtureHead
 from becalm.systems import lion, lion_autoencoder, lion_edit
 from becalm.systems.lion import Lion, Way, generate, levels, unit_guess, weight
 from becalm.systems.lion_autoencoder import ROWS, Latent, decode, whitened
@@ -65,9 +65,10 @@ def test_shares_of_points_are_kept():
     made, latent = model(), Latent(torch.zeros(1, 66), torch.zeros(1, 2, 11))
     latent.h[0, :, 0] = torch.tensor([-5.0, 5.0])
     with torch.no_grad():
-        made.autoencoder.decoder.tell.weight[0, :] = 0.3
+        made.autoencoder.decoder.tell.weight[0, :] = torch.linspace(-0.5, 0.5, 32)
     share = made.autoencoder.decoder(*latent).share.exp()[0, 1]
     found = decode(made.autoencoder, latent, 1000, gen())
+    assert abs(share - 0.5) > 0.1
     assert abs(float((found[0, :, 0] > 0).float().mean() - share)) < 2e-3
 
 
@@ -78,6 +79,19 @@ def test_whitening_is_by_the_matrix_exponential():
     offset = torch.randn(1, 2, 4, 3)
     expected = torch.matrix_exp(guide.form[0, 1]) @ (offset[0, 1, 2] - guide.middle[0, 1])
     torch.testing.assert_close(whitened(offset, guide)[0, 1, 2], expected)
+
+
+def test_the_density_about_a_latent_point_is_one_in_all():
+    torch.manual_seed(0)
+    form, row = 0.3 * torch.randn(1, 1, 3, 3), torch.randn(1, 1, 4)
+    parts = MixtureHead(8, 4, 3, 0.8, 0.6)
+    torch.nn.init.normal_(parts.tell[2].weight, std=0.3)
+    guide = Guide(parts(row), torch.zeros(1, 1), torch.randn(1, 1, 3), form + form.mT)
+    axis = torch.arange(-20, 20, 0.4)
+    grid = torch.cartesian_prod(axis, axis, axis)
+    with torch.no_grad():
+        total = sum(lion_autoencoder.log_density(part[None, None], guide).exp().sum() for part in grid.split(100_000))
+    assert float(total) * 0.4**3 == pytest.approx(1, abs=0.01)
 
 
 def test_the_guess_is_the_best_linear_one():
