@@ -106,11 +106,6 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
 
 def test_the_oracle_is_of_other_shapes(shapes):
     model = lion.begun(SMALL, shapes).eval()
-    model.prior.measure(
-        lion.drawn(
-            lion.Store(*(torch.randn(9, *n) for n in ((66,), (66,), (8, 11), (8, 11), ()))), torch.arange(9), None
-        )
-    )
     test = lion.shapes_of(SMALL, "test", 12)
     assert lion.likeness(model, test, test)["oracle"] < 20 < lion.likeness(model, shapes, test)["oracle"]
     assert lion.likeness(model, shapes, test)["one_nna"] > 80
