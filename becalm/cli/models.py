@@ -19,5 +19,6 @@ class Models:
         if self.json:
             print(json.dumps(found))
             return
+        name, task = (max(len(str(model[field])) for model in found) for field in ("name", "task"))
         for model in found:
-            print(f"{model['name']:<8} {model['task']:<28} {model['file']}")
+            print(f"{model['name']:<{name}}  {model['task']:<{task}}  {model['file']}")

@@ -62,13 +62,14 @@ class Solve:
         if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
         model = load(self.model, SRM)
+        side = puzzles.side_of(model, self.model)
         image, mask = picture.read(self.image), picture.read(self.mask)
         puzzle = puzzles.puzzle_of(image, mask, model, str(self.image))
         read = self.reading(puzzle)
         if read:
             puzzles.given_digits(puzzle, read, str(self.image))
         generator = torch.Generator().manual_seed(self.seed)
-        way = way_of(self.walk, puzzles.side_of(model), self.steps_per_variable, self.eta, 1, self.seed)
+        way = way_of(self.walk, side, self.steps_per_variable, self.eta, 1, self.seed)
         count = int(puzzle.unknown.sum())
         if not count:
             raise InputError(f"{self.mask}: is all black, so every cell is given; paint white what is to be solved")

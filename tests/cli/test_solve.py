@@ -123,7 +123,10 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
         (lambda f: picture.write(torch.zeros(48, 48), f / "mask.png"), "all black"),
         (lambda f: picture.write(torch.zeros(24, 24), f / "mask.png"), "must have one size"),
         (lambda f: coloured(f / "puzzle.png"), "is a colour image"),
-        (lambda f: save(SRM(48, places(4).tolist(), [32, 4, 1, 1, 2]), f / "small.safetensors", {}), "not on a Sudoku"),
+        (
+            lambda f: save(SRM(48, places(4).tolist(), [32, 4, 1, 1, 2]), f / "small.safetensors", {}),
+            "small.safetensors: was",
+        ),
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(puzzle, capsys, change, words):
