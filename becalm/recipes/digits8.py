@@ -35,6 +35,9 @@ SIDE = 8
 SAMPLES = 256
 """Samples drawn when a run ends."""
 
+PENALTY = 0.01
+"""Of `persistent`: weight of the energies' squares. Without it they drift to hundreds, and at last the chains explode."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -159,7 +162,7 @@ def loss(recipe: Recipe, learner: Learner, batch: Batch) -> dict[str, Tensor]:
     chains = contrastive.Chains(recipe.chain, recipe.size)
     found = contrastive.persistent(energy, learner.chains, len(x), wide, chains, generator)
     learner.chains.copy_(found.buffer)
-    terms = contrastive.contrast(energy, x + recipe.low * eps, found.z)
+    terms = contrastive.contrast(energy, x + recipe.low * eps, found.z, PENALTY)
     return {"loss": terms.mean(), "energy": energy(x).mean()}
 
 
