@@ -263,11 +263,8 @@ def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: in
     made = lion_autoencoder.decode(model.autoencoder, latent, points, generator).cpu().numpy()
     sides = [made, *(chosen(part.points[:count], points, generator).numpy() for part in (test, shapes))]
     new, real, known = (sets.boxed(replace(test, points=p, labels=test.labels[:count], names=())).points for p in sides)
-    apart = {"one_nna": new, "oracle": known}
-    return {
-        name: round(100 * metrics.one_nna(metrics.distances(metrics.chamfers, part, real)), 1)
-        for name, part in apart.items()
-    }
+    share = lambda part: metrics.one_nna(metrics.distances(metrics.chamfers, part, real))  # noqa: E731
+    return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(known), 1)}
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
