@@ -105,9 +105,7 @@ def some(asked: argparse.Namespace, part: str) -> sets.ShapeSet:
     base = replace(recipe_of.FAMILIES, seen=POINTS, target=POINTS, seed=101, pool=asked.count)
     if asked.ldraw is None:
         return recipe_of.shapes_of(base, part, asked.count)  # type: ignore[arg-type]
-    found = sets.ldraw(asked.ldraw, part)  # type: ignore[arg-type]
-    rows = np.random.default_rng(asked.seed).permutation(len(found))[: asked.count]
-    return replace(found, points=found.points[rows], labels=found.labels[rows], names=())
+    return recipe_of.some(sets.ldraw(asked.ldraw, part), asked.seed, asked.count)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -245,9 +245,9 @@ def health(recipe: Recipe, model: Autoencoder, test: sets.ShapeSet) -> dict:
     return {"chamfer_over_floor": round(float(np.mean(ratio)), 3), "worst": round(float(np.max(ratio)), 3)}
 
 
-def some(shapes: sets.ShapeSet, seed: int) -> sets.ShapeSet:
-    """At most `CHECKED` of the shapes, in random order."""
-    rows = np.random.default_rng(seed).permutation(len(shapes))[:CHECKED]
+def some(shapes: sets.ShapeSet, seed: int, most: int = CHECKED) -> sets.ShapeSet:
+    """At most so many of the shapes, in random order."""
+    rows = np.random.default_rng(seed).permutation(len(shapes))[:most]
     return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=())
 
 
