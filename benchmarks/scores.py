@@ -145,10 +145,10 @@ def ours() -> dict[str, Callable[[], object]]:
     score, eps = of_energy(energy), torch.randn(SIZE, 2, generator=generator(1))
     v, chains = scores.rademacher(x, generator(2)), contrastive.Chains(10, 0.01)
     losses = {
-        "implicit, exact": lambda: scores.implicit(score, x),
+        "implicit, exact": lambda: scores.in_parts(partial(scores.implicit, score), x),
         "denoising": lambda: scores.denoising(score, x, eps, 0.1),
-        "sliced, 1 slice": lambda: scores.sliced(score, x, v),
-        "finite differences": lambda: scores.finite_sliced_energy(energy, x, v),
+        "sliced, 1 slice": lambda: scores.in_parts(partial(scores.sliced, score), x, v),
+        "finite differences": lambda: scores.in_parts(partial(scores.finite_sliced_energy, energy), x, v),
         "CD-10": lambda: contrastive.contrast(energy, x, contrastive.diverged(energy, x, chains, generator(3))),
     }
     steps = {

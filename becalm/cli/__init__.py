@@ -59,7 +59,8 @@ def guarded(command) -> int:
     try:
         command.run()
     except (InputError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        print(" ".join(said.split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)

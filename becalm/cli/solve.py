@@ -47,7 +47,7 @@ class Solve:
         from tqdm import tqdm
 
         from becalm.core import record
-        from becalm.core.files import InputError
+        from becalm.core.files import InputError, check_outputs
         from becalm.images import picture
         from becalm.systems import puzzles
         from becalm.systems.srm import SRM, solve
@@ -56,9 +56,7 @@ class Solve:
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
-        for target in (output, self.record, self.picture):
-            if target and target.resolve() in (self.image.resolve(), self.mask.resolve()):
-                raise InputError(f"{target}: is an input, and inputs are never overwritten; give another name")
+        check_outputs((output, self.record, self.picture), (self.image, self.mask))
         if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
         model = load(self.model, SRM)

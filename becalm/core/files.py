@@ -29,6 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+OTHERS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
+"""Ends of names that promise a picture of another form than the PNG we write."""
+
+
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
     """Raise InputError, before any work, for files that cannot be written or would replace an input or one another."""
     given, taken = {path.resolve() for path in inputs}, set()
@@ -36,6 +40,8 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
         if path is None:
             continue
         place = path.resolve()
+        if path.suffix.lower() in OTHERS:
+            raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
         if place in given:
             raise InputError(f"{path}: is an input, and inputs are never overwritten; give another name")
         if place in taken:

@@ -24,7 +24,7 @@ CHUNK = 64
 """Backward passes done at once."""
 
 ROWS = 4096
-"""Samples of which a slope is taken at once: their activations stay in the processor's cache."""
+"""Samples differentiated at once: their activations stay in the processor's cache."""
 
 
 def energies(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
@@ -64,6 +64,14 @@ def slopes(
 def for_sampling(energy: Energy) -> Score:
     """The score −∇E by `slopes`: what `of_energy` gives, in a fifth of the time, for chains and not for losses."""
     return lambda x: -slopes(energy, x)[1]
+
+
+def in_parts(
+    loss: Callable[..., Tensor], x: Float[Tensor, "batch *data"], *probes: Float[Tensor, "slice batch *data"]
+) -> Float[Tensor, " batch"]:
+    """loss(x, *probes) of many samples, ROWS at a time: for 10⁵ of them a trace's loss takes a third of the time, or less."""
+    parts = zip(x.split(ROWS), *(v.split(ROWS, 1) for v in probes), strict=True)
+    return torch.cat([loss(*part) for part in parts])
 
 
 def at_level(denoiser: Denoiser, t: Tensor, given: dict[str, Tensor] | None = None) -> Score:

@@ -132,7 +132,7 @@ def explicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Gener
 
 
 def implicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    return scores.implicit(traceable_at(learner.denoiser, learner.least()), x)
+    return scores.in_parts(partial(scores.implicit, traceable_at(learner.denoiser, learner.least())), x)
 
 
 def by_probes(loss: Callable) -> Callable:
@@ -140,7 +140,7 @@ def by_probes(loss: Callable) -> Callable:
 
     def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
         score = traceable_at(learner.denoiser, learner.least())
-        return loss(score, x, scores.rademacher(x, generator, recipe.slices))
+        return scores.in_parts(partial(loss, score), x, scores.rademacher(x, generator, recipe.slices))
 
     return objective
 

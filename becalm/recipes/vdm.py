@@ -17,7 +17,7 @@ from becalm.core.likelihood import Bound, joined
 from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.nets.precision import fast_products
-from becalm.systems.store import save
+from becalm.systems.store import load, save
 from becalm.systems.vdm import VDM, bound, losses, variables
 from becalm.train.loop import Plan, train
 
@@ -39,6 +39,8 @@ class Recipe:
     python batches, do as well. digits8 comes with scikit-learn and swirl out of nothing where no file is given."""
     run: Path = Path("runs/vdm")
     """Folder of the run: its log and its state; an interrupted run continues from there."""
+    start: Path | None = None
+    """Weights to start from, whose network and ends of γ are kept; the schedule is fitted anew where it is of another kind."""
     levels: int = 256
     """Values a number can take."""
     network: Literal["unet", "flat", "mlp"] = "unet"
@@ -53,7 +55,7 @@ class Recipe:
     """Share of inner values left out in training."""
     head: Literal["levels", "eps"] = "levels"
     """The level-aware head, or VDM's own."""
-    schedule: Literal["linear", "learned linear", "learned", "least variance", "betas"] = "linear"
+    schedule: Literal["linear", "learned linear", "learned", "least variance", "few steps", "betas"] = "linear"
     """Noise schedule."""
     low: float = -13.3
     """γ(0) to begin with."""
@@ -86,7 +88,7 @@ DIGITS8 = Recipe(
 )
 """`digits8`: a minute on one core."""
 
-MNIST = Recipe(data="mnist", digits=Path("mnist.npz"), run=Path("runs/mnist"))
+MNIST = Recipe(data="mnist", digits=Path("mnist.npz"), run=Path("runs/mnist"), schedule="few steps")
 """`mnist`: an hour on one core."""
 
 CIFAR10 = Recipe(
@@ -247,7 +249,12 @@ def loss(recipe: Recipe, model: VDM, batch: Batch) -> dict[str, Tensor]:
 
 
 def begun(recipe: Recipe, images: Tensor) -> VDM:
-    """The model before its first step, seeded; the level-aware head begins at the histogram of all training values."""
+    """The model before its first step: weights to start from, or seeded ones and the histogram of all training values.
+
+    Raises InputError where the weights are of other images.
+    """
+    if recipe.start:
+        return continued(recipe, load(recipe.start, VDM), images)
     size: dict[str, Any] = {"depth": recipe.depth, "dropout": recipe.dropout}
     size |= {"widths": list(recipe.widths), "patch": recipe.patch} if recipe.network == "unet" else {}
     size |= {} if recipe.network == "unet" else {"width": recipe.widths[0]}
@@ -260,6 +267,19 @@ def begun(recipe: Recipe, images: Tensor) -> VDM:
         seen = torch.bincount(images.flatten().int(), minlength=recipe.levels).float() + 1
         with torch.no_grad():
             model.logits.bias.copy_((seen / seen.sum()).log())
+    return model
+
+
+def continued(recipe: Recipe, old: VDM, images: Tensor) -> VDM:
+    """The network of `old` under the schedule of the recipe."""
+    if old.shape != tuple(images.shape[1:]) or old.levels != recipe.levels:
+        raise InputError(
+            f"{recipe.start}: made for images of {list(old.shape)} and {old.levels} levels; these have "
+            f"{list(images.shape[1:])} and {recipe.levels}"
+        )
+    model, same = VDM(**{**old.config, "schedule": recipe.schedule}), old.config["schedule"] == recipe.schedule
+    kept = {name: part for name, part in old.state_dict().items() if same or not name.startswith("schedule.")}
+    model.load_state_dict(kept, strict=same)
     return model
 
 

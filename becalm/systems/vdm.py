@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
-from becalm.core.learned import Learned, LearnedLinear, LearnedSchedule, LeastVariance
+from becalm.core.learned import FewSteps, Learned, LearnedLinear, LearnedSchedule, LeastVariance
 from becalm.core.process import noise_like
 from becalm.core.sample import Step, Stepper, sample
 from becalm.core.schedule import Betas, Linear, Schedule
@@ -33,9 +33,11 @@ SCHEDULES = {
     "learned linear": LearnedLinear,
     "learned": Learned,
     "least variance": LeastVariance,
+    "few steps": FewSteps,
     "betas": lambda low, high: Betas(),
 }
-"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form; DDPM's chain."""
+"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form
+for the least variance or the fewest steps; DDPM's chain."""
 
 ROWS = 2**20
 """Logits formed at a time: what a processor keeps close to itself."""

@@ -132,6 +132,7 @@ def test_outputs_that_would_fail_or_cost_an_input_are_refused_first(folder, caps
         (("--csv", folder / "pictures"), "pictures: is a folder"),
         (("--csv", folder / "no" / "where.csv"), "where.csv: its folder does not exist"),
         (("--csv", twice, "--picture", twice), "same.png: is the name of two outputs"),
+        (("--picture", folder / "worst.jpg"), "worst.jpg: pictures are written as PNG"),
     ):
         assert run("likelihood", folder / "model.safetensors", folder / "pictures", *more) == 1
         assert words in capsys.readouterr().err

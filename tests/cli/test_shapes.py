@@ -115,7 +115,7 @@ def test_interpolates(folder):
         (("complete", "m.safetensors", "ball.ply"), "box from −1 to 1"),
         (("complete", "m.safetensors", "part.ply", "--share", 1.5), "between 0 and 1"),
         (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
-        (("vary", "m.safetensors", "none.ply"), "none.ply"),
+        (("vary", "m.safetensors", "none.ply"), "none.ply: No such file"),
         (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 shapes or more"),
         (("vary", "jets", "ball.ply"), "Lion is needed"),
     ],

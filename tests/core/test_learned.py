@@ -8,14 +8,14 @@ import torch
 
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
-from becalm.core.learned import Learned, LearnedLinear, LeastVariance, backward
-from becalm.core.likelihood import mismatch, rate
+from becalm.core.learned import FewSteps, Learned, LearnedLinear, LeastVariance, backward
+from becalm.core.likelihood import jump, mismatch, rate
 from becalm.core.schedule import Linear, Schedule
 from tests.worlds import MIXTURE, optimal
 
 FLOAT = torch.float64
 T = torch.linspace(0, 1, 10_001, dtype=FLOAT)
-FAMILIES = [Learned, LearnedLinear, LeastVariance]
+FAMILIES = [Learned, LearnedLinear, LeastVariance, FewSteps]
 
 
 def shaken(family, seed: int, scale: float = 1.0, **options):
@@ -149,6 +149,32 @@ def test_observed_errors_give_the_course_of_least_variance():
     assert linear.square().mean() > 1.2 * least
     assert fitted.square().mean().item() == pytest.approx(least.item(), rel=0.05)
     assert fitted.mean().item() == pytest.approx(linear.mean().item(), rel=0.02)
+
+
+def test_the_course_of_few_steps_costs_less_than_any_other_here():
+    """An error with a hump, m(γ), and its bound at T = 40: the fitted course is below the others and near the best grid."""
+
+    def error(gamma):
+        return 0.02 + torch.exp(-((gamma + 1) ** 2) / 8)
+
+    def cost(schedule, steps=40):
+        middles = ((torch.arange(steps, dtype=FLOAT) + 0.5) / steps)[:, None, None]
+        t, weight = jump(schedule, middles, steps)
+        return float((weight * error(schedule(t).gamma[:, 0, 0])).mean().detach())
+
+    found, gamma = {}, Linear().gamma(torch.linspace(0, 1, 5001, dtype=FLOAT))
+    for family in (LeastVariance, FewSteps):
+        schedule = family(memory=1.0)
+        schedule.observe(gamma, error(gamma))
+        found[family] = cost(schedule)
+    edges = gamma[::10]
+    price = torch.expm1((edges - edges[:, None]).clamp(max=30)) / 2 * error(edges)
+    price[torch.ones_like(price).tril().bool()] = torch.inf
+    best = torch.where(torch.arange(len(edges)) == 0, 0.0, torch.inf).double()
+    for _ in range(40):
+        best = (best[:, None] + price).min(0).values
+    assert best[-1] < found[FewSteps] < 1.06 * best[-1]
+    assert found[FewSteps] < 0.95 * min(found[LeastVariance], cost(Linear()))
 
 
 def test_the_course_forgets_and_a_bin_never_closes():

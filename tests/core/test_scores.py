@@ -1,6 +1,7 @@
 """Score matching: every loss is the Fisher divergence up to what it is said to differ by, and has the gradient of its value."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -240,6 +241,17 @@ def test_every_loss_is_one_number_a_sample_with_the_gradient_of_its_value(loss):
         assert not loss(*parameters).requires_grad
     with torch.inference_mode():
         torch.testing.assert_close(loss(*parameters), loss(*parameters))
+
+
+def test_in_parts_a_loss_is_the_same_with_the_same_gradient(monkeypatch):
+    monkeypatch.setattr(scores, "ROWS", 7)
+    held, x = weights(), PLANE.sample(20, generator())
+    v = scores.rademacher(x, generator(1), 2)
+    whole = scores.sliced(network(*held), x, v)
+    parts = scores.in_parts(partial(scores.sliced, network(*held)), x, v)
+    torch.testing.assert_close(parts, whole)
+    for one, other in zip(*(torch.autograd.grad(loss.sum(), held) for loss in (whole, parts)), strict=True):
+        torch.testing.assert_close(other, one)
 
 
 def test_too_many_numbers_for_an_exact_trace_name_the_estimator():

@@ -136,6 +136,20 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(how, tmp_path):
         assert torch.equal(other[name], one[name]), name
 
 
+def test_a_run_from_weights_keeps_their_network_and_fits_another_schedule(tmp_path):
+    first = small(tmp_path)
+    list(vdm.run(first))
+    images, start = vdm.pools(first).train, first.run / "digits8.safetensors"
+    old = load(start, VDM)
+    for schedule in ("linear", "few steps"):
+        model = vdm.begun(replace(first, start=start, schedule=schedule, widths=(99,)), images)
+        assert model.config == {**old.config, "schedule": schedule}
+        for name, weight in model.network.state_dict().items():
+            assert torch.equal(weight, old.network.state_dict()[name]), name
+    with pytest.raises(InputError, match=r"digits8.safetensors: made for images of \[8, 8, 1\] and 17 levels"):
+        vdm.begun(replace(first, start=start, levels=99), images)
+
+
 def test_ddpm_runs_and_its_model_is_read_again(tmp_path):
     file = small(tmp_path).digits
     recipe = replace(ddpm.DIGITS8, digits=file, run=tmp_path / "ddpm", **TINY)
