@@ -46,6 +46,7 @@ BUDGETS = {
     "denoising_controlled": 3500,
     "denoising_many": 9000,
     "denoising_many_controlled": 4000,
+    "denoising_many_shared": 3500,
     "contrastive": 1000,
     "persistent": 1000,
 }
@@ -146,7 +147,7 @@ def ours() -> dict[str, Callable[[], object]]:
     v, chains = scores.rademacher(x, generator(2)), contrastive.Chains(10, 0.01)
     losses = {
         "implicit, exact": lambda: scores.in_parts(partial(scores.implicit, score), x),
-        "denoising": lambda: scores.denoising(score, x, eps, 0.1),
+        "denoising": lambda: scores.in_parts(lambda a, b: scores.denoising(score, a, b[0], 0.1), x, eps[None]),
         "sliced, 1 slice": lambda: scores.in_parts(partial(scores.sliced, score), x, v),
         "finite differences": lambda: scores.in_parts(partial(scores.finite_sliced_energy, energy), x, v),
         "CD-10": lambda: contrastive.contrast(energy, x, contrastive.diverged(energy, x, chains, generator(3))),

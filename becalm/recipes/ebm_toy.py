@@ -37,6 +37,7 @@ Objective = Literal[
     "denoising_controlled",
     "denoising_many",
     "denoising_many_controlled",
+    "denoising_many_shared",
     "contrastive",
     "persistent",
 ]
@@ -87,7 +88,7 @@ class Recipe:
 ENERGY = ("finite_sliced_energy", "contrastive", "persistent")
 """Losses that need an energy."""
 
-MANY = ("denoising_many", "denoising_many_controlled")
+MANY = ("denoising_many", "denoising_many_controlled", "denoising_many_shared")
 """Losses of many levels."""
 
 NOISY = ("denoising", "denoising_controlled", *MANY)
@@ -160,9 +161,14 @@ def by_noise(loss: Callable) -> Callable:
     return objective
 
 
-def denoising_many(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    sigma = learner.spread(len(x), generator)
-    return scores.denoising_many(by_sigma(learner.denoiser), x, noise_like(x, generator), sigma)
+def by_levels(loss: Callable) -> Callable:
+    """A loss of a score at many levels, samples, noise and σ as one of the learner."""
+
+    def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        sigma = learner.spread(len(x), generator)
+        return loss(by_sigma(learner.denoiser), x, noise_like(x, generator), sigma)
+
+    return objective
 
 
 def denoising_many_controlled(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
@@ -203,8 +209,9 @@ OBJECTIVES: dict[str, Callable[[Learner, Tensor, Recipe, torch.Generator], Tenso
     "finite_sliced_energy": finite_sliced_energy,
     "denoising": by_noise(scores.denoising),
     "denoising_controlled": by_noise(scores.denoising_controlled),
-    "denoising_many": denoising_many,
+    "denoising_many": by_levels(scores.denoising_many),
     "denoising_many_controlled": denoising_many_controlled,
+    "denoising_many_shared": by_levels(scores.denoising_many_shared),
     "contrastive": contrastive_divergence,
     "persistent": persistent,
 }

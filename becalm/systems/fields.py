@@ -28,23 +28,8 @@ class Field(nn.Module):
     With `side` 0 each variable is a vector of `channels` numbers, by itself; else the variables are the pixels of a square.
     """
 
-    def __init__(self, outputs: int, channels: int, side: int, width: int, depth: int, power: float, ladder: Ladder):
-        super().__init__()
-        self.schedule, self.power = ladder, power
-        network = Conv(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
-        self.network = network
-        self.config = {"channels": channels, "side": side, "width": width, "depth": depth, "power": power}
-        self.config |= {"high": ladder.high, "low": ladder.low, "steps": ladder.steps}
-
-    def asked(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """F, σ and w, the last two broadcasting over z."""
-        level = self.schedule(t)
-        wide = (level.sigma.square() + self.power).sqrt().to(z)
-        return self.network(z / wide, level.gamma), level.sigma.to(z), wide
-
-
-class ScoreModel(Field):
-    """ε̂ = −σ times the score, called as network(z, t, given)."""
+    single = False
+    """Whether the network tells one number of a variable, in place of as many as the variable has."""
 
     def __init__(
         self,
@@ -57,7 +42,22 @@ class ScoreModel(Field):
         low: float = 0.01,
         steps: int = 10,
     ):
-        super().__init__(channels, channels, side, width, depth, power, Ladder(high, low, steps))
+        super().__init__()
+        self.schedule, self.power = Ladder(high, low, steps), power
+        outputs = 1 if self.single else channels
+        self.network = Conv(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
+        self.config = {"channels": channels, "side": side, "width": width, "depth": depth, "power": power}
+        self.config |= {"high": high, "low": low, "steps": steps}
+
+    def asked(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """F, σ and w, the last two broadcasting over z."""
+        level = self.schedule(t)
+        wide = (level.sigma.square() + self.power).sqrt().to(z)
+        return self.network(z / wide, level.gamma), level.sigma.to(z), wide
+
+
+class ScoreModel(Field):
+    """ε̂ = −σ times the score, called as network(z, t, given)."""
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict[str, Tensor] | None = None
@@ -70,18 +70,7 @@ class ScoreModel(Field):
 class EnergyModel(Field):
     """E(z, t), one number a sample, called as network(z, t, given)."""
 
-    def __init__(
-        self,
-        channels: int = 2,
-        side: int = 0,
-        width: int = 128,
-        depth: int = 3,
-        power: float = 1.0,
-        high: float = 10.0,
-        low: float = 0.01,
-        steps: int = 10,
-    ):
-        super().__init__(1, channels, side, width, depth, power, Ladder(high, low, steps))
+    single = True
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict[str, Tensor] | None = None

@@ -207,6 +207,34 @@ def test_many_levels_are_the_error_of_the_noise():
     torch.testing.assert_close(many, sigma.flatten() ** 2 * each, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("spread", [0.1, 0.5, 2.0])
+def test_shared_targets_keep_the_gradient(spread):
+    """Batches of 4 of a mixture: a bias of the averaged targets would show at so few."""
+    held, count = weights(), 1500
+    x = PLANE.sample(4 * count, generator(1)).reshape(count, 4, 2)
+    eps, sigma = torch.randn(x.shape, generator=generator(2), dtype=torch.float64), torch.full((4,), spread).double()
+
+    def gradients(loss):
+        parts = zip(x, eps, strict=True)
+        one = lambda a, e: loss(lambda z, s: network(*held)(z) / s, a, e, sigma).mean()  # noqa: E731
+        return torch.stack([torch.autograd.grad(one(a, e), held[0])[0] for a, e in parts])
+
+    plain, shared = gradients(scores.denoising_many), gradients(scores.denoising_many_shared)
+    assert within(shared - plain, 0.0)
+    assert shared.var(0).sum() < plain.var(0).sum()
+
+
+def test_at_the_true_score_shared_targets_hardly_err():
+    x, sigma = PLANE.sample(1024, generator(1)), torch.full((1024,), 0.5).double()
+    eps = torch.randn(x.shape, generator=generator(2), dtype=torch.float64)
+    true = PLANE.blurred(0.5).score
+    plain, shared = (
+        loss(lambda z, s: true(z), x, eps, sigma).mean()
+        for loss in (scores.denoising_many, scores.denoising_many_shared)
+    )
+    assert shared < 0.05 * plain
+
+
 def test_a_batch_of_one_keeps_its_axes():
     x, eps = torch.randn(1, 4, 3), torch.randn(1, 4, 3)
     whole = scores.denoising_many(lambda z, sigma: -z / sigma, x, eps, torch.tensor([0.5]))
@@ -229,6 +257,7 @@ LOSSES = {
     "denoising of an energy": lambda *p: scores.denoising(scores.of_energy(scalar(*p)), X, EPS, SIGMA),
     "denoising_controlled": lambda *p: scores.denoising_controlled(network(*p), X, EPS, SIGMA),
     "denoising_many": lambda *p: scores.denoising_many(lambda z, s: network(*p)(z) / s, X, EPS, SIGMA),
+    "denoising_many_shared": lambda *p: scores.denoising_many_shared(lambda z, s: network(*p)(z) / s, X, EPS, SIGMA),
 }
 
 
