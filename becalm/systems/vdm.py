@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
-from becalm.core.learned import FewSteps, Learned, LearnedLinear, LearnedSchedule, LeastVariance
+from becalm.core.learned import FewSteps, Learned, LearnedLinear, LearnedSchedule, LeastVariance, Routed
 from becalm.core.process import noise_like
 from becalm.core.sample import Step, Stepper, sample
 from becalm.core.schedule import Betas, Linear, Schedule
@@ -166,31 +166,6 @@ def bound(
 def encoded(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
     """Levels as numbers of [−1, 1], where the model is."""
     return likelihood.encoded(v, model.levels).to(next(model.parameters()).device)
-
-
-class Routed(Schedule):
-    """A learned schedule whose course gets `factor` times each datum's gradient, its ends the plain one.
-
-    With factor 2ℓ the course descends on E ℓ² while everything else descends on E ℓ, in one backward pass (VDM, appendix H).
-    """
-
-    scaling = "preserve"
-
-    def __init__(self, schedule: LearnedSchedule):
-        self.schedule, self.factor = schedule, torch.ones(())
-
-    def routed(self, share: Tensor) -> Tensor:
-        # what has no batch is an end, at which the course has no say
-        if share.requires_grad and share.ndim:
-            share.register_hook(lambda gradient: gradient * self.factor)
-        return share
-
-    def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return self.schedule.low.double() + self.schedule.rise * self.routed(self.schedule.share(t))
-
-    def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        share = torch.func.jvp(self.schedule.share, (t,), (torch.ones_like(t),))[1]
-        return self.schedule.rise * self.routed(share)
 
 
 def losses(
