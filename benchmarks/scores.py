@@ -97,8 +97,8 @@ def objective_row(objective: str) -> dict:
 
 def sampling_row() -> dict:
     """The multi-level model: two-sample test and mode weights of its samples, nats of its flow, against the exact density."""
-    recipe = replace(recipe_of("denoising_many"), batch=2048, sigma=0.02)
-    learner, seconds = learned(replace(recipe, plan=replace(recipe.plan, steps=16_000)))
+    recipe = replace(recipe_of("denoising_many_shared"), batch=1024, sigma=0.02)
+    learner, seconds = learned(replace(recipe, plan=replace(recipe.plan, steps=8000)))
     density, denoiser, size = eight_gaussians(), learner.denoiser, 2000
     samples = plane.drawn(denoiser, True, size, 2, generator(5)).double()
     test = two_sample(samples, density.sample(size, generator(6)), 1999, generator(8))

@@ -23,13 +23,14 @@ FEATURES = 1 + 2 * len(WAVES)
 class Mlp(nn.Module):
     """From a vector of about unit size and its level to `outputs` numbers, for each variable by itself.
 
-    SiLU, whose every derivative lives, so that it serves traces and energies; the last layer begins at 0.
+    The level scales and shifts what every layer says, since it decides how sharp an answer is. SiLU, whose every derivative
+    lives, so that it serves traces and energies; the last layer begins at 0.
     """
 
     def __init__(self, channels: int, outputs: int, width: int = 128, depth: int = 3):
         super().__init__()
         self.enter = nn.Linear(channels, width)
-        self.level = nn.Linear(FEATURES, depth * width)
+        self.level = nn.Linear(FEATURES, 2 * depth * width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.leave = nn.Linear(width, outputs)
         nn.init.zeros_(self.leave.weight)
@@ -39,8 +40,8 @@ class Mlp(nn.Module):
         self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
     ) -> Float[Tensor, "batch variable output"]:
         """γ broadcasts over the variables."""
-        levels = self.level(told(gamma).to(u)).chunk(len(self.layers) + 1, -1)
-        h = nn.functional.silu(self.enter(u) + levels[0])
-        for layer, level in zip(self.layers, levels[1:], strict=True):
-            h = nn.functional.silu(layer(h) + level)
+        said = self.level(told(gamma).to(u)).chunk(2 * len(self.layers) + 2, -1)
+        h = nn.functional.silu(self.enter(u) * (1 + said[0]) + said[1])
+        for layer, scale, shift in zip(self.layers, said[2::2], said[3::2], strict=True):
+            h = nn.functional.silu(layer(h) * (1 + scale) + shift)
         return self.leave(h)
