@@ -34,14 +34,16 @@ CHECKED = 60
 class Recipe:
     """Train LION on shapes in the unit box."""
 
-    shapes: Literal["families", "ldraw"] = "families"
-    """Six procedural families without end, or LDraw's parts."""
+    shapes: Literal["families", "ldraw", "folder", "pointflow"] = "families"
+    """Six procedural families without end, LDraw's parts, your own meshes or clouds (a sub-folder a class, every tenth shape held
+    back to check with), or ShapeNet as PointFlow has it."""
     data: Path = Path("ldraw_parts_4096.npz")
-    """The file of LDraw's parts."""
+    """The file of LDraw's parts, or the folder of the others."""
     run: Path = Path("runs/lion_families")
     """Folder of the run; an interrupted run continues from there."""
     start: Path | None = None
-    """Weights to begin from, in place of random ones; with `--steps 0` the autoencoder stays as it is."""
+    """Weights to begin from, in place of random ones, made for these classes or others; with `--steps 0` the autoencoder stays
+    as it is."""
     pool: int = 6000
     """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
     seen: int = 768
@@ -119,10 +121,23 @@ class Store(NamedTuple):
 
 def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: int | None = None) -> sets.ShapeSet:
     """The shapes to learn from, or to measure with, each in the unit box."""
+    points = max(2048, recipe.seen + recipe.target)
     if recipe.shapes == "ldraw":
         return sets.ldraw(recipe.data, part, recipe.seed)
-    points = max(2048, recipe.seen + recipe.target)
+    if recipe.shapes == "pointflow":
+        return sets.boxed(sets.pointflow(recipe.data, part))
+    if recipe.shapes == "folder":
+        return held_back(sets.folder(recipe.data, points, recipe.seed), part, recipe)
     return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
+
+
+def held_back(shapes: sets.ShapeSet, part: Literal["train", "test"], recipe: Recipe) -> sets.ShapeSet:
+    """Every tenth shape to check with, the others to learn from. Raises InputError where there are too few for both."""
+    if len(shapes) < 2:
+        raise InputError(f"{recipe.data}: holds one shape; two or more are needed, of which one is held back")
+    test = np.random.default_rng(recipe.seed).permutation(len(shapes)) % 10 == 0
+    rows = np.flatnonzero(test == (part == "test"))
+    return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=())
 
 
 def chosen(points: np.ndarray, wanted: int, generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
@@ -193,16 +208,20 @@ def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
 
 def begun(recipe: Recipe, shapes: sets.ShapeSet) -> Lion:
     """The model before its first step: seeded weights, or those to start from."""
-    if recipe.start:
-        model = load(recipe.start, Lion)
-        if model.classes != list(shapes.classes):
-            raise InputError(
-                f"{recipe.start}: knows {', '.join(model.classes)}; the shapes are {', '.join(shapes.classes)}"
-            )
-        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        if recipe.start:
+            return knowing(load(recipe.start, Lion), shapes.classes)
         return Lion(list(shapes.classes), list(recipe.sizes), reach_of(shapes, recipe))
+
+
+def knowing(old: Lion, classes: tuple[str, ...]) -> Lion:
+    """The model for these classes; where it was made for another number of them, their tables are fresh."""
+    model = Lion(list(classes), old.config["sizes"], old.config["reach"])
+    fresh = model.state_dict()
+    kept = {name: part for name, part in old.state_dict().items() if part.shape == fresh[name].shape}
+    model.load_state_dict(fresh | kept)
+    return model
 
 
 @torch.no_grad()

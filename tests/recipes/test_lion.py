@@ -124,8 +124,30 @@ def test_a_run_may_start_from_weights_and_leave_stage_1_as_it_is(tmp_path, shape
         assert same or name.startswith("prior."), name
     assert not torch.equal(first.prior.points.leave.weight, after.prior.points.leave.weight)
     other = replace(shapes, classes=("ball",), labels=0 * shapes.labels)
-    with pytest.raises(InputError, match="first.safetensors: knows aeroplane, .*; the shapes are ball"):
-        lion.begun(recipe, other)
+    others = lion.begun(recipe, other)
+    assert others.classes == ["ball"]
+    for (name, a), b in zip(first.state_dict().items(), others.state_dict().values(), strict=True):
+        assert (name.endswith("label.weight") and len(b) == 2) or torch.equal(a, b), name
+
+
+def test_a_folder_of_shapes_is_learned_from(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, squeeze in (("ball", 1.0), ("plate", 0.1)):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(6):
+            ball = rng.standard_normal((300, 3))
+            np.savetxt(
+                tmp_path / "mine" / name / f"{i}.xyz", ball / np.linalg.norm(ball, axis=1)[:, None] * [1, squeeze, 1]
+            )
+    recipe = replace(SMALL, shapes="folder", data=tmp_path / "mine", run=tmp_path / "run")
+    known, held = lion.shapes_of(recipe), lion.shapes_of(recipe, "test")
+    assert (len(known), len(held)) == (10, 2) and known.classes == ("ball", "plate")
+    list(lion.run(recipe))
+    assert load(tmp_path / "run" / "lion_folder.safetensors", Lion).classes == ["ball", "plate"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "mine" / "ball" / "0.xyz").rename(tmp_path / "one" / "0.xyz")
+    with pytest.raises(InputError, match="one: holds one shape"):
+        lion.shapes_of(replace(recipe, data=tmp_path / "one"))
 
 
 def test_latents_are_made_once(tmp_path, shapes):
