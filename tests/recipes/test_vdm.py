@@ -29,6 +29,11 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(vdm, "SEEN", 0)
+
+
 def small(tmp_path, **how):
     """digits8 with made-up digits in a file."""
     file = tmp_path / "digits.npz"
