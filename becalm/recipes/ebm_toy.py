@@ -49,7 +49,7 @@ class Recipe:
 
     density: Literal["eight", "rings", "checkerboard", "surface"] = "eight"
     """What to learn: eight Gaussians, three rings, a blurred checkerboard; or the points of a torus in space."""
-    objective: Objective = "denoising_many"
+    objective: Objective = "denoising_many_shared"
     """The loss."""
     model: Literal["score", "energy"] = "score"
     """A network of vectors, or of one number whose gradient is the score."""
