@@ -54,12 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def guarded(command) -> int:
     """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
-    from becalm.core.files import InputError
+    from becalm.core.files import InputError, check_picture
 
     try:
+        check_picture(getattr(command, "picture", None))
         command.run()
     except (InputError, OSError) as error:
-        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        place = isinstance(error, OSError) and (error.filename2 or error.filename)
+        said = f"{place}: {error.strerror}" if place else str(error)  # type: ignore[union-attr]
         print(" ".join(said.split()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

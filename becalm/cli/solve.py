@@ -47,7 +47,7 @@ class Solve:
         from tqdm import tqdm
 
         from becalm.core import record
-        from becalm.core.files import InputError, check_outputs
+        from becalm.core.files import InputError, check_outputs, check_picture
         from becalm.images import picture
         from becalm.systems import puzzles
         from becalm.systems.srm import SRM, solve
@@ -56,6 +56,7 @@ class Solve:
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
+        check_picture(output)
         check_outputs((output, self.record, self.picture), (self.image, self.mask))
         if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")

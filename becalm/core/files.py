@@ -29,8 +29,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-OTHERS = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
-"""Ends of names that promise a picture of another form than the PNG we write."""
+NOT_PNG = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
+"""Ends of names that promise a picture of another form."""
+
+
+def check_picture(path: Path | None) -> None:
+    """Raise InputError for the name of a picture that is not to be a PNG: we write no other."""
+    if path and path.suffix.lower() in NOT_PNG:
+        raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
@@ -40,8 +46,6 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
         if path is None:
             continue
         place = path.resolve()
-        if path.suffix.lower() in OTHERS:
-            raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
         if place in given:
             raise InputError(f"{path}: is an input, and inputs are never overwritten; give another name")
         if place in taken:

@@ -168,10 +168,11 @@ class LeastVariance(LearnedSchedule):
 
 
 class FewSteps(LeastVariance):
-    """The course at which T steps cost least, dt/dγ ∝ √E[m], fitted likewise: for a codec, which pays for each step.
+    """The course at which T steps cost about least, dt/dγ ∝ √E[m], fitted likewise: for a codec, which pays for each step.
 
     A step of h in γ costs ½(e^h − 1)m, so T of them exceed the bound of infinitely many by (1/4T) ∫ (dγ/dt)(m + dm/dγ) dγ to
-    first order, least where dt/dγ ∝ √(m + dm/dγ); the slope is much the smaller and is left out.
+    first order, least where dt/dγ ∝ √(m + dm/dγ). The slope, which few observations tell badly, is left out: on MNIST that costs
+    1 % of the bound at T = 40.
     """
 
     power = 1
@@ -183,10 +184,8 @@ class Routed(Schedule):
     With factor 2ℓ the course descends on E ℓ² while everything else descends on E ℓ, in one backward pass (VDM, appendix H).
     """
 
-    scaling = "preserve"
-
     def __init__(self, schedule: LearnedSchedule):
-        self.schedule, self.factor = schedule, torch.ones(())
+        self.schedule, self.scaling, self.factor = schedule, schedule.scaling, torch.ones(())
 
     def routed(self, share: Tensor) -> Tensor:
         # what has no batch is an end, at which the course has no say

@@ -259,14 +259,15 @@ def denoising_many_shared(
     eps: Float[Tensor, "batch *data"],
     sigma: Float[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
-    """denoising_many with each target ε replaced by its mean given z = x + σε and the whole batch (Xu et al. 2023).
+    """denoising_many with stable targets (Xu et al. 2023): for ε its mean given z = x + σε and the batch as a set.
 
-    Any datum of the batch may lie behind z, with weight w ∝ exp(−‖z − x_j‖²/2σ²): the target is (z − Σ w_j x_j)/σ. For a batch of
-    independent data its mean given z is that of ε, so the minimum stays, while its variance falls with the data that z cannot
-    tell apart. It takes batch² distances.
+    Any datum of the batch may lie behind z, with weight w ∝ exp(−‖z − x_j‖²/2σ²): the target is (z − Σ w_j x_j)/σ. Since z's own
+    datum is one of them, and all are independent, its mean given z is that of ε for any size of the batch; the minimum stays,
+    while the variance falls with the data that z cannot tell apart. It takes batch² distances.
     """
     width = column(sigma, x)
     z = x + width * eps
-    away = torch.cdist(z.flatten(1), x.flatten(1)) / width.flatten(1)
-    mean = ((-away.square() / 2).softmax(1) @ x.flatten(1)).reshape(x.shape)
+    with torch.autocast(x.device.type, enabled=False):
+        away = torch.cdist(z.flatten(1), x.flatten(1)) / width.flatten(1)
+        mean = ((-away.square() / 2).softmax(1) @ x.flatten(1)).reshape(x.shape)
     return half_square(width * score(z, width) + (z - mean) / width)

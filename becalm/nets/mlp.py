@@ -23,8 +23,8 @@ FEATURES = 1 + 2 * len(WAVES)
 class Mlp(nn.Module):
     """From a vector of about unit size and its level to `outputs` numbers, for each variable by itself.
 
-    The level scales and shifts what every layer says, since it decides how sharp an answer is. SiLU, whose every derivative
-    lives, so that it serves traces and energies; the last layer begins at 0.
+    The level scales and shifts what every layer says (FiLM; Perez et al. 2018), since it decides how sharp an answer is. SiLU,
+    whose every derivative lives, so that it serves traces and energies; the last layer begins at 0.
     """
 
     def __init__(self, channels: int, outputs: int, width: int = 128, depth: int = 3):

@@ -1,4 +1,4 @@
-"""The recipes of `lion_families` and `lion_ldraw`: latent diffusion of shapes, first the autoencoder, then the prior.
+"""The recipes of `lion_families` and `lion_ldraw`, or for your own shapes: first the autoencoder, then the prior of its latents.
 
 Each stage is a run of its own in the recipe's folder (`autoencoder`, `prior`), with its log and its state; between them the
 latents of all shapes are written to `latents.safetensors`, so that the prior never sees a point. Whatever is there is not
@@ -35,15 +35,15 @@ class Recipe:
     """Train LION on shapes in the unit box."""
 
     shapes: Literal["families", "ldraw", "folder", "pointflow"] = "families"
-    """Six procedural families without end, LDraw's parts, your own meshes or clouds (a sub-folder a class, every tenth shape held
+    """Six procedural families without end, LDraw's parts, your own meshes or clouds (a sub-folder a class, one shape in ten held
     back to check with), or ShapeNet as PointFlow has it."""
     data: Path = Path("ldraw_parts_4096.npz")
     """The file of LDraw's parts, or the folder of the others."""
     run: Path = Path("runs/lion_families")
     """Folder of the run; an interrupted run continues from there."""
     start: Path | None = None
-    """Weights to begin from, in place of random ones, made for these classes or others; with `--steps 0` the autoencoder stays
-    as it is."""
+    """Weights to begin a new run from, in place of random ones, made for these classes or others; with `--steps 0` the
+    autoencoder stays as it is."""
     pool: int = 6000
     """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
     seen: int = 768
@@ -127,15 +127,20 @@ def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: in
     if recipe.shapes == "pointflow":
         return sets.boxed(sets.pointflow(recipe.data, part))
     if recipe.shapes == "folder":
+        if recipe.data.is_file() or not recipe.data.exists():
+            raise InputError(f"{recipe.data}: no such folder; give --data the folder of your shapes")
         return held_back(sets.folder(recipe.data, points, recipe.seed), part, recipe)
     return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
 
 
 def held_back(shapes: sets.ShapeSet, part: Literal["train", "test"], recipe: Recipe) -> sets.ShapeSet:
-    """Every tenth shape to check with, the others to learn from. Raises InputError where there are too few for both."""
-    if len(shapes) < 2:
-        raise InputError(f"{recipe.data}: holds one shape; two or more are needed, of which one is held back")
-    test = np.random.default_rng(recipe.seed).permutation(len(shapes)) % 10 == 0
+    """Of each class one in ten to check with, of two or more at least one; the others to learn from. Raises InputError."""
+    test, rng = np.zeros(len(shapes), bool), np.random.default_rng(recipe.seed)
+    for label in range(len(shapes.classes)):
+        rows = np.flatnonzero(shapes.labels == label)
+        test[rows] = rng.permutation(len(rows)) % 10 == 1
+    if not test.any():
+        raise InputError(f"{recipe.data}: no class has two shapes, of which one could be held back; add shapes")
     rows = np.flatnonzero(test == (part == "test"))
     return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=())
 
@@ -216,11 +221,10 @@ def begun(recipe: Recipe, shapes: sets.ShapeSet) -> Lion:
 
 
 def knowing(old: Lion, classes: tuple[str, ...]) -> Lion:
-    """The model for these classes; where it was made for another number of them, their tables are fresh."""
-    model = Lion(list(classes), old.config["sizes"], old.config["reach"])
-    fresh = model.state_dict()
-    kept = {name: part for name, part in old.state_dict().items() if part.shape == fresh[name].shape}
-    model.load_state_dict(fresh | kept)
+    """The model for these classes, of which those that it does not know begin as no class does."""
+    model, state = Lion(list(classes), old.config["sizes"], old.config["reach"]), old.state_dict()
+    rows = [0, *(1 + old.classes.index(name) if name in old.classes else 0 for name in classes)]
+    model.load_state_dict({name: part[rows] if name.endswith("label.weight") else part for name, part in state.items()})
     return model
 
 
@@ -243,9 +247,12 @@ def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Pat
         with replacing(path) as temporary:
             save_file(store._asdict(), temporary)
     try:
-        return Store(**load_file(path))
+        store = Store(**load_file(path))
     except (TypeError, OSError) as error:
         raise InputError(f"{path}: holds no latents ({error}); remove it and train again") from error
+    if store.label.tolist() != recipe.views * (shapes.labels + 1).tolist():
+        raise InputError(f"{path}: these are latents of other shapes; give another --run, or remove it")
+    return store
 
 
 def health(recipe: Recipe, model: Autoencoder, test: sets.ShapeSet) -> dict:
@@ -314,5 +321,5 @@ def run(recipe: Recipe) -> Iterator[dict]:
             yield checked
     name = f"lion_{recipe.shapes}"
     facts = {"task": "generate shapes", "recipe": name, "protocol": "box", "seed": recipe.seed}
-    facts |= {"steps": [recipe.plan.steps, recipe.prior_steps]}
+    facts |= {"steps": [recipe.plan.steps, recipe.prior_steps], "start": recipe.start and str(recipe.start)}
     save(model.cpu(), recipe.run / f"{name}.safetensors", facts, torch.float16)

@@ -28,7 +28,7 @@ TESTED = 1024
 """Test images whose bound is estimated at the end of a run, at most."""
 
 SEEN = 2**19
-"""Numbers whose bound is estimated then, about: small images get more draws each, from 4 to 256."""
+"""Numbers whose bound is estimated then, about: the fewer the images hold, the more draws each gets, from 4 to 256."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Recipe:
     run: Path = Path("runs/vdm")
     """Folder of the run: its log and its state; an interrupted run continues from there."""
     start: Path | None = None
-    """Weights to start from, whose network and ends of γ are kept; the schedule is fitted anew where it is of another kind."""
+    """Weights to start a new run from: their network is kept, and the ends of γ where these are learned; the schedule's course is
+    fitted anew where `schedule` is of another kind than theirs."""
     levels: int = 256
     """Values a number can take."""
     network: Literal["unet", "flat", "mlp"] = "unet"
@@ -282,8 +283,13 @@ def continued(recipe: Recipe, old: VDM, images: Tensor) -> VDM:
             f"{list(images.shape[1:])} and {recipe.levels}"
         )
     model, same = VDM(**{**old.config, "schedule": recipe.schedule}), old.config["schedule"] == recipe.schedule
-    kept = {name: part for name, part in old.state_dict().items() if same or not name.startswith("schedule.")}
-    model.load_state_dict(kept, strict=same)
+    fresh, ends = model.state_dict(), ("schedule.low", "schedule.raw_rise")
+    kept = {
+        name: part
+        for name, part in old.state_dict().items()
+        if same or name in ends or not name.startswith("schedule.")
+    }
+    model.load_state_dict(fresh | {name: part for name, part in kept.items() if name in fresh})
     return model
 
 
@@ -319,6 +325,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
         "recipe": recipe.data,
         "steps": recipe.plan.steps,
         "seed": recipe.seed,
+        "start": recipe.start and str(recipe.start),
     }
     save(model.cpu(), recipe.run / f"{recipe.data}.safetensors", facts | {"bits_per_dim": found}, torch.float16)
     yield {"step": recipe.plan.steps, "test": found}

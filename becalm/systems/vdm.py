@@ -37,7 +37,7 @@ SCHEDULES = {
     "betas": lambda low, high: Betas(),
 }
 """Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form
-for the least variance or the fewest steps; DDPM's chain."""
+for the least variance or the least cost of a few steps; DDPM's chain."""
 
 ROWS = 2**20
 """Logits formed at a time: what a processor keeps close to itself."""

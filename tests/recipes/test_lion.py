@@ -124,10 +124,12 @@ def test_a_run_may_start_from_weights_and_leave_stage_1_as_it_is(tmp_path, shape
         assert same or name.startswith("prior."), name
     assert not torch.equal(first.prior.points.leave.weight, after.prior.points.leave.weight)
     other = replace(shapes, classes=("ball",), labels=0 * shapes.labels)
-    others = lion.begun(recipe, other)
-    assert others.classes == ["ball"]
+    others = lion.begun(recipe, replace(other, classes=("ball", first.classes[1])))
+    assert others.classes == ["ball", first.classes[1]]
     for (name, a), b in zip(first.state_dict().items(), others.state_dict().values(), strict=True):
-        assert (name.endswith("label.weight") and len(b) == 2) or torch.equal(a, b), name
+        assert torch.equal(a[[0, 0, 2]] if name.endswith("label.weight") else a, b), name
+    with pytest.raises(InputError, match="latents of other shapes; give another --run"):
+        list(lion.run(replace(recipe, pool=11)))
 
 
 def test_a_folder_of_shapes_is_learned_from(tmp_path):
@@ -144,10 +146,12 @@ def test_a_folder_of_shapes_is_learned_from(tmp_path):
     assert (len(known), len(held)) == (10, 2) and known.classes == ("ball", "plate")
     list(lion.run(recipe))
     assert load(tmp_path / "run" / "lion_folder.safetensors", Lion).classes == ["ball", "plate"]
+    assert sorted(held.labels) == [0, 1]
     (tmp_path / "one").mkdir()
     (tmp_path / "mine" / "ball" / "0.xyz").rename(tmp_path / "one" / "0.xyz")
-    with pytest.raises(InputError, match="one: holds one shape"):
-        lion.shapes_of(replace(recipe, data=tmp_path / "one"))
+    for name, words in (("one", "no class has two shapes"), ("none", "give --data the folder of your shapes")):
+        with pytest.raises(InputError, match=f"{name}: .*{words}"):
+            lion.shapes_of(replace(recipe, data=tmp_path / name))
 
 
 def test_latents_are_made_once(tmp_path, shapes):

@@ -14,7 +14,7 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
 from becalm.core.schedule import Betas
 from becalm.recipes import ddpm, vdm
-from becalm.systems.store import load
+from becalm.systems.store import load, save
 from becalm.systems.vdm import VDM
 from becalm.train.loop import Plan
 
@@ -151,6 +151,13 @@ def test_a_run_from_weights_keeps_their_network_and_fits_another_schedule(tmp_pa
         assert model.config == {**old.config, "schedule": schedule}
         for name, weight in model.network.state_dict().items():
             assert torch.equal(weight, old.network.state_dict()[name]), name
+    old = vdm.begun(replace(first, schedule="least variance"), images)
+    with torch.no_grad():
+        old.schedule.low.sub_(1.5)
+    save(old, start, {})
+    model = vdm.begun(replace(first, start=start, schedule="few steps"), images)
+    assert float(model.schedule.low) == float(old.schedule.low)
+    assert float(model.schedule(torch.ones(())).gamma) == pytest.approx(float(old.schedule(torch.ones(())).gamma))
     with pytest.raises(InputError, match=r"digits8.safetensors: made for images of \[8, 8, 1\] and 17 levels"):
         vdm.begun(replace(first, start=start, levels=99), images)
 
