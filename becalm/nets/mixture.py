@@ -22,6 +22,22 @@ FAR = 3.0
 """Deviation of these, in the mixture's units."""
 
 
+PLASTIC = 1.2207440846057596
+"""The root of g⁴ = g + 1."""
+
+
+def spread_normal(rows: int, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "row count 3"]:
+    """Numbers of N(0, I), by themselves; those that follow each other in a row shun each other.
+
+    Uniform numbers without clumps, i/g + u, i/g² + u′, i/g³ + u″ modulo 1 for random u (Roberts 2018), through the normal's
+    inverse distribution.
+    """
+    steps = torch.tensor([1 / PLASTIC, 1 / PLASTIC**2, 1 / PLASTIC**3], dtype=torch.float64)
+    first = torch.rand(rows, 1, 3, generator=generator, dtype=torch.float64)
+    uniform = (first + torch.arange(count, dtype=torch.float64)[:, None] * steps) % 1
+    return torch.special.ndtri(uniform.clamp(1e-9, 1 - 1e-9)).float()
+
+
 def symmetric(six: Float[Tensor, "*row 6"], most: float = 4.5) -> Float[Tensor, "*row 3 3"]:
     """The symmetric matrix of six numbers, scaled down to a norm of at most `most`."""
     power = (six.square() * six.new_tensor([1.0, 1, 1, 2, 2, 2])).sum(-1, keepdim=True)

@@ -15,7 +15,7 @@ from torch import nn
 from becalm.core.process import noise_like
 from becalm.core.typing import Float, Tensor
 from becalm.nets.latent import BLUR, Encoder, Gaussian, belonging, picked
-from becalm.nets.mixture import Decoder, Guide, Mixture, MixtureHead
+from becalm.nets.mixture import Decoder, Guide, Mixture, MixtureHead, spread_normal
 from becalm.nets.precision import fast_products
 
 ROWS = 6
@@ -162,17 +162,18 @@ def statistics(posterior: Posterior) -> dict[str, Tensor]:
 def decode(
     model: Autoencoder, latent: Latent, points: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch point 3"]:
-    """`points` points of each shape: a latent point has its share of them, and each of its Gaussians has of these."""
+    """`points` points of each shape. Each is a draw from the mixture, and together they are more even than draws would be: every
+    Gaussian gets its share of them, and they lie in it without clumps.
+    """
     with torch.inference_mode(), fast_products(latent.h.device.type):
         guide = model.decoder(*latent)
-    start = torch.rand(len(latent.h), 1, generator=generator).to(latent.h.device)
+    start = torch.rand(len(latent.h), 1, generator=generator, dtype=torch.float64).to(latent.h.device)
     place = (start + torch.arange(points, device=latent.h.device)) / points
-    bounds = guide.share.exp().cumsum(1)
-    owner = torch.searchsorted(bounds / bounds[:, -1:], place).clamp_max(bounds.shape[1] - 1)
+    bounds = (guide.share[..., None] + guide.parts.share).flatten(1).double().exp().cumsum(1)
+    chosen = torch.searchsorted(bounds / bounds[:, -1:], place).clamp_max(bounds.shape[1] - 1)
+    owner, part = chosen // guide.parts.share.shape[-1], chosen % guide.parts.share.shape[-1]
     parts = Mixture(*(picked(each.flatten(2), owner).unflatten(-1, each.shape[2:]) for each in guide.parts))
-    at = torch.rand(*owner.shape, 1, generator=generator).to(latent.h.device)
-    part = (parts.share.exp().cumsum(-1) < at).sum(-1, keepdim=True).clamp_max(parts.share.shape[-1] - 1)
-    white = parts.place(part, noise_like(latent.h.new_empty(*owner.shape, 3), generator))
+    white = parts.place(part[..., None], spread_normal(len(latent.h), points, generator).to(latent.h))
     back = picked(torch.matrix_exp(-guide.form).flatten(2), owner).unflatten(-1, (3, 3))
     offset = picked(guide.middle, owner) + (back * white[..., None, :]).sum(-1)
     return picked(latent.h[..., :3], owner) + model.reach * offset

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from becalm.nets.mixture import FAR, STRAY, Mixture, MixtureHead
+from becalm.nets.mixture import FAR, STRAY, Mixture, MixtureHead, spread_normal
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -41,6 +41,21 @@ def test_points_of_a_part_have_its_mean_and_covariance():
     size = float(covariance.diagonal().max())
     torch.testing.assert_close(points.mean(0), told.middle[0, 2], rtol=0, atol=0.03 * size**0.5)
     torch.testing.assert_close(points.T.cov(), covariance, rtol=0, atol=0.03 * size)
+
+
+def test_spread_numbers_are_normal_and_shun_each_other():
+    found = spread_normal(500, 8, gen())
+    assert abs(float(found.mean())) < 0.01 and abs(float(found.std()) - 1) < 0.01
+    one = found[:, 3].T
+    torch.testing.assert_close(one.cov(), torch.eye(3), rtol=0, atol=0.2)
+    quantiles = one.flatten().sort().values
+    expected = torch.special.ndtri((torch.arange(1500) + 0.5) / 1500)
+    assert (quantiles - expected).abs()[50:-50].max() < 0.2
+    near = [
+        torch.cdist(x, x).fill_diagonal_(9).amin(1).mean()
+        for x in (found[0:200], torch.randn(200, 8, 3, generator=gen(1)))
+    ]
+    assert near[0] > 1.1 * near[1]
 
 
 def test_a_head_begins_with_the_same_mixture_for_all_and_learns_each():
