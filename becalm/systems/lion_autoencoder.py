@@ -27,6 +27,9 @@ DRAWS = 12
 WHOLE = 64
 """Gaussians that z₀ alone makes of a shape."""
 
+TEMPERATURE = 0.9
+"""Of decoded points: share of their Gaussians' deviations, whose tails lie off the surface."""
+
 
 class Sizes(NamedTuple):
     """How large a LION on few latent points is."""
@@ -162,8 +165,8 @@ def statistics(posterior: Posterior) -> dict[str, Tensor]:
 def decode(
     model: Autoencoder, latent: Latent, points: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch point 3"]:
-    """`points` points of each shape. Each is a draw from the mixture, and together they are more even than draws would be: every
-    Gaussian gets its share of them, and they lie in it without clumps.
+    """`points` points of each shape. Each is a draw from the mixture at TEMPERATURE, and together they are more even than draws
+    would be: every Gaussian gets its share of them, and they lie in it without clumps.
     """
     with torch.inference_mode(), fast_products(latent.h.device.type):
         guide = model.decoder(*latent)
@@ -173,7 +176,8 @@ def decode(
     chosen = torch.searchsorted(bounds / bounds[:, -1:], place).clamp_max(bounds.shape[1] - 1)
     owner, part = chosen // guide.parts.share.shape[-1], chosen % guide.parts.share.shape[-1]
     parts = Mixture(*(picked(each.flatten(2), owner).unflatten(-1, each.shape[2:]) for each in guide.parts))
-    white = parts.place(part[..., None], spread_normal(len(latent.h), points, generator).to(latent.h))
+    eps = TEMPERATURE * spread_normal(len(latent.h), points, generator).to(latent.h)
+    white = parts.place(part[..., None], eps)
     back = picked(torch.matrix_exp(-guide.form).flatten(2), owner).unflatten(-1, (3, 3))
     offset = picked(guide.middle, owner) + (back * white[..., None, :]).sum(-1)
     return picked(latent.h[..., :3], owner) + model.reach * offset
