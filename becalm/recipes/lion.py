@@ -129,20 +129,8 @@ def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: in
     if recipe.shapes == "folder":
         if recipe.data.is_file() or not recipe.data.exists():
             raise InputError(f"{recipe.data}: no such folder; give --data the folder of your shapes")
-        return held_back(sets.folder(recipe.data, points, recipe.seed), part, recipe)
+        return sets.folder(recipe.data, points, recipe.seed, part=part)
     return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
-
-
-def held_back(shapes: sets.ShapeSet, part: Literal["train", "test"], recipe: Recipe) -> sets.ShapeSet:
-    """Of each class one in ten to check with, of two or more at least one; the others to learn from. Raises InputError."""
-    test, rng = np.zeros(len(shapes), bool), np.random.default_rng(recipe.seed)
-    for label in range(len(shapes.classes)):
-        rows = np.flatnonzero(shapes.labels == label)
-        test[rows] = rng.permutation(len(rows)) % 10 == 1
-    if not test.any():
-        raise InputError(f"{recipe.data}: no class has two shapes, of which one could be held back; add shapes")
-    rows = np.flatnonzero(test == (part == "test"))
-    return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=())
 
 
 def chosen(points: np.ndarray, wanted: int, generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
@@ -271,12 +259,6 @@ def health(recipe: Recipe, model: Autoencoder, test: sets.ShapeSet) -> dict:
     return {"chamfer_over_floor": round(float(np.mean(ratio)), 3), "worst": round(float(np.max(ratio)), 3)}
 
 
-def some(shapes: sets.ShapeSet, seed: int, most: int = CHECKED) -> sets.ShapeSet:
-    """At most so many of the shapes, in random order."""
-    rows = np.random.default_rng(seed).permutation(len(shapes))[:most]
-    return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=())
-
-
 def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: int = 256) -> dict:
     """1-NNA by Chamfer distance of new shapes against `test`, of the same classes, and of shapes to learn from: the oracle.
 
@@ -295,7 +277,7 @@ def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: in
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train both stages, yielding the log's records, then write the model beside them."""
-    shapes, test = shapes_of(recipe), some(shapes_of(recipe, "test", CHECKED), recipe.seed)
+    shapes, test = shapes_of(recipe), sets.some(shapes_of(recipe, "test", CHECKED), CHECKED, recipe.seed)
     model = begun(recipe, shapes).to(recipe.device).train()
     make = partial(batch_of, recipe, shapes)
     folder = recipe.run / "autoencoder"

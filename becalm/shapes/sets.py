@@ -65,8 +65,18 @@ def only(shapes: ShapeSet, classes: Sequence[str]) -> ShapeSet:
     kept = np.flatnonzero(labels >= 0)
     if not len(kept):
         raise InputError(f"class: no shape of {', '.join(classes)} in this part of the set; take another part")
-    names = tuple(shapes.names[i] for i in kept) if shapes.names else ()
-    return replace(shapes, points=shapes.points[kept], labels=labels[kept], classes=tuple(classes), names=names)
+    return replace(taken(shapes, kept), labels=labels[kept], classes=tuple(classes))
+
+
+def taken(shapes: ShapeSet, rows: np.ndarray) -> ShapeSet:
+    """The shapes at these places, in this order."""
+    names = tuple(shapes.names[row] for row in rows) if shapes.names else ()
+    return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=names)
+
+
+def some(shapes: ShapeSet, most: int, seed: int) -> ShapeSet:
+    """At most so many of the shapes, in random order."""
+    return taken(shapes, np.random.default_rng(seed).permutation(len(shapes))[:most])
 
 
 def thinned(points: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,12 +153,19 @@ def generated(
     return ShapeSet(points, labels, tuple(classes), "box")
 
 
-def folder(path: Path, n: int, seed: int = 0, protocol: Literal["raw", "box"] = "box") -> ShapeSet:
+def folder(
+    path: Path,
+    n: int,
+    seed: int = 0,
+    protocol: Literal["raw", "box"] = "box",
+    part: Literal["train", "test"] | None = None,
+) -> ShapeSet:
     """Meshes or clouds below a folder, n points each; a sub-folder is a class, files beside them are the class `shape`.
 
     Meshes (OBJ, OFF, STL, a PLY with faces, npz with vertices and faces) are sampled by area; clouds (the suffixes of
-    `becalm.points.read`) are thinned, or drawn with replacement where they have fewer points. Raises InputError: no such
-    folder, no shape in it, n ≤ 0, a file that cannot be read or holds what is not finite.
+    `becalm.points.read`) are thinned, or drawn with replacement where they have fewer points. All of them, or one `part`:
+    test has of each class one in ten, of two or more at least one. Raises InputError: no such folder, no shape in it, none
+    that could be held back for test, n ≤ 0, a file that cannot be read or holds what is not finite.
     """
     if n <= 0:
         raise InputError(f"n: {n} points asked for; give 1 or more")
@@ -164,7 +181,21 @@ def folder(path: Path, n: int, seed: int = 0, protocol: Literal["raw", "box"] = 
     points = np.stack([shape_points(p, n, rng) for p in paths]).astype(np.float32)
     names = tuple(str(p.relative_to(path)) for p in paths)
     shapes = ShapeSet(points, np.array([classes.index(o) for o in owner], np.int64), classes, "raw", names)
+    if part:
+        test = held_back(shapes.labels, np.random.default_rng(seed))
+        if not test.any():
+            raise InputError(f"{path}: no class has two shapes, of which one could be held back; add shapes")
+        shapes = taken(shapes, np.flatnonzero(test == (part == "test")))
     return boxed(shapes) if protocol == "box" else shapes
+
+
+def held_back(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which shapes are for measuring: of each class one in ten, of two or more at least one."""
+    test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        test[rows] = rng.permutation(len(rows)) % 10 == 1
+    return test
 
 
 def shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
