@@ -9,8 +9,6 @@ the row of as many training shapes (the oracle). Speed: seconds a shape of 2048 
 
 import argparse
 import json
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +16,12 @@ import torch
 
 from becalm.core.files import replacing
 from becalm.points.metrics import chamfer, hausdorff
-from becalm.recipes import lion as recipe_of
 from becalm.shapes import metrics, sets
-from becalm.systems import point_diffusion
-from becalm.systems.lion import Lion, Way, generate
+from becalm.systems.lion import Lion, Way
 from becalm.systems.lion_autoencoder import decode
 from becalm.systems.point_diffusion import PointDiffusion
+from becalm.systems.shape_trial import BATCH, POINTS, references, trial
 from becalm.systems.store import load
-
-POINTS = 2048
-BATCH = 16
 
 
 def reconstruction(model: Lion, test: sets.ShapeSet, seed: int) -> dict:
@@ -48,20 +42,6 @@ def reconstruction(model: Lion, test: sets.ShapeSet, seed: int) -> dict:
     return rows
 
 
-def drawn(model, label: torch.Tensor, steps: int, seed: int) -> tuple[np.ndarray, dict]:
-    """Shapes of the classes `label`, and the seconds they took."""
-    generator, made, wall, cpu = torch.Generator().manual_seed(seed), [], time.time(), time.process_time()
-    for part in label.split(BATCH):
-        if isinstance(model, Lion):
-            latent = generate(model.prior, part, model.autoencoder.sizes.anchors, Way(steps), generator)
-            made.append(decode(model.autoencoder, latent, POINTS, generator))
-        else:
-            made.append(point_diffusion.generate(model, part, POINTS, steps, generator))
-    seconds = {"seconds a shape": (time.time() - wall) / len(label)}
-    seconds["core seconds a shape"] = (time.process_time() - cpu) / len(label)
-    return torch.cat(made).numpy(), seconds
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,35 +57,23 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     model = load(asked.model, Lion)
-    test, train = (some(asked, part) for part in ("test", "train"))
-    label = torch.from_numpy(test.labels) + 1
+    test, train = references("ldraw" if asked.ldraw else "families", asked.ldraw or Path(), asked.count)
     settings = metrics.Settings(chamfer_points=POINTS, emd_points=asked.emd_points, seed=asked.seed)
     result: dict = {
         "model": asked.model,
         "steps": asked.steps,
         "reconstruction": reconstruction(model, test, asked.seed),
     }
+    models: dict = {"lion": model} | ({"points": load(asked.rival, PointDiffusion)} if asked.rival else {})
     rows = []
-    for name, path in (("lion", asked.model), ("points", asked.rival)):
-        if path:
-            shapes, seconds = drawn(load(path, Lion, PointDiffusion), label, asked.steps, asked.seed)
-            set_ = replace(test, points=shapes.astype(np.float32), names=())
-            rows.append(metrics.compare(name, sets.boxed(set_), test, settings) | seconds)
-            print(json.dumps(rows[-1], default=float), flush=True)
-    rows.append(metrics.oracle(test, train, settings))
+    for row in trial(models, test, train, Way(asked.steps), settings, asked.seed):
+        rows.append(row)
+        print(json.dumps(row, default=float), flush=True)
     result["generation"] = rows
     print(json.dumps(result, indent=1, default=float))
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(asked.output) as temporary:
         temporary.write_text(json.dumps(result, indent=1, default=float))
-
-
-def some(asked: argparse.Namespace, part: str) -> sets.ShapeSet:
-    """Test shapes to compare with, and training shapes for the oracle."""
-    base = replace(recipe_of.FAMILIES, seen=POINTS, target=POINTS, seed=101, pool=asked.count)
-    if asked.ldraw is None:
-        return recipe_of.shapes_of(base, part, asked.count)  # type: ignore[arg-type]
-    return recipe_of.some(sets.ldraw(asked.ldraw, part), asked.seed, asked.count)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

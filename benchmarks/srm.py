@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from becalm.images import judge, sudoku
-from becalm.images.digits import read_mnist, top_per_class
+from becalm.images.digits import read_mnist
 from becalm.images.sudoku import Puzzles
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
 from becalm.systems.srm import SRM
@@ -108,9 +108,9 @@ def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
     """Puzzles of held-out grids and digits, the same for every row, and a judge that reads them."""
     known, fresh = (part.only(range(1, SMALL.side + 1)) for part in read_mnist(benchmark.digits))
     reader = judge.fit(known, SMALL.pixels, torch.Generator().manual_seed(0))
-    clearest = top_per_class(fresh, reader.confidence(fresh), 400).shrunk(SMALL.pixels)
+    digits = judge.clearest(reader, fresh, 400)
     groups = {
-        name: sudoku.puzzles(SMALL.side, benchmark.puzzles, given, clearest, "test", benchmark.seed)
+        name: sudoku.puzzles(SMALL.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
         for name, given in LEVELS[SMALL.side].items()
     }
     return groups, reader.read

@@ -52,17 +52,31 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(guarded(command))
 
 
+EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh"}
+"""Packages that a part of the commands needs, and the extra that brings them."""
+
+
 def guarded(command) -> int:
     """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
     from becalm.core.files import InputError, check_picture
 
     try:
         check_picture(getattr(command, "picture", None))
+        if not 0 <= getattr(command, "seed", 0) < 2**63:
+            raise InputError(f"--seed {command.seed}: must be from 0 to 2⁶³ − 1")
         command.run()
     except (InputError, OSError) as error:
         place = isinstance(error, OSError) and (error.filename2 or error.filename)
         said = f"{place}: {error.strerror}" if place else str(error)  # type: ignore[union-attr]
         print(" ".join(said.split()), file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        print(
+            f"{package} is not installed, and this needs it: pip install 'becalm[{EXTRAS[package]}]'", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)

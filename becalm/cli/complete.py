@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class Complete:
     """Points of each shape."""
     steps: int = 50
     """Steps of the diffusion."""
+    mesh: Literal["none", "obj", "ply", "stl"] = "none"
+    """Write a surface of each beside its points: 0000.obj, 0000.stl, or 0000.mesh.ply."""
     picture: Path | None = None
     """Write all of them side by side to this .png file, what is given in another colour."""
     seed: int = 0
@@ -61,10 +63,14 @@ class Complete:
         part = shapes.part_of_shape(self.part, 2048, self.seed)
         with torch.inference_mode():
             _, seen = model.autoencoder.encode(part, generator, some)
-        given = seen.h.expand(self.number, -1, -1)
-        latent = complete(model.prior, given, anchors - some, label, Way(self.steps), generator)
-        made = decode(model.autoencoder, latent, self.points, generator).double().numpy()
-        shapes.write_shapes(made, self.output)
+
+        def made_of(rows: range):
+            given = seen.h.expand(len(rows), -1, -1)
+            latent = complete(model.prior, given, anchors - some, label[: len(rows)], Way(self.steps), generator)
+            return decode(model.autoencoder, latent, self.points, generator)
+
+        made = shapes.together(made_of, self.number, self.points)
+        shapes.write_shapes(made, self.output, self.mesh)
         if self.picture:
             near = torch.cdist(torch.from_numpy(made).float(), part.expand(self.number, -1, -1)).amin(2)
             shapes.draw(made, self.picture, np.asarray(near < 2 * model.autoencoder.reach / 3))

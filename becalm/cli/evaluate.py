@@ -10,22 +10,22 @@ import tyro
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model: denoise clouds sampled from a mesh, or solve Sudokus or make images that must count, by every walk."""
+    """Measure a model: denoise clouds sampled from a mesh, solve Sudokus or make images that must count, or draw shapes."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A packaged model or a file of weights."""
     benchmark: Annotated[str, tyro.conf.Positional]
-    """`sudoku`, `even-pixels`, `polygons`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
+    """`sudoku`, `even-pixels`, `polygons`, `families`, `ldraw`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]."""
     points: int = 10_000
     """Mesh: points of the clean cloud, sampled evenly."""
     noise: tuple[float, ...] = (0.01, 0.02, 0.03)
     """Mesh: standard deviations of the noise in radii of the cloud's sphere."""
     digits: Path = Path("mnist.npz")
-    """Sudoku: MNIST, an .npz file or the folder of its four IDX files."""
+    """Sudoku: MNIST, an .npz file or the folder of its four IDX files; or `digits8`, scikit-learn's."""
     puzzles: int = 200
     """Sudoku: puzzles of each difficulty."""
     shared: bool = False
-    """Sudoku: draw the digits from MNIST's training part, as the reference does; else from its test part."""
+    """Sudoku: draw the digits that were learned from, as the reference does; else those of the test part."""
     steps_per_variable: int = 12
     """Sudoku: steps for each cell."""
     eta: float = 1.0
@@ -44,6 +44,12 @@ class Evaluate:
     """Even pixels, polygons: images made by each walk."""
     picture: Path | None = None
     """Even pixels, polygons: a PNG to write with up to 64 of the images made by certainty."""
+    shapes: int = 60
+    """Families, ldraw: shapes that are drawn, and compared with as many that no model has seen."""
+    data: Path = Path("ldraw_parts_4096.npz")
+    """Ldraw: the file of LDraw's parts."""
+    emd_points: int = 256
+    """Families, ldraw: points of a shape for the earth mover's distance."""
     seed: int = 0
     """Decides clouds, puzzles and noise."""
     json: bool = False
@@ -51,10 +57,25 @@ class Evaluate:
 
     def run(self) -> None:
         """One line of figures a noise level, or a set of puzzles and a walk."""
+        self.check()
         benchmarks = {"sudoku": self.sudoku, "even-pixels": self.counted, "polygons": self.counted}
+        benchmarks |= {"families": self.drawn, "ldraw": self.drawn}
         for row in benchmarks.get(self.benchmark, self.clouds)():
-            shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-            print(json.dumps(row) if self.json else "  ".join(shown), flush=True)
+            print(json.dumps(row) if self.json else "  ".join(f"{k} {told(v)}" for k, v in row.items()), flush=True)
+
+    def check(self) -> None:
+        """Raise InputError, before any work, for what cannot be measured or written."""
+        from becalm.core.files import InputError, check_outputs
+        from becalm.systems.store import located
+
+        for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if self.shapes < 2:
+            raise InputError(f"--shapes {self.shapes}: give 2 or more, which can be compared")
+        if self.rounds < 0 or not 0 <= self.eta <= 1:
+            raise InputError("--rounds must be at least 0, --eta from 0 to 1")
+        check_outputs([self.picture], [located(self.model), Path(self.benchmark), self.digits])
 
     def clouds(self):
         """Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""
@@ -86,8 +107,9 @@ class Evaluate:
 
         import torch
 
+        from becalm.core.files import InputError
         from becalm.images import judge, sudoku
-        from becalm.images.digits import read_mnist, top_per_class
+        from becalm.images.digits import read
         from becalm.systems.puzzles import side_of
         from becalm.systems.srm import SRM
         from becalm.systems.store import load
@@ -95,12 +117,13 @@ class Evaluate:
 
         model = load(self.model, SRM)
         side, pixels = side_of(model, self.model), isqrt(model.config["channels"])
-        known, fresh = (d.only(range(1, side + 1)) for d in read_mnist(self.digits))
+        known, fresh = (d.only(range(1, side + 1)) for d in read(self.digits))
+        if pixels > known.images.shape[1]:
+            raise InputError(f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {known.images.shape[1]}")
         reader = judge.fit(known, pixels, torch.Generator().manual_seed(0))
-        pool = known if self.shared else fresh
-        clearest = top_per_class(pool, reader.confidence(pool), 1000 if self.shared else 400).shrunk(pixels)
+        digits = judge.clearest(reader, known, 1000) if self.shared else judge.clearest(reader, fresh, 400)
         puzzles = {
-            name: sudoku.puzzles(side, self.puzzles, given, clearest, "test", self.seed)
+            name: sudoku.puzzles(side, self.puzzles, given, digits, "test", self.seed)
             for name, given in LEVELS[side].items()
         }
         ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
@@ -109,17 +132,35 @@ class Evaluate:
 
     def counted(self):
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
-        from becalm.core.files import InputError
         from becalm.systems.image_trial import trial
         from becalm.systems.pictures import TASKS, fitting, write_sheet
         from becalm.systems.srm import SRM
         from becalm.systems.store import load
 
-        if self.images < 1:
-            raise InputError(f"--images: {self.images} is not positive; give at least 1")
         task = TASKS[self.benchmark]
         model = fitting(load(self.model, SRM), task, self.model)
         for row, images in trial(model, task, self.images, seed=self.seed):
             if self.picture and row.walk == "certainty":
                 write_sheet(images[:64], self.picture)
             yield row._asdict()
+
+    def drawn(self):
+        """1-NNA, COV, MMD, JSD and thickness of new shapes against held-out ones, and those of training shapes, the oracle."""
+        from becalm.core.files import InputError
+        from becalm.shapes.metrics import Settings
+        from becalm.systems.shape_trial import DenseLion, Lion, PointDiffusion, Way, references, trial
+        from becalm.systems.store import load
+
+        model = load(self.model, Lion, DenseLion, PointDiffusion)
+        test, train = references(self.benchmark, self.data, self.shapes)
+        if list(test.classes) != list(model.classes):
+            raise InputError(f"{self.model}: knows {', '.join(model.classes)}; {self.benchmark} has other classes")
+        settings = Settings(emd_points=self.emd_points, seed=self.seed)
+        yield from trial({self.model: model}, test, train, Way(25), settings, self.seed)
+
+
+def told(value) -> str:
+    """A figure for people; of one with its interval, both."""
+    if isinstance(value, tuple):
+        return "{:.4g} [{:.4g}, {:.4g}]".format(*value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

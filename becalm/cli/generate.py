@@ -18,7 +18,7 @@ class Generate:
     number: Annotated[int, tyro.conf.arg(aliases=("-n",))] = 16
     """How many."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
-    """Where to: a new folder; for images also .npy, .npz or an IDX file. Left out, generated, a folder here."""
+    """Where to: a new folder, or an .npz; for images also .npy or an IDX file. Left out, generated, a folder here."""
     sampler: Literal["ancestral", "ddim", "dpm"] | None = None
     """Ancestral, as the model is defined; DDIM or DPM-Solver++(2M), which put back no noise and need fewer steps. Left out,
     ancestral for images, dpm for shapes."""
@@ -28,8 +28,10 @@ class Generate:
     """Shapes: their class."""
     points: int = 2048
     """Shapes: points of each."""
+    guidance: float = 0.0
+    """Shapes: how much the class is heeded beyond what is likely, w of û + w (û − û without a class)."""
     mesh: Literal["none", "obj", "ply", "stl"] = "none"
-    """Shapes: write a surface of each beside its points."""
+    """Shapes: write a surface of each beside its points: 0000.obj, 0000.stl, or 0000.mesh.ply."""
     picture: Path | None = None
     """Write all of them side by side to this .png file."""
     seed: int = 0
@@ -41,14 +43,11 @@ class Generate:
         """Load, draw, write, report."""
         from becalm.cli.shapes import generate_shapes
         from becalm.core.files import InputError
-        from becalm.systems.lion import Lion
+        from becalm.systems.shape_trial import DenseLion, Lion, PointDiffusion
         from becalm.systems.store import load
         from becalm.systems.vdm import VDM
 
-        kinds = {
-            VDM: images,
-            Lion: generate_shapes,
-        }
+        kinds = {VDM: images, **dict.fromkeys((Lion, DenseLion, PointDiffusion), generate_shapes)}
         started = time.time()
         if self.number < 1 or (self.steps is not None and self.steps < 1):
             raise InputError("-n and --steps must be at least 1")
@@ -72,8 +71,8 @@ def images(model, asked: Generate, output: Path) -> dict:
 
     files.check_target(output)
     check_outputs((asked.picture, output if output.is_file() else None), [located(asked.model)])
-    if asked.label is not None or asked.mesh != "none":
-        raise InputError(f"{asked.model}: is a model of images, without --label and --mesh; leave them out")
+    if asked.label is not None or asked.mesh != "none" or asked.guidance:
+        raise InputError(f"{asked.model}: is a model of images, without --label, --guidance and --mesh; leave them out")
     sampler, steps = asked.sampler or "ancestral", asked.steps or 250
     generator = torch.Generator().manual_seed(asked.seed)
     samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}

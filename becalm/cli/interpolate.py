@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class Interpolate:
     """Points of each shape."""
     steps: int = 25
     """Steps of each diffusion."""
+    mesh: Literal["none", "obj", "ply", "stl"] = "none"
+    """Write a surface of each beside its points: 0000.obj, 0000.stl, or 0000.mesh.ply."""
     picture: Path | None = None
     """Write all of them side by side to this .png file."""
     seed: int = 0
@@ -43,22 +45,27 @@ class Interpolate:
         from becalm.cli import shapes
         from becalm.core.files import InputError
         from becalm.systems.lion import Lion, Way
-        from becalm.systems.lion_autoencoder import decode
+        from becalm.systems.lion_autoencoder import Latent, decode
         from becalm.systems.lion_edit import interpolate
         from becalm.systems.store import load
 
         started = time.time()
         shapes.checked(self, self.output, (self.one, self.other))
-        if self.number < 2 or self.steps < 1:
-            raise InputError(f"-n {self.number}, --steps {self.steps}: give 2 shapes or more, and a step or more")
+        if not 2 <= self.number <= 1000 or self.steps < 1:
+            raise InputError(f"-n {self.number}, --steps {self.steps}: give 2 to 1000 shapes, and a step or more")
         model, generator = load(self.model, Lion), torch.Generator().manual_seed(self.seed)
         label = torch.full((self.number,), shapes.label_of(model.classes, self.label))
         ends = [shapes.read_shape(path, 2048, self.seed)[0] for path in (self.one, self.other)]
         with torch.inference_mode():
             one, other = (model.autoencoder.encode(points, generator)[1] for points in ends)
         latent = interpolate(model, one, other, self.number, label, Way(self.steps), generator)
-        made = decode(model.autoencoder, latent, self.points, generator).double().numpy()
-        shapes.write_shapes(made, self.output)
+
+        def made_of(rows: range):
+            some = Latent(*(part[list(rows)] for part in latent))
+            return decode(model.autoencoder, some, self.points, generator)
+
+        made = shapes.together(made_of, self.number, self.points)
+        shapes.write_shapes(made, self.output, self.mesh)
         if self.picture:
             shapes.draw(made, self.picture, columns=self.number)
         told = {"shapes": len(made), "points": self.points, "output": str(self.output)}

@@ -6,40 +6,52 @@ from typing import Literal
 MOST = 100_000_000
 """Points that are made in one call, at most."""
 
-TOGETHER = 16
-"""Shapes that are made at a time."""
+MOST_EACH = 4_000_000
+"""Points of one shape, at most: some 4 GB of memory."""
+
+TOGETHER, AT_ONCE = 16, 1_000_000
+"""Shapes, and points, that are made at a time, at most."""
 
 Meshes = Literal["none", "obj", "ply", "stl"]
 
 
 def generate_shapes(model, asked, output: Path) -> dict:
-    """New shapes of a LION, for `becalm generate`: PLY files in a folder, or one .npz; the summary.
+    """New shapes, for `becalm generate`: PLY files in a folder, or one .npz; the summary.
 
-    `asked` has number, label, points, mesh, sampler, steps, seed and picture. Raises InputError.
+    `asked` has number, label, points, mesh, sampler, steps, guidance, seed and picture. Raises InputError.
     """
     import torch
-    from tqdm import tqdm
 
     from becalm.core.sample import dpm_solver_pp_2m, reverse
-    from becalm.systems.lion import Way, generate
-    from becalm.systems.lion_autoencoder import decode
+    from becalm.systems.lion import Way
+    from becalm.systems.shape_trial import drawn
 
     checked(asked, output)
     label = label_of(model.classes, asked.label)
     sampler, steps = asked.sampler or "dpm", asked.steps or 25
     steppers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
-    way, generator = Way(steps, steppers[sampler]), torch.Generator().manual_seed(asked.seed)
-    made = []
-    for start in tqdm(range(0, asked.number, TOGETHER), "generating", disable=None):
-        labels = torch.full((min(TOGETHER, asked.number - start),), label)
-        latent = generate(model.prior, labels, model.autoencoder.sizes.anchors, way, generator)
-        made.append(decode(model.autoencoder, latent, asked.points, generator))
-    shapes = torch.cat(made).double().numpy()
+    way, generator = Way(steps, steppers[sampler], asked.guidance), torch.Generator().manual_seed(asked.seed)
+
+    def some(rows: range):
+        return drawn(model, torch.full((len(rows),), label), asked.points, way, generator)
+
+    shapes = together(some, asked.number, asked.points)
     write_shapes(shapes, output, asked.mesh)
     if asked.picture:
         draw(shapes, asked.picture)
     told = {"shapes": len(shapes), "points": asked.points, "label": asked.label or "any"}
     return told | {"sampler": sampler, "steps": steps}
+
+
+def together(some, number: int, points: int):
+    """Shapes [number, points, 3], as many at a time as memory has room for; `some(rows)` makes those of the named rows."""
+    import torch
+    from tqdm import tqdm
+
+    made, count = [], max(1, min(TOGETHER, AT_ONCE // points))
+    for start in tqdm(range(0, number, count), "generating", disable=None):
+        made.append(some(range(start, min(start + count, number))))
+    return torch.cat(made).double().numpy()
 
 
 def label_of(classes: list[str], name: str | None) -> int:
@@ -59,6 +71,8 @@ def checked(asked, output: Path, inputs: tuple[Path, ...] = ()) -> None:
     `asked` has model, number, points and picture, and `mesh` where the command makes meshes; `inputs` are never overwritten.
     """
     from becalm.core.files import InputError, check_outputs
+    from becalm.points.formats import FORMATS
+    from becalm.shapes.meshfiles import READERS
     from becalm.systems.store import located
 
     number, points = asked.number, asked.points
@@ -66,8 +80,12 @@ def checked(asked, output: Path, inputs: tuple[Path, ...] = ()) -> None:
     check_meshes(getattr(asked, "mesh", "none"), points, output)
     if number < 1 or points < 1:
         raise InputError(f"-n {number}, --points {points}: both must be at least 1")
-    if number * points > MOST:
-        raise InputError(f"-n {number}, --points {points}: more than {MOST:,} points in all; ask for fewer")
+    if number * points > MOST or points > MOST_EACH:
+        raise InputError(
+            f"-n {number}, --points {points}: more than {MOST_EACH:,} points a shape, or {MOST:,} in all; ask for fewer"
+        )
+    if output.suffix.lower() in {*FORMATS, *READERS} - {".npz"}:
+        raise InputError(f"{output}: shapes are written into a folder or an .npz; give a name without {output.suffix}")
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output}: the folder is not empty; give a new one")
     if output.is_file() and output.suffix != ".npz":
@@ -95,8 +113,9 @@ def check_meshes(mesh: Meshes, points: int, output: Path) -> None:
 def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     """Shapes [s, n, 3] as `points` of one .npz, or as 0000.ply … in a folder; with `mesh` a surface of each beside it."""
     import numpy as np
+    from tqdm import tqdm
 
-    from becalm.core.files import replacing
+    from becalm.core.files import gathering, replacing
     from becalm.points import Cloud, write
     from becalm.shapes import meshfiles
     from becalm.shapes.surface import wrapped
@@ -105,11 +124,11 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
         with replacing(output) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, points=shapes.astype(np.float32))
         return
-    output.mkdir(exist_ok=True)
-    for i, points in enumerate(shapes):
-        write(Cloud(points), output / f"{i:04d}.ply")
-        if mesh != "none":
-            meshfiles.write(wrapped(points), output / f"{i:04d}{'.mesh' * (mesh == 'ply')}.{mesh}")
+    with gathering(output) as folder:
+        for i, points in enumerate(tqdm(shapes, "meshing", disable=None if mesh != "none" else True)):
+            write(Cloud(points), folder / f"{i:04d}.ply")
+            if mesh != "none":
+                meshfiles.write(wrapped(points), folder / f"{i:04d}{'.mesh' * (mesh == 'ply')}.{mesh}")
 
 
 def draw(shapes, path: Path, given=None, columns: int = 8) -> None:

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+READER = "reader14"
+"""The packaged reader of digits."""
+
 
 @dataclass(frozen=True)
 class Solve:
@@ -31,11 +34,11 @@ class Solve:
     refine: int = 0
     """Rounds in which the quarter of the cells that fits the others least is solved again."""
     record: Path | None = None
-    """Write every state of the walk to this .safetensors file."""
+    """Write every state of the walk, without the rounds of `--refine`, to this .safetensors file."""
     picture: Path | None = None
     """Write a picture to this .png file: cells numbered as they were settled, tinted by how sure they were."""
-    reader: str = "reader14"
-    """What reads the digits, to check what is given and what was solved: a packaged model, a file, or `none`."""
+    reader: str | None = None
+    """What reads digits, to check what is given and what was solved: a packaged model, a file, or `none`; left out, reader14."""
     seed: int = 0
     """Decides every random draw; the same seed gives the same result."""
     json: bool = False
@@ -51,84 +54,91 @@ class Solve:
         from becalm.images import picture
         from becalm.systems import puzzles
         from becalm.systems.srm import SRM, solve
-        from becalm.systems.store import load
+        from becalm.systems.store import load, located
         from becalm.systems.trial import way_of
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
         check_picture(output)
-        check_outputs((output, self.record, self.picture), (self.image, self.mask))
+        readers = [] if self.reader == "none" else [located(self.reader or READER)]
+        inputs = (self.image, self.mask, located(self.model), *readers)
+        check_outputs((output, self.record, self.picture), inputs)
         if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
         model = load(self.model, SRM)
         side = puzzles.side_of(model, self.model)
         image, mask = picture.read(self.image), picture.read(self.mask)
-        puzzle = puzzles.puzzle_of(image, mask, model, str(self.image))
+        puzzle = puzzles.puzzle_of(image, mask, model, str(self.image), str(self.mask))
         read = self.reading(puzzle)
         if read:
             puzzles.given_digits(puzzle, read, str(self.image))
+
         generator = torch.Generator().manual_seed(self.seed)
         way = way_of(self.walk, side, self.steps_per_variable, self.eta, 1, self.seed)
-        count = int(puzzle.unknown.sum())
-        if not count:
-            raise InputError(f"{self.mask}: is all black, so every cell is given; paint white what is to be solved")
-        steps = list(tqdm(solve(model, puzzle.cells, puzzle.unknown, way, generator), "solving", disable=None))
-        *_, answer = puzzles.begun(iter(steps), puzzle, model.power)
+        walk, kept, steps = solve(model, puzzle.cells, puzzle.unknown, way, generator), [], 0
+        total = self.steps_per_variable * (side**2 if self.walk == "together" else int(puzzle.unknown.sum()))
+        for step, answer in puzzles.begun(iter(tqdm(walk, "solving", total, disable=None)), puzzle, model.power):
+            steps += 1
+            if self.record:
+                kept.append(step)
         answer = puzzles.refined(model, puzzle, answer, self.refine, way, generator)
-        if self.record:
-            record.write(record.collected(steps, {"model": self.model, "seed": self.seed}), self.record)
+
         solved = puzzles.drawn(answer, puzzle, image, mask)
         picture.write(solved, output)
+        if self.record:
+            record.write(record.collected(kept, {"model": self.model, "seed": self.seed}), self.record)
         if self.picture:
             picture.numbered(solved, answer.order, answer.certainty, self.picture)
         sure = [None if x != x else round(x, 4) for x in answer.certainty.tolist()]
-        summary = {"cells": len(sure), "solved": count, "steps": len(steps), "seconds": round(time.time() - started, 2)}
-        summary |= {"output": str(output), **self.checked(answer.cells, read)}
-        self.tell(summary | {"certainty": sure, "order": answer.order.tolist()})
+        summary = {"cells": len(sure), "solved": int(puzzle.unknown.sum()), "steps": steps}
+        summary |= {"seconds": round(time.time() - started, 2), "output": str(output), **checked(answer.cells, read)}
+        summary |= {"certainty": sure, "order": answer.order.tolist()}
+        print(json.dumps(summary) if self.json else told(summary))
 
     def reading(self, puzzle):
-        """The function that reads cells, or None where there is no reader for cells of that size."""
+        """The function that reads cells; None where none is wanted, or, with a note, where ours reads cells of another size."""
+        from becalm.core.files import InputError
         from becalm.images.judge import Judge
         from becalm.systems.store import load
 
         if self.reader == "none":
             return None
-        judge = load(self.reader, Judge)
-        return judge.read if judge.side**2 == puzzle.cells.shape[-1] else None
+        name = self.reader or READER
+        judge, pixels = load(name, Judge), round(puzzle.cells.shape[-1] ** 0.5)
+        if judge.side == pixels:
+            return judge.read
+        said = f"reads cells of {judge.side} pixels, and those of this model have {pixels}"
+        if self.reader:
+            raise InputError(f"{self.reader}: {said}; give a reader of that size, or --reader none")
+        print(f"{name}: {said}, so no digit is checked", file=sys.stderr)
+        return None
 
-    def checked(self, cells, read) -> dict:
-        """What the reader finds in the solved grid: its digits, whether it is valid, and the cells in conflict."""
-        from becalm.systems import puzzles
 
-        if read is None:
-            return {}
-        grid = read(cells)[0]
-        side, wrong = puzzles.isqrt(len(grid)), puzzles.contradictions(grid)
-        whole = not wrong and int(grid.max()) <= side
-        return {"valid": whole, "conflicts": wrong, "digits": grid.reshape(side, side).tolist()}
+def checked(cells, read) -> dict:
+    """What the reader finds in the solved grid: its digits, whether it is valid, and the cells that are wrong."""
+    from becalm.systems import puzzles
 
-    def tell(self, summary: dict) -> None:
-        """Print the summary: JSON, or a line and the two tables."""
-        if self.json:
-            print(json.dumps(summary))
-            return
-        side = round(summary["cells"] ** 0.5)
-        tables = ("certainty", "order", "digits", "conflicts")
-        print("  ".join(f"{k} {str(v).lower() if k == 'valid' else v}" for k, v in summary.items() if k not in tables))
-        if summary.get("conflicts"):
-            print("in conflict: " + ", ".join(f"row {r} column {c}" for r, c in summary["conflicts"]))
-        for row in summary.get("digits", []):
-            print(" ".join(str(digit) for digit in row))
-        for name, form in (("order", "{:3d}"), ("certainty", "{:.2f}")):
-            print(f"{name} (· given)", file=sys.stdout)
-            for row in range(side):
-                cells = range(row * side, (row + 1) * side)
-                given = [summary["order"][i] == 0 for i in cells]
-                shown = [summary[name][i] for i in cells]
-                width = len(form.format(1))
-                print(
-                    " ".join(
-                        "·".rjust(width) if g or s is None else form.format(s)
-                        for g, s in zip(given, shown, strict=True)
-                    )
-                )
+    if read is None:
+        return {}
+    grid = read(cells)[0]
+    side, wrong = puzzles.isqrt(len(grid)), sorted({*puzzles.contradictions(grid), *puzzles.outside(grid)})
+    return {"valid": not wrong, "conflicts": wrong, "digits": grid.reshape(side, side).tolist()}
+
+
+def told(summary: dict) -> str:
+    """The summary for people: a line, what is wrong, and tables of the grid."""
+    side = round(summary["cells"] ** 0.5)
+    tables = ("certainty", "order", "digits", "conflicts")
+    lines = ["  ".join(f"{k} {str(v).lower() if k == 'valid' else v}" for k, v in summary.items() if k not in tables)]
+    if summary.get("conflicts"):
+        lines.append("in conflict: " + ", ".join(f"row {r} column {c}" for r, c in summary["conflicts"]))
+    lines += [" ".join(map(str, row)) for row in summary.get("digits", [])]
+    for name, width, form in (("order", 3, "{:3d}"), ("certainty", 4, "{:.2f}")):
+        given = "·".rjust(width)
+        shown = [
+            form.format(x) if order and x is not None else given
+            for x, order in zip(summary[name], summary["order"], strict=True)
+        ]
+        lines.append(f"{name} (· given)")
+        lines += [" ".join(shown[row * side : (row + 1) * side]) for row in range(side)]
+    return "\n".join(lines)

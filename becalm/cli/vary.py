@@ -4,14 +4,14 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 
 @dataclass(frozen=True)
 class Vary:
-    """Diffuse–denoise a shape: variations of it, or, of a noisy or a coarse one, clean shapes like it."""
+    """Diffuse–denoise a shape: variations of it; with `--amount 0` a noisy one or one of voxels comes back clean."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A packaged model of shapes (see `becalm models`) or a file of weights."""
@@ -29,6 +29,8 @@ class Vary:
     """Points of each shape."""
     steps: int = 25
     """Steps of each diffusion."""
+    mesh: Literal["none", "obj", "ply", "stl"] = "none"
+    """Write a surface of each beside its points: 0000.obj, 0000.stl, or 0000.mesh.ply."""
     picture: Path | None = None
     """Write all of them side by side to this .png file."""
     seed: int = 0
@@ -56,9 +58,14 @@ class Vary:
         model, generator = load(self.model, Lion), torch.Generator().manual_seed(self.seed)
         label = torch.full((self.number,), shapes.label_of(model.classes, self.label))
         points, (middle, half) = shapes.read_shape(self.shape, 2048, self.seed)
-        latent = vary(model, points.expand(self.number, -1, -1), self.amount, label, Way(self.steps), generator)
-        made = decode(model.autoencoder, latent, self.points, generator).double().numpy()
-        shapes.write_shapes(made * half + middle, self.output)
+
+        def made_of(rows: range):
+            seen = points.expand(len(rows), -1, -1)
+            latent = vary(model, seen, self.amount, label[: len(rows)], Way(self.steps), generator)
+            return decode(model.autoencoder, latent, self.points, generator)
+
+        made = shapes.together(made_of, self.number, self.points)
+        shapes.write_shapes(made * half + middle, self.output, self.mesh)
         if self.picture:
             shapes.draw(made, self.picture)
         told = {"shapes": len(made), "amount": self.amount, "output": str(self.output)}

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,22 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(final.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def gathering(path: Path) -> Iterator[Path]:
+    """An empty temporary folder beside `path` that takes its place, which must be free or an empty folder, when the block ends
+    well. On any error it is removed with all that is in it. Raises OSError as the file system does.
+    """
+    final = Path(os.path.realpath(path))
+    temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, final)
+        sync(final.parent, os.O_RDONLY)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 NOT_PNG = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")

@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
     eps: Float[Tensor, "*data"]
     """Estimate of the noise."""
     log_var: Tensor | None = None
-    """Logarithm of the variance of the error of x, one a variable, where the network tells it."""
+    """Logarithm of the variance of the error of x, or of functions of it, one a variable, where the network tells it."""
     spread: Tensor | None = None
     """The learned range's v in [0, 1], where the network tells it."""
 

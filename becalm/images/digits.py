@@ -116,6 +116,11 @@ def read_mnist(path: Path) -> tuple[Digits, Digits]:
         raise InputError(f"{path}: not an .npz of plain arrays ({error}); fetch mnist.npz again") from error
 
 
+def read(path: Path) -> tuple[Digits, Digits]:
+    """Training and test digits: scikit-learn's where the path is just `digits8`, else MNIST. Raises InputError."""
+    return read_small() if path == Path("digits8") else read_mnist(path)
+
+
 def read_small() -> tuple[Digits, Digits]:
     """scikit-learn's 1797 real digits of 8 × 8 pixels: the first four fifths to train, the last to test.
 

@@ -1,5 +1,6 @@
 """Grey images read from and written to files, and the picture of a puzzle with its cells numbered as they were settled."""
 
+import warnings
 from math import isqrt
 from pathlib import Path
 
@@ -21,10 +22,13 @@ def read(path: Path) -> Float[Tensor, "height width"]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
             if image.width * image.height > MOST:
                 raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; at most {MOST:,} are read")
-            wide = image.mode in ("I", "I;16", "F")
+            wide, fractions = image.mode in ("I", "I;16", "F"), image.mode == "F"
             flat = (
                 image if wide else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             )
@@ -35,7 +39,8 @@ def read(path: Path) -> Float[Tensor, "height width"]:
         if isinstance(error, InputError | FileNotFoundError):
             raise
         raise InputError(f"{path}: is no image that can be read ({error}); give a PNG") from error
-    return torch.from_numpy(grey / (65535.0 if grey.max(initial=0) > 255 else 255.0))
+    brightest = grey.max(initial=0)
+    return torch.from_numpy(grey / (65535.0 if brightest > 255 else 255.0 if brightest > 1 or not fractions else 1.0))
 
 
 def write(image: Float[Tensor, "height width"], path: Path) -> None:
@@ -65,8 +70,10 @@ def numbered(
         box = (left, top, left + pixel, top + pixel)
         sure = float(certainty[cell].nan_to_num(0.5))
         tint = Image.new("RGB", (pixel, pixel), (int(255 * (1 - sure)), int(200 * sure), 60))
+        dark = image[top // 3, left // 3] < 0.5
         picture.paste(Image.blend(picture.crop(box), tint, 0.35), box)
-        ImageDraw.Draw(picture).text((left + pixel // 14, top + pixel // 14), str(int(order[cell])), "white", font)
+        at, colour = (left + pixel // 14, top + pixel // 14), "white" if dark else "black"
+        ImageDraw.Draw(picture).text(at, str(int(order[cell])), colour, font)
     lines, inner = ImageDraw.Draw(picture), isqrt(side)
     for i in range(side + 1):
         at, width = min(i * pixel, side * pixel - 1), 3 if i % inner == 0 else 1

@@ -1,10 +1,8 @@
-"""Networks between a cloud of points and a few latent points: set encoder, local flow decoder, denoisers of latents.
+"""Networks between a cloud of points and a few latent points: a set encoder, and denoisers of latents.
 
 A shape is M latent points, each a place and some features, beside one global vector. Anchors are the farthest points of the
 cloud, chosen once when it is encoded; each looks at the points around it (cross-attention in relative coordinates), then at
-the other anchors. The decoder asks back: an output point belongs to one latent point and flows from a Gaussian about it to the
-surface, by a network that this latent point modulates; so any number of points can be had. All is equivariant in the
-order of points and of latent points.
+the other anchors. The way back is `nets.mixture`. All is equivariant in the order of points and of latent points.
 """
 
 import math
@@ -211,7 +209,7 @@ class Encoder(nn.Module):
 
 
 class LatentDenoiser(nn.Module):
-    """A transformer over the variables of a shape, `globals_` numbers of z₀ in rows of `channels` and then latent points.
+    """A transformer over the variables of a shape: z₀ in `rows` of `channels` numbers, and then latent points.
 
     The first have learned places; those of latent points are their noisy coordinates. Every variable has its own noise level,
     to which the class is added; 0 is no class.

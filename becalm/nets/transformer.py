@@ -75,28 +75,39 @@ class Block(nn.Module):
 class GrainHead(nn.Module):
     """What one small network tells of each grain of a variable, as of each pixel of a patch.
 
-    It sees the grain as it is, noise and all, so that a token has to carry only what its grains have in common.
+    It sees the grain as it is, noise and all, so that a token has to carry only what its grains have in common. Between its
+    layers each grain is told the mean over all grains of the variable: what they have to make up together is shared out so.
     """
 
-    def __init__(self, width: int, grains: int, grain: int, inner: int = 64):
+    def __init__(self, width: int, grains: int, grain: int, inner: int = 64, depth: int = 3):
         super().__init__()
         self.count, self.grain = grains, grain
-        self.see, self.mix = nn.Linear(grain, inner), nn.Linear(inner, inner)
+        self.see, self.leave = nn.Linear(grain, inner), nn.Linear(inner, grain)
         self.place = nn.Parameter(torch.randn(grains, inner))
-        self.tell = nn.Linear(width, 5 * inner)
-        self.leave = nn.Linear(inner, grain)
-        nn.init.zeros_(self.leave.weight)
+        self.tell = nn.Linear(width, 2 * depth * inner)
+        self.mix = nn.ModuleList(nn.Linear(inner, inner) for _ in range(depth - 1))
+        self.share = nn.ModuleList(nn.Linear(inner, inner, bias=False) for _ in range(depth - 1))
+        for layer in (self.leave, *self.share):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.leave.bias)
 
     def forward(
         self, h: Float[Tensor, "batch variable width"], z: Float[Tensor, "batch variable channel"]
     ) -> Float[Tensor, "batch variable number"]:
         """A number for every one in the grains, which come first among the channels, from the token h."""
-        scale, shift, scale2, shift2, scale3 = self.tell(h)[..., None, :].chunk(5, -1)
+        first, *others = self.tell(h)[..., None, :].chunk(len(self.mix) + 1, -1)
         seen = z[..., : self.count * self.grain].unflatten(-1, (self.count, self.grain))
-        grains = nn.functional.silu(self.see(seen) * (1 + scale) + shift + self.place)
-        grains = nn.functional.silu(self.mix(grains) * (1 + scale2) + shift2) * (1 + scale3)
+        grains = nn.functional.silu(modulated(self.see(seen), first) + self.place)
+        for mix, share, told in zip(self.mix, self.share, others, strict=True):
+            common = share(grains.mean(-2, keepdim=True))
+            grains = grains + nn.functional.silu(modulated(mix(grains), told) + common)
         return self.leave(grains).flatten(-2)
+
+
+def modulated(h: Float[Tensor, "*token width"], told: Float[Tensor, "*other twice"]) -> Float[Tensor, "*token width"]:
+    """h (1 + scale) + shift, with both halves of what is told."""
+    scale, shift = told.chunk(2, -1)
+    return h * (1 + scale) + shift
 
 
 class Transformer(nn.Module):

@@ -74,9 +74,15 @@ def normals_and_areas(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample(mesh: Mesh, n: int, rng: np.random.Generator) -> Samples:
-    """n independent points, uniform by area: (1 − √u) a + √u (1 − v) b + √u v c (Osada et al. 2002, eq. 1)."""
-    normals, areas = normals_and_areas(mesh)
-    total = np.cumsum(areas)
+    """n independent points, uniform by area: (1 − √u) a + √u (1 − v) b + √u v c (Osada et al. 2002, eq. 1).
+
+    Raises InputError for a mesh without area, or with too much to count.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        normals, areas = normals_and_areas(mesh)
+        total = np.cumsum(areas)
+    if not 0 < total[-1] < np.inf:
+        raise InputError(f"mesh: its triangles have an area of {total[-1]:g} in all; give one with a surface")
     face = np.searchsorted(total, rng.random(n) * total[-1], side="right")
     u, v = np.sqrt(rng.random(n)), rng.random(n)
     weights = np.stack([1 - u, u * (1 - v), u * v], axis=1)

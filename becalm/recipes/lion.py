@@ -5,7 +5,7 @@ latents of all shapes are written to `latents.safetensors`, so that the prior ne
 done again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -17,7 +17,7 @@ import torch
 
 from becalm.core.files import InputError, replacing
 from becalm.core.typing import Float, Int, Tensor
-from becalm.nets.latent import farthest, picked
+from becalm.nets.latent import FORM, farthest, picked
 from becalm.shapes import metrics, sets
 from becalm.systems import lion, lion_autoencoder
 from becalm.systems.lion import Lion, Prior, Weight
@@ -42,8 +42,8 @@ class Recipe:
     run: Path = Path("runs/lion_families")
     """Folder of the run; an interrupted run continues from there."""
     start: Path | None = None
-    """Weights to begin a new run from, in place of random ones, made for these classes or others; with `--steps 0` the
-    autoencoder stays as it is."""
+    """Weights to begin a new run from, in place of random ones, made for these classes or others, and of these sizes; with
+    `--steps 0` the autoencoder stays as it is, with `--prior-steps 0` the prior."""
     pool: int = 6000
     """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
     seen: int = 768
@@ -57,7 +57,12 @@ class Recipe:
     divergence: float = 0.001
     """Weight of the mean KL, reached half-way."""
     cropped: int = 5
-    """One batch in so many shows parts of shapes, cut by a plane: what `complete` will encode."""
+    """One batch in so many shows parts of shapes, cut by a plane: what `complete` will encode; 0 for none."""
+    worn: int = 0
+    """One batch in so many shows noisy points, and the next one points that lie on a coarse grid, and asks for clean ones: what
+    `vary` will be given; 0 for none."""
+    learned: Literal["all", "encoder"] = "all"
+    """Of the autoencoder: `encoder` keeps the decoder, and so what latents mean, as they were in `--start`."""
     views: int = 2
     """Latents of each shape, each from other points of it."""
     loss: Weight = "flow"
@@ -149,7 +154,9 @@ def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
         share = 0.3 + 0.5 * float(torch.rand((), generator=generator))
         anchors = round(share * anchors)
     seen, target = (cut(part, share, generator) for part in points.split([recipe.seen, recipe.target], 1))
-    weight = recipe.divergence * min(1.0, 2 * step / recipe.plan.steps)
+    if recipe.worn and step % recipe.worn < 2:
+        seen = (noisy, gridded)[step % recipe.worn](seen, generator)
+    weight = recipe.divergence * (1.0 if recipe.start else min(1.0, 2 * step / recipe.plan.steps))
     return Batch(seen, target, weight, anchors, int(torch.randint(2**62, (), generator=generator)))
 
 
@@ -164,6 +171,23 @@ def cut(
     generator.set_state(state)
     order = (points * normal).sum(-1).argsort(1)[:, : round(share * points.shape[1])]
     return picked(points, order)
+
+
+def noisy(points: Float[Tensor, "batch point 3"], generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
+    """The points with Gaussian noise, its deviation uniform up to 0.06 for each shape."""
+    deviation = 0.06 * torch.rand(len(points), 1, 1, generator=generator)
+    return points + deviation * torch.randn(points.shape, generator=generator)
+
+
+def gridded(points: Float[Tensor, "batch point 3"], generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
+    """The points moved within the cells, of side 1/16 to 1/6, of a grid that lies anywhere: to the middle, or to any place."""
+    cell, loose = (
+        1 / (6 + 10 * torch.rand(len(points), 1, 1, generator=generator)),
+        torch.rand(len(points), 1, 1, generator=generator),
+    )
+    corner = cell * torch.rand(len(points), 1, 3, generator=generator)
+    place = 0.5 + (loose < 0.5) * (torch.rand(points.shape, generator=generator) - 0.5)
+    return (((points - corner) / cell).floor() + place) * cell + corner
 
 
 def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
@@ -194,7 +218,7 @@ def drawn(store: Store, rows: Int[Tensor, " row"], generator: torch.Generator) -
 def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
     """Root mean square offset, a coordinate, of a point from the nearest of the anchors, over some shapes."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    points = chosen(shapes.points[:128], recipe.seen + recipe.target, generator)
+    points = chosen(sets.some(shapes, 128, recipe.seed).points, recipe.seen + recipe.target, generator)
     anchors = picked(points, farthest(points, recipe.sizes.anchors))
     return round(float(torch.cdist(points, anchors).amin(2).square().mean().div(3).sqrt()), 4)
 
@@ -269,38 +293,72 @@ def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: in
     device, anchors = next(model.parameters()).device, model.autoencoder.sizes.anchors
     latent = lion.generate(model.prior, label.to(device), anchors, lion.Way(10), generator)
     made = lion_autoencoder.decode(model.autoencoder, latent, points, generator).cpu().numpy()
-    sides = [made, *(chosen(part.points[:count], points, generator).numpy() for part in (test, shapes))]
-    new, real, known = (sets.boxed(replace(test, points=p, labels=test.labels[:count], names=())).points for p in sides)
+    known = sets.some(shapes, count, 0)
+    sides = [made, *(chosen(part.points[:count], points, generator).numpy() for part in (test, known))]
+    new, real, oracle = (
+        sets.boxed(replace(test, points=p, labels=test.labels[:count], names=())).points for p in sides
+    )
     share = lambda part: metrics.one_nna(metrics.distances(metrics.chamfers, part, real))  # noqa: E731
-    return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(known), 1)}
+    return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(oracle), 1)}
+
+
+def staged(number: int, steps: Iterator[dict], every: int, check: Callable[[], dict], folder: Path) -> Iterator[dict]:
+    """The records of a stage and, every so many steps, what `check` finds, which goes into the log in `folder` too."""
+    for record in steps:
+        yield {"stage": number, **record}
+        if record["step"] % every == 0:
+            checked = {"step": record["step"], **check()}
+            log.append(folder / "log.jsonl", checked)
+            yield checked
+
+
+def refuse(recipe: Recipe) -> None:
+    """Raise InputError for what cannot be trained."""
+    for name in ("check", "views", "latents", "seen", "target", "pool"):
+        if getattr(recipe, name) < 1:
+            raise InputError(f"--{name} {getattr(recipe, name)}: must be at least 1")
+    sizes = recipe.sizes
+    if sizes.features < FORM or sizes.width % sizes.heads or sizes.prior_width % sizes.heads:
+        raise InputError(
+            f"--features must be at least {FORM}, --heads {sizes.heads} a divisor of --width and --prior-width"
+        )
+    if not 1 <= sizes.anchors <= recipe.seen:
+        raise InputError(f"--anchors {sizes.anchors}: must be from 1 to --seen, {recipe.seen}")
+    if recipe.learned == "encoder" and not recipe.start:
+        raise InputError("--learned encoder: needs trained weights; give them with --start FILE")
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
-    """Train both stages, yielding the log's records, then write the model beside them."""
+    """Train both stages, yielding the log's records, then write the model beside them. Raises InputError."""
+    refuse(recipe)
     shapes, test = shapes_of(recipe), sets.some(shapes_of(recipe, "test", CHECKED), CHECKED, recipe.seed)
+    if shapes.points.shape[1] < recipe.seen + recipe.target:
+        raise InputError(
+            f"--seen, --target: {recipe.seen + recipe.target} points; shapes have {shapes.points.shape[1]}"
+        )
     model = begun(recipe, shapes).to(recipe.device).train()
-    make = partial(batch_of, recipe, shapes)
-    folder = recipe.run / "autoencoder"
-    for record in train(
-        model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder
-    ):
-        yield {"stage": 1, **record}
-        if record["step"] % recipe.check == 0:
-            checked = {"step": record["step"], **health(recipe, model.autoencoder, test)}
-            log.append(folder / "log.jsonl", checked)
-            yield checked
+    recipe = replace(recipe, sizes=model.autoencoder.sizes)
+    if recipe.learned == "encoder":
+        model.autoencoder.requires_grad_(False).encoder.requires_grad_(True)
+
+    folder, make = recipe.run / "autoencoder", partial(batch_of, recipe, shapes)
+    work = train(model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder)
+    yield from staged(1, work, recipe.check, partial(health, recipe, model.autoencoder, test), folder)
     store = encoded(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
-    model.prior.measure(drawn(store, torch.arange(len(store.label)), torch.Generator().manual_seed(recipe.seed)))
+    if recipe.prior_steps:
+        model.prior.measure(drawn(store, torch.arange(len(store.label)), torch.Generator().manual_seed(recipe.seed)))
     yield {"stage": 2, "latents": len(store.label), **health(recipe, model.autoencoder, test)}
-    loss = lambda prior, seed: prior_loss(recipe, prior, store, seed)  # noqa: E731
-    seeds = lambda start: (1_000_003 * recipe.seed + 2**40 + step for step in count(start))  # noqa: E731
-    plan = replace(recipe.plan, steps=recipe.prior_steps, rate=recipe.prior_rate)
-    for record in train(model.prior, loss, seeds, plan, recipe.run / "prior"):
-        yield {"stage": 2, **record}
-        if record["step"] % recipe.check == 0:
-            checked = {"step": record["step"], **likeness(model, shapes, test)}
-            log.append(recipe.run / "prior" / "log.jsonl", checked)
-            yield checked
+
+    def loss(prior: Prior, seed: int) -> dict[str, Tensor]:
+        return prior_loss(recipe, prior, store, seed)
+
+    def seeds(start: int) -> Iterator[int]:
+        return (1_000_003 * recipe.seed + 2**40 + step for step in count(start))
+
+    folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, rate=recipe.prior_rate)
+    work = train(model.prior, loss, seeds, plan, folder)
+    yield from staged(2, work, recipe.check, partial(likeness, model, shapes, test), folder)
+
     name = f"lion_{recipe.shapes}"
     facts = {"task": "generate shapes", "recipe": name, "protocol": "box", "seed": recipe.seed}
     facts |= {"steps": [recipe.plan.steps, recipe.prior_steps], "start": recipe.start and str(recipe.start)}

@@ -10,15 +10,16 @@ from typing import Literal, NamedTuple
 import torch
 
 from becalm.core import times
+from becalm.core.files import InputError
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Tensor
 from becalm.systems import srm
 from becalm.systems.pictures import TASKS, Task, fitting, means, variables
-from becalm.systems.srm import SRM, losses, told
+from becalm.systems.srm import SRM, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
 
-LEAST = 0.01
+T_LEAST = 0.01
 """Levels below this are taken as 0, given: what is hardly noisy teaches nothing, and its variance would drown all else."""
 
 
@@ -126,8 +127,8 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     mixed = levels(recipe, recipe.batch - shown, n, generator)
     on_the_way, share = visited(recipe, shown, generator)
     t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
-    t = torch.where(t < LEAST, 0.0, t)
-    w = w * Rectified(shift=recipe.shift)(t).sigma.clamp_min(srm.LEAST) ** recipe.emphasis
+    t = torch.where(t < T_LEAST, 0.0, t)
+    w = w * Rectified(shift=recipe.shift)(t).sigma.clamp_min(srm.SIGMA_LEAST) ** recipe.emphasis
     return Batch(variables(images, task), t, w, int(torch.randint(2**62, (), generator=generator)))
 
 
@@ -153,20 +154,27 @@ def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     device = next(model.parameters()).device
     x, t, weight = (part.to(device) for part in batch[:3])
-    said = told(model, x, t, torch.Generator().manual_seed(batch.seed))
+    said = shown(model, x, t, torch.Generator().manual_seed(batch.seed))
     return losses(model, said, x, t, weight, recipe.stress)
 
 
 def begun(recipe: Recipe) -> SRM:
-    """The model before its first step: seeded weights, or those to start from."""
+    """The model before its first step: seeded weights, or those to start from. Raises InputError for what does not fit."""
     task = task_of(recipe)
+    if recipe.stress and not recipe.summed:
+        raise InputError("--stress: is about the sums that patches are told; add --summed, or give --stress 0")
+    if not 0 <= recipe.visited <= 1 or recipe.active < 1:
+        raise InputError("--visited must be from 0 to 1, --active at least 1")
     if recipe.start:
-        return fitting(load(recipe.start, SRM), task, str(recipe.start))
+        model = fitting(load(recipe.start, SRM), task, str(recipe.start))
+        if model.config["shift"] != recipe.shift:
+            raise InputError(f"{recipe.start}: has a schedule of shift {model.config['shift']}; give --shift so")
+        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         shape = [recipe.width, recipe.heads, recipe.depth, 1, 4]
-        told = {"features": 3 * recipe.summed, "summed": recipe.summed, "grain": 3 * recipe.grains}
-        model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **told)
+        extras = {"features": 3 * recipe.summed, "summed": recipe.summed, "grain": 3 * recipe.grains}
+        model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **extras)
     if model.features is not None:
         model.features.copy_(means(task))
     return model

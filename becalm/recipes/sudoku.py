@@ -15,8 +15,8 @@ from becalm.core.files import InputError
 from becalm.core.process import Prediction
 from becalm.core.typing import Tensor
 from becalm.images import judge, sudoku
-from becalm.images.digits import Digits, discriminants, read_mnist, top_per_class
-from becalm.systems.srm import SRM, losses, told
+from becalm.images.digits import Digits, discriminants, read
+from becalm.systems.srm import SRM, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
 
@@ -26,7 +26,7 @@ class Recipe:
     """Train SRM to solve Sudokus whose digits are handwritten."""
 
     digits: Path = Path("mnist.npz")
-    """MNIST: an .npz file, or the folder of its four IDX files."""
+    """MNIST: an .npz file, or the folder of its four IDX files; or `digits8`, scikit-learn's, for `--pixels 8`."""
     run: Path = Path("runs/sudoku")
     """Folder of the run: its log and its state; an interrupted run continues from there."""
     start: Path | None = None
@@ -95,10 +95,13 @@ class Batch(NamedTuple):
 
 
 def pool(recipe: Recipe) -> Digits:
-    """The digits to learn from: of MNIST's training part the clearest of each class, as small as the network sees them."""
-    known = read_mnist(recipe.digits)[0].only(range(1, recipe.side + 1))
-    reader = judge.fit(known, recipe.pixels, torch.Generator().manual_seed(0), epochs=1)
-    return top_per_class(known, reader.confidence(known), recipe.top).shrunk(recipe.pixels)
+    """The digits to learn from: of the training part the clearest of each class, as small as the network sees them."""
+    known = read(recipe.digits)[0].only(range(1, recipe.side + 1))
+    if not 1 <= recipe.pixels <= known.images.shape[1]:
+        raise InputError(
+            f"--pixels {recipe.pixels}: {recipe.digits} has digits of {known.images.shape[1]} pixels a side"
+        )
+    return judge.clearest(judge.fit(known, recipe.pixels, torch.Generator().manual_seed(0)), known, recipe.top)
 
 
 def levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -> Tensor:
@@ -107,8 +110,8 @@ def levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -
 
 
 def weights(recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """The weight of a level in the loss."""
-    if recipe.weighting == "none":
+    """The weight of a level in the loss; 1 where levels are uniform."""
+    if recipe.weighting == "none" or recipe.times != "uniform_mean":
         return torch.ones_like
     draw, generator = partial(levels, recipe), torch.Generator().manual_seed(recipe.seed)
     return times.density_weight(draw, recipe.side**2, generator, 20_000)
@@ -131,7 +134,7 @@ def loss(centres: Tensor, model: SRM, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch, and how many of the decisions that solving would take next are lawful."""
     device = next(model.parameters()).device
     x, t, weight, grids = (part.to(device) for part in batch[:4])
-    said = told(model, x, t, torch.Generator().manual_seed(batch.seed))
+    said = shown(model, x, t, torch.Generator().manual_seed(batch.seed))
     with torch.no_grad():
         decided = lawful(said.prediction, t, grids, centres.to(device), model.features)
     return losses(model, said, x, t, weight) | {"lawful": decided}
@@ -143,8 +146,8 @@ def lawful(prediction: Prediction, t: Tensor, grids: Tensor, centres: Tensor, fe
     What is in a cell is read as the class whose centre [class, channel] is nearest in the features.
     """
     unknown, known = t[..., 0] == 1, t[..., 0] == 0
-    told = prediction.log_var.mean(-1).masked_fill(~unknown, torch.inf)  # type: ignore[union-attr]
-    cell, rows = told.argmin(1), torch.arange(len(t), device=t.device)
+    doubt = prediction.log_var.mean(-1).masked_fill(~unknown, torch.inf)  # type: ignore[union-attr]
+    cell, rows = doubt.argmin(1), torch.arange(len(t), device=t.device)
     view = torch.eye(centres.shape[1], device=t.device) if features is None else features
     digit = torch.cdist(prediction.x[rows, cell].float() @ view, centres @ view).argmin(1) + 1
     peers = sudoku.peers(isqrt(t.shape[1])).to(t.device)[cell] & known
@@ -153,12 +156,15 @@ def lawful(prediction: Prediction, t: Tensor, grids: Tensor, centres: Tensor, fe
 
 
 def begun(recipe: Recipe, digits: Digits) -> SRM:
-    """The model before its first step: seeded weights, or those to start from."""
+    """The model before its first step: seeded weights, or those to start from. Raises InputError for what does not fit."""
+    if not 0 <= recipe.visited <= 1:
+        raise InputError(f"--visited {recipe.visited}: is a share of the batch, from 0 to 1")
     if recipe.start:
         model = load(recipe.start, SRM)
-        if len(model.places) != recipe.side**2:
+        seen, wanted = (len(model.places), model.config["channels"]), (recipe.side**2, recipe.pixels**2)
+        if seen != wanted:
             raise InputError(
-                f"{recipe.start}: places: {len(model.places)}; a side of {recipe.side} has {recipe.side**2}"
+                f"{recipe.start}: is for {seen[0]} cells of {seen[1]} numbers; --side and --pixels say {wanted[0]} of {wanted[1]}"
             )
         return model
     shape = [recipe.width, recipe.heads, recipe.depth, recipe.loops, recipe.ratio]

@@ -48,6 +48,8 @@ def _obj(path: Path) -> Mesh:
             seen += 1
         elif w[:1] == [b"f"]:
             corner = [int(c.split(b"/")[0]) for c in w[1:]]
+            if 0 in corner:
+                raise ValueError("a face names the vertex 0; vertices are counted from 1")
             polygons.append([c - 1 if c > 0 else seen + c for c in corner])
     return Mesh(vertices, fans(polygons))
 

@@ -6,6 +6,7 @@ Two ways to normalise are in use, and results of one say nothing beside results 
 * `global`: one mean and one standard deviation over all points of the training set, for every shape (PointFlow).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,7 +202,10 @@ def held_back(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
     """n points [n, 3] of the mesh or the cloud in a file. Raises InputError."""
     if is_mesh(path):
-        return sample(meshfiles.read(path), n, rng).points
+        try:
+            return sample(meshfiles.read(path), n, rng).points
+        except InputError as error:
+            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     xyz = np.asarray(formats.read(path, lambda _: None).xyz, np.float64)
     if not np.isfinite(xyz).all():
         raise InputError(f"{path}: {int((~np.isfinite(xyz)).any(axis=1).sum())} points are not finite; remove them")
@@ -213,7 +217,7 @@ def is_mesh(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix == ".ply":
         with open(path, "rb") as file:
-            return b"element face" in file.read(1 << 16).split(b"end_header")[0]
+            return bool(re.search(rb"element face +0*[1-9]", file.read(1 << 16).split(b"end_header")[0]))
     if suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -229,10 +233,10 @@ def pointflow(path: Path, part: Part, synsets: Sequence[str] = ()) -> ShapeSet:
     The first 10 000 points of a shape are for training, the last 5 000 for measuring: that part is returned. All
     synsets where none is named. Raises InputError.
     """
-    known = sorted(p.parent.name for p in path.glob(f"*/{part}") if p.is_dir())
+    known = sorted({p.parent.name for each in get_args(Part) for p in path.glob(f"*/{each}") if p.is_dir()})
     for name in synsets:
         if name not in known:
-            raise InputError(f"class: {name!r} has no folder {part} in {path}; there are {', '.join(known) or 'none'}")
+            raise InputError(f"class: {name!r} is not in {path}; there are {', '.join(known) or 'none'}")
     classes = tuple(synsets or known)
     paths = [p for name in classes for p in sorted((path / name / part).glob("*.npy"))]
     if not paths:

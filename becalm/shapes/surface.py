@@ -9,9 +9,10 @@ outside of the whole is found by marching cubes, and every vertex then goes back
 Nothing has to be oriented, so a sheet of one layer, a solid leg of five points across and a body are all the same to it.
 Its limits: cavities that nothing leads to are filled, gaps and holes narrower than about two layers (`Splats.layer`; 6 %
 of the longest side at 2048 points) close, open sheets become closed ones at least a tenth of a layer thick, the surface
-lies a little outside the points (by 1 % of a ball's radius at 3000 of them, 2 % at 1500, 3.5 % at 800), edges are rounded
-and the tips of thin legs shortened by the points' spacing, and where points drawn at random leave a gap wider than the
-spread of its neighbours (in one of nine balls tried) a body is open there and stays hollow.
+lies a little outside the points (by 0.5 % of a ball's radius at 800 of them or more, 1 % at 400; by about their spacing where
+parts are as thin as that), edges are rounded and the tips of thin legs shortened by the points' spacing, and where points
+drawn at random leave a gap wider than the spread of its neighbours (in one of nine balls tried) a body is open there and
+stays hollow.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from becalm.points.neighbours import knn
 
 LEVEL = 0.3
 NEIGHBOURS = 10
+FARTHEST = 3.0
+"""Layers that a vertex may be moved at a time: where two sheets are close, f is above its level farther out."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ def wrapped(points: np.ndarray, settings: Wrap | None = None) -> Mesh:
     field = filled(summed(splats, low, side, counts))
     vertices, faces, _, _ = marching_cubes(field, LEVEL, gradient_direction="ascent")
     mesh = Mesh(low + side * vertices.astype(np.float64), faces)
-    return smoothed(drawn_back(mesh, xyz, splats.layer, settings.kept), settings.smoothing)
+    for _ in range(2):
+        mesh = drawn_back(mesh, xyz, splats.layer, settings.kept)
+    return smoothed(mesh, settings.smoothing)
 
 
 def splatted(points: np.ndarray, side: float, settings: Wrap) -> Splats:
@@ -122,7 +127,7 @@ def filled(field: np.ndarray) -> np.ndarray:
 
 
 def drawn_back(mesh: Mesh, points: np.ndarray, layer: float, kept: float) -> Mesh:
-    """The mesh with each vertex moved inwards to the nearest points below it, by at most the layer less `kept` of it.
+    """The mesh with each vertex moved inwards to the nearest points below it, but for `kept` of the layer.
 
     The height is the mean of the highest three of eight neighbours along the vertex's normal: on a thin leg those of the
     near side. Heights are smoothed over the mesh, which keeps single points from denting it.
@@ -130,11 +135,11 @@ def drawn_back(mesh: Mesh, points: np.ndarray, layer: float, kept: float) -> Mes
     normals = vertex_normals(mesh)
     near = points[knn(points, 8, mesh.vertices)[1]]
     depth = np.einsum("vkc,vc->vk", mesh.vertices[:, None] - near, normals)
-    inwards = np.clip(np.sort(depth, axis=1)[:, :3].mean(axis=1), 0, None)
+    inwards = np.sort(depth, axis=1)[:, :3].mean(axis=1) - kept * layer
+    inwards = np.clip(inwards, 0, FARTHEST * layer)
     average = _averages(mesh)
     for _ in range(3):
         inwards = average @ inwards
-    inwards = np.clip(inwards, 0, (1 - kept) * layer)
     return Mesh(mesh.vertices - inwards[:, None] * normals, mesh.faces)
 
 

@@ -1,9 +1,10 @@
 """Stage 1 of LION (Zeng et al., NeurIPS 2022) on few latent points: q(z₀ | x) q(h₀ | x, z₀) p(x | h₀, z₀).
 
 A Laplace likelihood needs a latent point for each point. With 64 of them p is a mixture instead: each latent point tells a
-handful of Gaussians, pieces of the surface about it, and its share of all points. Both are learned by likelihood: where
-a point x belongs to the latent point a with probability q(a | x), ln p(x) ≥ Σ q(a | x) (ln p(a) + ln p(x | a)) + H(q), H(q) being
-known. Any number of points can be drawn.
+handful of Gaussians, pieces of the surface about it, and its share of all points. Both are learned by likelihood, after
+ln p(x) ≥ Σ q(a | x) (ln p(a) + ln p(x | a)) + H(q), where a point x belongs to the latent point a with probability q(a | x); but
+ln p(x | a) is a mean over latent points, each counting alike, so that a thin leg is as well drawn as a seat. Any number of points
+can be drawn.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 Cells are square and row-major. In the mask white is to be solved and black is given; given cells come back pixel for pixel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import isqrt
 from typing import NamedTuple
 
@@ -15,6 +15,12 @@ from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.images.grid import cut, enlarge, join, shrink
 from becalm.images.sudoku import conflicts
 from becalm.systems.srm import SRM, Way, refine
+
+BLANK = -0.6
+"""The greatest value of an empty cell, from −1, paper, to 1, ink."""
+
+FAINT = 0.1
+"""Greys that lie no farther apart than this are not told apart as paper and ink."""
 
 Read = Callable[[Float[Tensor, "batch cell channel"]], Int[Tensor, "batch cell"]]
 """A judge: which digit is in each cell."""
@@ -56,25 +62,38 @@ def contradictions(grid: Int[Tensor, " cell"]) -> list[tuple[int, int]]:
     return [(int(cell) // side + 1, int(cell) % side + 1) for cell in conflicts(grid[None])[0].nonzero()[:, 0]]
 
 
+def outside(grid: Int[Tensor, " cell"]) -> list[tuple[int, int]]:
+    """Row and column, from 1, of every cell whose digit is larger than the side of the grid."""
+    side = isqrt(len(grid))
+    return [(int(cell) // side + 1, int(cell) % side + 1) for cell in (grid > side).nonzero()[:, 0]]
+
+
 def given_digits(puzzle: Puzzle, read: Read, name: str) -> Int[Tensor, " cell"]:
-    """The digits that are given, 0 elsewhere. Raises InputError where two of them exclude each other, and says which."""
+    """The digits that are given, 0 elsewhere. Raises InputError where one is too large or two exclude each other: which."""
     grid = torch.where(puzzle.unknown, 0, read(puzzle.cells))[0]
-    wrong = contradictions(grid)
-    if wrong:
-        side = isqrt(len(grid))
-        shown = ", ".join(f"row {r} column {c} ({int(grid[(r - 1) * side + c - 1])})" for r, c in wrong[:4])
-        raise InputError(
-            f"{name}: given cells contradict each other: {shown}; mend the puzzle, or give --reader none if they were misread"
-        )
+    for problem, cells in (
+        ("show what is no digit of this grid", outside(grid)),
+        ("contradict each other", contradictions(grid)),
+    ):
+        if cells:
+            shown = ", ".join(f"row {r} column {c} ({int(grid[(r - 1) * isqrt(len(grid)) + c - 1])})" for r, c in cells)
+            raise InputError(
+                f"{name}: given cells {problem}: {shown}; mend the puzzle, or give --reader none if they were misread"
+            )
     return grid
 
 
 def puzzle_of(
-    image: Float[Tensor, "height width"], mask: Float[Tensor, "rows columns"], model: SRM, name: str = "image"
+    image: Float[Tensor, "height width"],
+    mask: Float[Tensor, "rows columns"],
+    model: SRM,
+    name: str = "image",
+    mask_name: str = "mask",
 ) -> Puzzle:
-    """The puzzle in an image and its mask, grey values in [0, 1]; dark digits on light paper are turned round.
+    """The puzzle in an image and its mask, grey values in [0, 1], with its own paper and ink.
 
-    Raises InputError where the two differ in size, cells are no whole pixels, smaller than the model's or half masked.
+    Raises InputError where the two differ in size, where cells are no whole pixels, smaller than the model's or half masked,
+    where none is to be solved, and where a given one is empty.
     """
     side, pixels = side_of(model, name), isqrt(model.config["channels"])
     if image.shape != mask.shape:
@@ -86,15 +105,28 @@ def puzzle_of(
             f"({side * 28} × {side * 28}, for example)"
         )
     shares = cut((mask[None] > 0.5).float(), width // side)[0].mean(1)
-    mixed = ((shares > 0.1) & (shares < 0.9)).nonzero()
-    if len(mixed):
-        row, column = divmod(int(mixed[0]), side)
+    mixed = (shares > 0.1) & (shares < 0.9)
+    if mixed.any():
+        cell = int(mixed.nonzero()[0])
         raise InputError(
-            f"{name}: mask: the cell in row {row + 1}, column {column + 1} is {float(shares[mixed[0, 0]]):.0%} white; "
-            "make every cell all white (to be solved) or all black (given)"
+            f"{mask_name}: {place(cell, side)} is {float(shares[cell]):.0%} white; make every cell all white (to be solved) "
+            f"or all black (given), and name the --model for the grid: this one has {side} × {side} cells"
         )
-    ink = 1 - image if inverted(image, mask) else image
-    return Puzzle(shrink(cut(2 * ink[None] - 1, width // side), pixels), (shares > 0.5)[None])
+    unknown = shares > 0.5
+    if not unknown.any():
+        raise InputError(f"{mask_name}: is all black, so every cell is given; paint white what is to be solved")
+    paper, ink = tones(image, mask)
+    cells = shrink(cut(2 * ((image[None] - paper) / (ink - paper)).clamp(0, 1) - 1, width // side), pixels)
+    blank = ~unknown & (cells[0].amax(1) < BLANK)
+    if blank.any():
+        cell = int(blank.nonzero()[0])
+        raise InputError(f"{name}: {place(cell, side)} is given and empty; paint it white in {mask_name}")
+    return Puzzle(cells, unknown[None])
+
+
+def place(cell: int, side: int) -> str:
+    """Row and column of a cell, from 1."""
+    return f"row {cell // side + 1} column {cell % side + 1}"
 
 
 def size(image: Tensor) -> str:
@@ -102,23 +134,28 @@ def size(image: Tensor) -> str:
     return f"{image.shape[1]} × {image.shape[0]}"
 
 
-def inverted(image: Tensor, mask: Tensor) -> bool:
-    """Whether what is given is drawn dark on light."""
+def tones(image: Float[Tensor, "height width"], mask: Float[Tensor, "height width"]) -> tuple[float, float]:
+    """Grey of the paper, the median of what is given, and of the ink, which is farthest from it.
+
+    Where nothing is given, or nothing but paper, the paper is the median of all, and ink is white on black or black on white.
+    """
     given = image[mask <= 0.5]
-    return bool(len(given)) and float(given.median()) > 0.5
+    paper = float((given if len(given) else image).median())
+    ink = float(given[(given - paper).abs().argmax()]) if len(given) else paper
+    return paper, ink if abs(ink - paper) > FAINT else float(paper < 0.5)
 
 
-def begun(steps: Iterator[Step], puzzle: Puzzle, power: float) -> Iterator[Solution]:
-    """The solution as it stands after each step of a walk, the last one being complete."""
+def begun(steps: Iterable[Step], puzzle: Puzzle, power: float) -> Iterator[tuple[Step, Solution]]:
+    """Each step of a walk with the solution as it stands after it; that of the last one is complete."""
     order = torch.zeros(len(puzzle.unknown[0]), dtype=torch.long)
     certainty = torch.full((len(order),), torch.nan)
     for step in steps:
         moving = (step.t[0, :, 0] < 1) & puzzle.unknown[0] & (order == 0)
         order[moving] = int(order.max()) + 1
-        told = step.prediction.log_var
-        if told is not None:
-            certainty[moving] = (1 - told[0, moving, 0].exp() / power).clamp(0, 1).float()
-        yield Solution(step.z, certainty.clone(), order.clone())
+        doubt = step.prediction.log_var
+        if doubt is not None:
+            certainty[moving] = (1 - doubt[0, moving, 0].exp() / power).clamp(0, 1).float()
+        yield step, Solution(step.z, certainty.clone(), order.clone())
 
 
 def refined(
@@ -133,11 +170,10 @@ def refined(
 def drawn(
     solution: Solution, puzzle: Puzzle, image: Float[Tensor, "height width"], mask: Float[Tensor, "height width"]
 ) -> Float[Tensor, "height width"]:
-    """The solved image in [0, 1] at the size of the puzzle's; given cells keep their pixels, and its paper its colour."""
-    side, pixels = isqrt(puzzle.cells.shape[1]), image.shape[0] // isqrt(puzzle.cells.shape[1])
-    ink = (join(enlarge(solution.cells, pixels), (side * pixels, side * pixels), pixels)[0] + 1) / 2
-    ink = (1 - ink if inverted(image, mask) else ink).clamp(0, 1)
-    unknown = join(puzzle.unknown[..., None].expand(-1, -1, pixels**2).float(), (side * pixels, side * pixels), pixels)[
-        0
-    ]
-    return torch.where(unknown > 0.5, ink, image)
+    """The solved image in [0, 1] at the size of the puzzle's: given cells keep their pixels, others have its paper and ink."""
+    side = isqrt(puzzle.cells.shape[1])
+    pixels, (paper, ink) = image.shape[0] // side, tones(image, mask)
+    cells = paper + (ink - paper) * ((enlarge(solution.cells, pixels) + 1) / 2).clamp(0, 1)
+    unknown = puzzle.unknown[..., None].expand_as(cells).float()
+    both = join(torch.cat([cells, unknown]), (side * pixels, side * pixels), pixels)
+    return torch.where(both[1] > 0.5, both[0], image)

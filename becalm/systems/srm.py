@@ -27,8 +27,11 @@ from becalm.nets.transformer import Shape, Transformer
 UNCERTAINTY = 0.01
 """Weight of the uncertainty's loss beside that of the mean."""
 
-LEAST = 0.2
+SIGMA_LEAST = 0.2
 """σ below which an error of x weighs no more than there, since z itself shows x."""
+
+STEEP = 5.0
+"""How steeply values are bounded, x ↦ tanh(5 x), before they are added up."""
 
 
 class SRM(nn.Module):
@@ -38,7 +41,8 @@ class SRM(nn.Module):
     `shift` is that of the schedule. How far a variable may be off is told of all its channels alike, or, where `features` are
     wanted, of so many linear functions of them: the buffer of that name, to be filled before training. So a variable is certain
     when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
-    of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes.
+    of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes. Their
+    values are bounded first, since the small errors of what is settled would add up to more than the difference that counts.
     Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, and only what the best
     linear guess of them leaves over (Karras et al. 2022, § 5). `power` is the variance of the data, and of what the uncertainty
     is about, to tell certainty as a share.
@@ -68,16 +72,16 @@ class SRM(nn.Module):
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
         grains = (channels // grain, grain) if grain else (0, 0)
-        seen, told = channels + summed * features, 2 * channels + 1
-        self.network = Transformer(seen, told, sizes, axes, Shape(*self.config["shape"]), grains)
+        inputs, outputs = channels + summed * features, 2 * channels + 1
+        self.network = Transformer(inputs, outputs, sizes, axes, Shape(*self.config["shape"]), grains)
 
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
         """What the network says of x after each run of its stack."""
         width, seen = z.shape[-1], z.float()
         if self.summed:
-            total = ((1 - t.float()) * seen).sum(1, keepdim=True)
-            told = (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
-            seen = torch.cat([seen, told.expand(*z.shape[:2], -1)], -1)
+            total = ((1 - t.float()) * torch.tanh(STEEP * seen)).sum(1, keepdim=True)
+            sums = (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
+            seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
         if self.grain:
@@ -102,8 +106,8 @@ def denoiser_of(model: SRM) -> Denoiser:
     return Denoiser(model, model.schedule, clean)
 
 
-class Told(NamedTuple):
-    """What the network made of noisy data."""
+class Shown(NamedTuple):
+    """Noisy data and what the network made of it."""
 
     z: Tensor
     """The noisy data [batch, variable, channel]."""
@@ -113,16 +117,16 @@ class Told(NamedTuple):
     """The last of the answers as a prediction."""
 
 
-def told(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None) -> Told:
+def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None) -> Shown:
     """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1]."""
     z, _ = corrupt(x, t, model.schedule, generator)
     answers = model.answers(z, t)
-    return Told(z, answers, clean(answers[-1], z, t, model.schedule))
+    return Shown(z, answers, clean(answers[-1], z, t, model.schedule))
 
 
 def losses(
     model: SRM,
-    said: Told,
+    said: Shown,
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch variable 1"],
     weight: Float[Tensor, "batch variable 1"],
@@ -130,13 +134,16 @@ def losses(
 ) -> dict[str, Tensor]:
     """Velocity error, variational term and uncertainty, averaged over all variables and over the runs of the stack.
 
-    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; known variables, t = 0, have no
-    weight and count in the mean. `stress` times the error of the model's features is added to that of x: the mean of x given
-    z is still what it is least at, and what the features tell is learned first.
+    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; below σ = 0.2 it is divided by 0.2,
+    and L_vlb weighs w (σ/0.2)². Known variables, t = 0, have no weight and count in the mean. `stress` times the error of the
+    features is added to that of x: the mean of x given z is still what it is least at, and what features tell is learned first.
     """
     weight = (weight * (t > 0)).float()
     sigma = model.schedule(t).sigma.float()
-    velocity, trust = weight / sigma.clamp_min(LEAST).square(), weight * (sigma / LEAST).clamp_max(1).square()
+    velocity, trust = (
+        weight / sigma.clamp_min(SIGMA_LEAST).square(),
+        weight * (sigma / SIGMA_LEAST).clamp_max(1).square(),
+    )
     terms: dict[str, list[Tensor]] = {"velocity": [], "variance": [], "uncertainty": []}
     for answer in said.answers:
         error = objective.squared(answer.value, x)

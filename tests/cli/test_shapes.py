@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.cli import main
+from becalm.cli import main, shapes
 from becalm.points import Cloud, read, write
+from becalm.shapes.families import CLASSES
 from becalm.systems.lion import Lion
+from becalm.systems.lion_dense import DenseLion
+from becalm.systems.point_diffusion import PointDiffusion
 from becalm.systems.store import save
 
 
@@ -28,6 +31,9 @@ def folder(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bare.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
     (tmp_path / "nothing.xyz").write_text("")
+    (tmp_path / "notes").write_text("")
+    (tmp_path / "flat.obj").write_text("v 0 0 0\nv 1 1 1\nv 2 2 2\nf 1 2 3\n")
+    (tmp_path / "zero.obj").write_text("v 0 0 0\nv 1 0 0\nf 0 1 2\nv 0 1 0\n")
     np.savez(tmp_path / "none.npz", xyz=np.zeros((0, 3)))
     write(Cloud(np.full((1, 3), np.nan)), tmp_path / "nan.ply")
     return tmp_path
@@ -83,6 +89,49 @@ def test_completes_a_part_that_stays(folder, capsys):
     assert (folder / "c.png").exists()
 
 
+def test_a_surface_of_what_is_varied_and_many_small_batches(folder, monkeypatch):
+    monkeypatch.setattr(shapes, "AT_ONCE", 500)
+    asked = ("vary", folder / "m.safetensors", folder / "ball.ply", "-n", 3, "--points", 400, "--steps", 2)
+    assert run(*asked, "--amount", 0, "-o", folder / "kept", "--mesh", "obj") == 0
+    assert sorted(p.name for p in (folder / "kept").iterdir()) == [
+        f"000{i}.{x}" for i in range(3) for x in ("obj", "ply")
+    ]
+
+
+def test_what_is_interrupted_leaves_nothing(folder, monkeypatch):
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("becalm.shapes.meshfiles.write", broken)
+    before = sorted(folder.iterdir())
+    asked = ("generate", folder / "m.safetensors", "-n", 1, "--points", 200, "--steps", 1, "--mesh", "obj")
+    assert run(*asked, "-o", folder / "new") == 130
+    assert sorted(folder.iterdir()) == before
+
+
+def test_dense_latents_and_points_are_drawn_from_too(folder):
+    torch.manual_seed(0)
+    save(DenseLion(["ball"], [8, 8, 16, 2, 1]), folder / "dense.safetensors", {})
+    save(PointDiffusion(["ball"], [8, 16, 2, 1]), folder / "points.safetensors", {})
+    for name in ("dense", "points"):
+        asked = ("generate", folder / f"{name}.safetensors", "-n", 2, "--points", 40, "--steps", 2, "--label", "ball")
+        assert run(*asked, "-o", folder / f"{name}.npz") == 0
+        made = np.load(folder / f"{name}.npz")["points"]
+        assert made.shape == (2, 40, 3) and np.isfinite(made).all()
+
+
+def test_evaluate_has_the_oracle_s_row(folder, capsys):
+    asked = ("--shapes", 6, "--emd-points", 16, "--json")
+    torch.manual_seed(0)
+    save(Lion(list(CLASSES), [16, 8, 16, 2, 2, 4, 16, 1], 0.2), folder / "six.safetensors", {})
+    assert run("evaluate", folder / "six.safetensors", "families", *asked) == 0
+    new, oracle = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert new["shapes"] == oracle["shapes"] == 6 and oracle["name"] == "oracle"
+    assert abs(new["thickness ratio"] - 1) > 0.5, "an untrained model draws no such surfaces"
+    assert run("evaluate", folder / "m.safetensors", "families", *asked) == 1
+    assert "knows ball, plane; families has other classes" in capsys.readouterr().err
+
+
 def test_interpolates(folder):
     ends = (folder / "ball.ply", folder / "part.ply")
     assert run("interpolate", folder / "m.safetensors", *ends, "-n", 4, "--steps", 3, "-o", folder / "path.npz") == 0
@@ -96,7 +145,11 @@ def test_interpolates(folder):
         (("generate", "m.safetensors", "-n", 0), "at least 1"),
         (("generate", "m.safetensors", "-n", 10**6, "--points", 10**6), "ask for fewer"),
         (("generate", "m.safetensors", "-o", "missing/out"), "does not exist"),
-        (("generate", "m.safetensors", "-o", "ball.ply"), "is a file"),
+        (("generate", "m.safetensors", "-o", "ball.ply"), "give a name without .ply"),
+        (("generate", "m.safetensors", "-o", "notes"), "is a file"),
+        (("generate", "m.safetensors", "-n", 1, "--points", 5 * 10**6), "4,000,000 points a shape"),
+        (("vary", "m.safetensors", "flat.obj"), "flat.obj: mesh: its triangles have an area of 0"),
+        (("vary", "m.safetensors", "zero.obj"), "counted from 1"),
         (("generate", "m.safetensors", "--steps", 0), "at least 1"),
         (("generate", "m.safetensors", "-o", "new.npz", "--mesh", "obj"), "holds no meshes"),
         (("generate", "m.safetensors", "--points", 20, "--mesh", "obj"), "give 100 or more"),
@@ -116,7 +169,7 @@ def test_interpolates(folder):
         (("complete", "m.safetensors", "part.ply", "--share", 1.5), "between 0 and 1"),
         (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
         (("vary", "m.safetensors", "none.ply"), "none.ply: No such file"),
-        (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 shapes or more"),
+        (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 to 1000 shapes"),
         (("vary", "jets", "ball.ply"), "Lion is needed"),
     ],
 )

@@ -10,6 +10,7 @@ from PIL import Image
 from becalm.cli import main
 from becalm.core import record
 from becalm.images import picture
+from becalm.images.grid import enlarge, join
 from becalm.images.sudoku import places
 from becalm.systems.srm import SRM
 from becalm.systems.store import save
@@ -23,7 +24,9 @@ def puzzle(tmp_path):
     """A puzzle of 4 × 4 cells of 12 pixels, its mask and a small model, all as files."""
     torch.manual_seed(0)
     save(SRM(36, places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "small.safetensors", {"task": "solve"})
-    picture.write(torch.rand(48, 48, generator=torch.Generator().manual_seed(1)) / 3, tmp_path / "puzzle.png")
+    ink = torch.rand(16, 36, generator=torch.Generator().manual_seed(1)) > 0.7
+    cells = enlarge(2 * ink[None].float() - 1, 12)
+    picture.write(join((cells + 1) / 2, (48, 48), 12)[0], tmp_path / "puzzle.png")
     mask = torch.ones(4, 4)
     mask[0] = 0
     picture.write(mask.repeat_interleave(12, 0).repeat_interleave(12, 1), tmp_path / "mask.png")
@@ -84,6 +87,36 @@ def test_the_example_is_solved_and_read(tmp_path, capsys):
     assert told["valid"] is True
     assert told["conflicts"] == []
     assert all(sorted(row) == [1, 2, 3, 4] for row in told["digits"])
+
+
+def test_the_large_example_is_solved_as_far_as_so_few_steps_go(tmp_path, capsys):
+    image, mask = EXAMPLES / "sudoku9.png", EXAMPLES / "sudoku9.mask.png"
+    asked = ("solve", image, "--mask", mask, "-o", tmp_path / "out.png", "--json", "--steps-per-variable", 1)
+    assert run(*asked, "--model", "sudoku9") == 0
+    told = json.loads(capsys.readouterr().out)
+    given = picture.read(mask) < 0.5
+    assert torch.equal(picture.read(tmp_path / "out.png")[given], picture.read(image)[given])
+    assert told["cells"] == 81 and told["steps"] == told["solved"]
+    assert len(told["conflicts"]) < 40, "by chance some 70 cells are in conflict"
+    assert run(*asked) == 1
+    assert "sudoku9.mask.png: row 1 column" in capsys.readouterr().err
+
+
+def test_a_reader_of_other_cells_is_refused_where_it_was_asked_for(puzzle, capsys):
+    assert solve(puzzle, *THREE, "--json") == 0
+    told = capsys.readouterr()
+    assert "so no digit is checked" in told.err and "valid" not in json.loads(told.out)
+    assert solve(puzzle, *THREE, "--reader", "reader14") == 1
+    assert "reads cells of 14 pixels, and those of this model have 6" in capsys.readouterr().err
+
+
+def test_neither_model_nor_seed_is_lost_on_the_way(puzzle, capsys):
+    before = (puzzle / "small.safetensors").read_bytes()
+    assert solve(puzzle, "--record", puzzle / "small.safetensors") == 1
+    assert "never overwritten" in capsys.readouterr().err
+    assert (puzzle / "small.safetensors").read_bytes() == before
+    assert solve(puzzle, "--seed", 10**20) == 1
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_path, capsys):

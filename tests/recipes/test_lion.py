@@ -154,6 +154,43 @@ def test_a_folder_of_shapes_is_learned_from(tmp_path):
             lion.shapes_of(replace(recipe, data=tmp_path / name))
 
 
+def test_worn_points_lie_near_the_clean_ones():
+    points = 2 * torch.rand(4, 500, 3, generator=torch.Generator().manual_seed(0)) - 1
+    made = [wear(points, torch.Generator().manual_seed(1)) for wear in (lion.noisy, lion.gridded)]
+    assert made[0].sub(points).abs().mean((1, 2)).max() < 0.06
+    assert made[1].sub(points).abs().max() <= 1 / 6 + 1e-6
+    assert min(len(shape.unique(dim=0)) for shape in made[1]) < 500 or made[1].sub(points).std() > 0.01
+
+
+def test_only_the_encoder_learns_where_that_is_asked(tmp_path, shapes, monkeypatch):
+    start = lion.begun(SMALL, shapes)
+    save(start, tmp_path / "start.safetensors", {})
+    recipe = replace(
+        SMALL, start=tmp_path / "start.safetensors", run=tmp_path / "run", learned="encoder", worn=2, prior_steps=0
+    )
+    list(lion.run(recipe))
+    (path,) = (tmp_path / "run").glob("lion_*.safetensors")
+    state, before = load(path, Lion).state_dict(), start.state_dict()
+    changed = {name.split(".")[1] for name in state if not torch.allclose(state[name], before[name].half().float())}
+    assert changed == {"encoder"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"check": 0}, "--check 0: must be at least 1"),
+        ({"views": 0}, "--views 0"),
+        ({"learned": "encoder"}, "needs trained weights"),
+        ({"sizes": SMALL.sizes._replace(heads=3)}, "--heads 3 a divisor"),
+        ({"sizes": SMALL.sizes._replace(features=4)}, "--features must be at least 6"),
+        ({"sizes": SMALL.sizes._replace(anchors=10**4)}, "--anchors 10000: must be from 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_told(change, words):
+    with pytest.raises(InputError, match=words):
+        next(lion.run(replace(SMALL, **change)))
+
+
 def test_latents_are_made_once(tmp_path, shapes):
     model = lion.begun(SMALL, shapes).autoencoder
     path = tmp_path / "latents.safetensors"

@@ -46,7 +46,7 @@ def test_a_batch_is_a_function_of_seed_and_step(recipe):
     assert one.x.shape == (recipe.batch, task.side**2, task.channels)
     assert one.t.shape == one.weight.shape == (*one.x.shape[:2], 1)
     assert one.x.square().mean().item() == pytest.approx(task.power, rel=0.5)
-    assert not ((one.t > 0) & (one.t < patches.LEAST)).any()
+    assert not ((one.t > 0) & (one.t < patches.T_LEAST)).any()
 
 
 def test_visited_states_end_often_and_count_alike():
@@ -76,7 +76,9 @@ def test_the_other_ways_to_draw_levels_fill_the_batch(kind):
     batch = patches.batch_of(recipe, patches.weight_of(recipe), 0)
     spread = batch.t.std(1)
     assert ((spread < 1e-6) == (kind == "shared")).all()
-    assert torch.allclose(batch.weight, batch.t.clamp_min(srm.LEAST)), "between the error of x and of the velocity"
+    assert torch.allclose(batch.weight, batch.t.clamp_min(srm.SIGMA_LEAST)), (
+        "between the error of x and of the velocity"
+    )
     assert (patches.batch_of(replace(recipe, emphasis=0.0), torch.ones_like, 0).weight == 1).all()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_the_loss_falls(tmp_path):
 
 def test_weights_of_another_size_or_kind_are_refused(tmp_path):
     save(sudoku.begun(SMALL, pool()), tmp_path / "four.safetensors", {})
-    with pytest.raises(InputError, match="places: 16; a side of 9 has 81"):
+    with pytest.raises(InputError, match="is for 16 cells of 4 numbers; --side and --pixels say 81 of 4"):
         sudoku.begun(replace(SMALL, side=9, start=tmp_path / "four.safetensors"), pool())
     save(Jets(16, 1), tmp_path / "jets.safetensors", {})
     with pytest.raises(InputError, match="SRM is needed"):
@@ -75,3 +76,17 @@ def test_weights_of_another_size_or_kind_are_refused(tmp_path):
 def test_a_model_keeps_its_places_in_its_file(tmp_path):
     save(sudoku.begun(SMALL, pool()), tmp_path / "four.safetensors", {})
     assert torch.equal(load(tmp_path / "four.safetensors").places, grids.places(4))
+
+
+@pytest.mark.parametrize("kind", ["shared", "independent"])
+def test_levels_that_are_uniform_weigh_alike(kind):
+    weigh = sudoku.weights(replace(SMALL, times=kind))
+    assert (weigh(torch.rand(50, 16, 1)) == 1).all()
+
+
+def test_scikit_learn_s_digits_stand_in_for_mnist_at_their_size():
+    recipe = replace(SMALL, digits=Path("digits8"), pixels=8, top=50)
+    known = sudoku.pool(recipe)
+    assert known.images.shape == (200, 8, 8) and set(known.labels.tolist()) == {1, 2, 3, 4}
+    with pytest.raises(InputError, match="--pixels 14: digits8 has digits of 8 pixels a side"):
+        sudoku.pool(replace(recipe, pixels=14))

@@ -93,6 +93,15 @@ def test_a_folder_of_meshes_and_clouds(tmp_path):
     assert sets.only(shapes, ("b",)).names == ("b/five.npz", "b/four.xyz", "b/three.ply")
 
 
+def test_a_ply_whose_faces_are_none_is_a_cloud(tmp_path):
+    head = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nelement face {}\n"
+    for count, mesh in ((0, False), (1, True), (10, True)):
+        path = tmp_path / f"{count}.ply"
+        path.write_text(head.format(count) + "property list uchar int vertex_indices\nend_header\n1 2 3\n")
+        assert sets.is_mesh(path) == mesh
+    assert sets.shape_points(tmp_path / "0.ply", 2, np.random.default_rng(0)).tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
 def test_bad_folders_and_requests(tmp_path):
     with pytest.raises(InputError, match="holds no shape"):
         sets.folder(tmp_path, 10)
@@ -184,6 +193,12 @@ def test_shapenet_in_pointflows_layout(tmp_path):
         sets.pointflow(tmp_path, "train", ("02691156",))
     with pytest.raises(InputError, match="holds no shape"):
         sets.pointflow(tmp_path, "val")
+    other = tmp_path / "02691156" / "train" / "four.npy"
+    other.parent.mkdir(parents=True)
+    np.save(other, np.zeros((15_000, 3), np.float32))
+    train, test = (sets.pointflow(tmp_path, part) for part in ("train", "test"))
+    assert train.classes == test.classes == ("02691156", "03001627")
+    assert test.labels.tolist() == [1], "a class without test shapes keeps its number"
     np.save(tmp_path / "03001627" / "train" / "bad.npy", np.zeros((4, 3)))
     with pytest.raises(InputError, match=r"bad.npy: is \(4, 3\)"):
         sets.pointflow(tmp_path, "train")

@@ -43,12 +43,12 @@ def test_a_ball():
     assert radius.mean() == pytest.approx(1, abs=0.03) and radius.std() < 0.02
 
 
-def test_more_points_come_closer():
+def test_few_points_come_as_close_as_many():
     errors = []
     for n in (400, 3000):
         mesh = surface.wrapped(ball(n), surface.Wrap(cells=48))
         errors.append(np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).mean())
-    assert errors[1] < 0.6 * errors[0]
+    assert max(errors) < 0.012
 
 
 def test_a_ring_keeps_its_hole_and_scale_and_place_do_not_matter():

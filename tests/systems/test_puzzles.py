@@ -5,7 +5,7 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.images.sudoku import places
-from becalm.systems.puzzles import Solution, begun, drawn, inverted, puzzle_of
+from becalm.systems.puzzles import Solution, begun, drawn, given_digits, puzzle_of, tones
 from becalm.systems.srm import SRM, solve
 
 SIDE, PIXELS, CELL = 4, 6, 12
@@ -16,36 +16,38 @@ def model() -> SRM:
     return SRM(PIXELS**2, places(SIDE).tolist(), [32, 4, 1, 1, 2])
 
 
-def picture(dark: bool = True):
-    """A random image on dark or light paper, and a mask in which the first five cells are given."""
-    ink = 0.3 * torch.rand(SIDE * CELL, SIDE * CELL, generator=torch.Generator().manual_seed(0))
+def picture(paper: float = 0.0, ink: float = 1.0):
+    """A stroke in every cell, on paper, and a mask in which the first five cells are given."""
+    stroke = torch.zeros(CELL, CELL)
+    stroke[3:9, 4:6] = 1
     mask = torch.ones(SIDE, SIDE)
     mask.flatten()[:5] = 0
-    return (ink if dark else 1 - ink), mask.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
+    return paper + (ink - paper) * stroke.repeat(SIDE, SIDE), mask.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
 
 
-@pytest.mark.parametrize("dark", [True, False])
-def test_given_cells_keep_their_pixels_and_paper_its_colour(dark):
-    image, mask = picture(dark)
+@pytest.mark.parametrize(("paper", "ink"), [(0.0, 1.0), (1.0, 0.0), (0.8, 0.3)])
+def test_given_cells_keep_their_pixels_and_paper_and_ink_their_greys(paper, ink):
+    image, mask = picture(paper, ink)
     puzzle = puzzle_of(image, mask, model())
     assert puzzle.unknown.sum() == 11
-    assert puzzle.cells.mean() < -0.5, "paper is −1 whichever colour it had"
-    *_, answer = begun(
-        solve(model(), puzzle.cells, puzzle.unknown, None, torch.Generator().manual_seed(0)), puzzle, 0.5
-    )
+    assert torch.allclose(puzzle.cells.amin(), torch.tensor(-1.0)), "paper is −1 whichever grey it had"
+    assert torch.allclose(puzzle.cells.amax(), torch.tensor(1.0), atol=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    *_, (_, answer) = begun(solve(model(), puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
     found = drawn(answer, puzzle, image, mask)
     assert torch.equal(found[mask <= 0.5], image[mask <= 0.5])
     assert not torch.isclose(found[mask > 0.5], image[mask > 0.5]).all()
-    blank = drawn(Solution(torch.full_like(puzzle.cells, -1.0), *answer[1:]), puzzle, image, mask)
-    assert torch.allclose(blank[mask > 0.5], torch.tensor(0.0 if dark else 1.0))
+    for value, grey in ((-1.0, paper), (1.0, ink)):
+        flat = drawn(Solution(torch.full_like(puzzle.cells, value), *answer[1:]), puzzle, image, mask)
+        assert torch.allclose(flat[mask > 0.5], torch.tensor(grey))
 
 
 def test_every_unknown_cell_is_begun_once_one_at_a_time():
     image, mask = picture()
     puzzle = puzzle_of(image, mask, model())
-    states = list(
-        begun(solve(model(), puzzle.cells, puzzle.unknown, None, torch.Generator().manual_seed(0)), puzzle, 0.5)
-    )
+    generator = torch.Generator().manual_seed(0)
+    steps = begun(solve(model(), puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
+    states = [answer for _, answer in steps]
     order, certainty = states[-1].order, states[-1].certainty
     assert order[~puzzle.unknown[0]].eq(0).all()
     assert order[puzzle.unknown[0]].sort().values.tolist() == list(range(1, 12))
@@ -53,16 +55,33 @@ def test_every_unknown_cell_is_begun_once_one_at_a_time():
     assert (states[0].order > 0).sum() == 1
 
 
-def test_paper_is_told_from_what_is_given():
+def test_paper_is_told_from_ink():
+    image, mask = picture(0.9, 0.2)
+    assert tones(image, mask) == pytest.approx((0.9, 0.2))
+    assert tones(image, torch.ones_like(mask)) == pytest.approx((0.9, 0.0)), "nothing is given: black on light paper"
+    assert tones(0 * image, mask) == (0, 1), "nothing but paper is given: white on black"
+
+
+def test_given_cells_that_are_empty_or_hold_no_digit_of_the_grid_are_named():
     image, mask = picture()
-    assert not inverted(image, mask)
-    assert inverted(1 - image, mask)
-    assert not inverted(1 - image, torch.ones_like(mask)), "nothing is given"
+    image[:CELL, CELL : 2 * CELL] = 0
+    with pytest.raises(InputError, match="puzzle.png: row 1 column 2 is given and empty; paint it white in mask.png"):
+        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")
+    puzzle = puzzle_of(*picture(), model())
+
+    def reads(*digits):
+        return lambda cells: torch.tensor([[*digits, 0, 0, 0, 0]]).repeat(1, 2)
+
+    with pytest.raises(InputError, match=r"row 1 column 3 \(7\)"):
+        given_digits(puzzle, reads(1, 2, 7, 3), "puzzle.png")
+    with pytest.raises(InputError, match=r"contradict each other: row 1 column 1 \(1\), row 1 column 4 \(1\); mend"):
+        given_digits(puzzle, reads(1, 2, 3, 1), "puzzle.png")
 
 
 @pytest.mark.parametrize(
     ("image", "mask", "words"),
     [
+        (torch.zeros(48, 48), torch.zeros(48, 48), "mask.png: is all black"),
         (torch.zeros(50, 50), torch.zeros(50, 50), "4 × 4 cells"),
         (torch.zeros(48, 96), torch.zeros(48, 96), "96 × 48"),
         (torch.zeros(20, 20), torch.zeros(20, 20), "of 6 pixels or more"),
@@ -70,11 +89,11 @@ def test_paper_is_told_from_what_is_given():
 )
 def test_what_does_not_fit_is_named(image, mask, words):
     with pytest.raises(InputError, match=words):
-        puzzle_of(image, mask, model(), "puzzle.png")
+        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")
 
 
 def test_a_half_masked_cell_is_named_by_row_and_column():
     image, mask = picture()
     mask[12:24, 30:36] = 0
-    with pytest.raises(InputError, match=r"puzzle.png: mask: the cell in row 2, column 3 is 50% white"):
-        puzzle_of(image, mask, model(), "puzzle.png")
+    with pytest.raises(InputError, match=r"mask.png: row 2 column 3 is 50% white"):
+        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from becalm.core import times, walk
-from becalm.systems.srm import SRM, Way, losses, refine, solve, solved, strangeness, told
+from becalm.systems.srm import SRM, STEEP, Way, losses, refine, shown, solve, solved, strangeness
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
@@ -28,7 +28,7 @@ def test_uncertainty_is_about_the_features_alone():
 
 def test_the_velocity_s_error_is_that_of_what_it_tells():
     made, x, t = model(), torch.randn(8, 4, 3, generator=gen()), torch.full((8, 4, 1), 0.6).double()
-    said = told(made, x, t, gen(1))
+    said = shown(made, x, t, gen(1))
     velocity = (said.z - said.prediction.x) / 0.6
     target = (said.z - x) / 0.6
     expected = (velocity - target).square().mean()
@@ -41,7 +41,7 @@ def test_stress_adds_the_error_of_the_features_and_no_more():
         torch.randn(8, 4, 3, generator=gen()),
         torch.ones(8, 4, 1),
     )
-    said, weight = told(made, x, t.double(), gen(1)), torch.ones_like(t)
+    said, weight = shown(made, x, t.double(), gen(1)), torch.ones_like(t)
     plain, stressed = (losses(made, said, x, t.double(), weight, stress)["last"] for stress in (0.0, 2.0))
     torch.testing.assert_close(stressed - plain, 2 * made.error(said.answers[-1].value, x).mean())
 
@@ -52,7 +52,8 @@ def test_all_are_told_the_sum_of_the_features_of_what_is_not_noise():
     made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     t = torch.tensor([0.0, 0.0, 0.5, 1.0])[None, :, None].expand(2, -1, -1)
     made(x, t)
-    expected = x[:, 0, 0] + x[:, 1, 0] + x[:, 2, 0] / 2
+    bounded = torch.tanh(STEEP * x[..., 0])
+    expected = bounded[:, 0] + bounded[:, 1] + bounded[:, 2] / 2
     torch.testing.assert_close(seen[0][..., 3], expected[:, None].expand(2, 4))
 
 
@@ -74,7 +75,7 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
         torch.nn.init.normal_(parameter, std=0.1)
     t = times.independent(8, 4, gen(1))
     t[:, 0], t[:, 1] = 0, 1
-    terms = losses(made, told(made, x, t, gen(2)), x, t, torch.ones_like(t))
+    terms = losses(made, shown(made, x, t, gen(2)), x, t, torch.ones_like(t))
     terms["loss"].backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
@@ -84,7 +85,7 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
 def test_known_variables_have_no_loss():
     made, x = model(), torch.randn(8, 4, 3, generator=gen())
     t = torch.zeros(8, 4, 1).double()
-    terms = losses(made, told(made, x, t, gen()), x, t, torch.ones(8, 4, 1))
+    terms = losses(made, shown(made, x, t, gen()), x, t, torch.ones(8, 4, 1))
     assert terms["loss"] == 0
 
 
@@ -119,7 +120,7 @@ def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
         x = torch.randint(0, 2, (64, 1, 1), generator=gen(step)).float().mul(2).sub(1).expand(64, 4, 3)
         t = torch.cat([times.uniform_mean(32, 4, gen(step)), times.sequential(32, 4, gen(step))])
         optimiser.zero_grad()
-        losses(made, told(made, x, t, gen(step)), x, t, torch.ones_like(t))["loss"].backward()
+        losses(made, shown(made, x, t, gen(step)), x, t, torch.ones_like(t))["loss"].backward()
         optimiser.step()
     x = torch.randint(0, 2, (50, 1, 1), generator=gen()).float().mul(2).sub(1).repeat(1, 4, 3)
     unknown = torch.tensor([[False, True, True, True]]).repeat(50, 1)

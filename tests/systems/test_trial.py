@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from becalm.images import sudoku
+from becalm.images import judge, sudoku
+from becalm.images.digits import read_mnist
+from becalm.images.judge import Judge
 from becalm.images.sudoku import Puzzles
 from becalm.systems.srm import SRM
+from becalm.systems.store import load
 from becalm.systems.trial import WALKS, trial, wilson
 
 
@@ -58,3 +61,12 @@ def test_the_interval_is_wilson_s(hits, count):
         if 0 < p < 1:
             assert (share - p) ** 2 == pytest.approx(1.96**2 * p * (1 - p) / count, rel=1e-9)
     assert low <= share <= high
+
+
+def test_the_packaged_solver_solves(shared):
+    """Its card says 99.5 % from eight given cells: of 20 puzzles, more than 2 wrong would have a chance of 1 in 10 000."""
+    reader = load("reader14", Judge)
+    digits = judge.clearest(reader, read_mnist(shared("data/mnist.npz"))[1].only(range(1, 5)), 400)
+    group = sudoku.puzzles(4, 20, (8, 8), digits, "test", 0)
+    (row,) = trial(load("sudoku4", SRM).eval(), {"eight": group}, reader.read, ("certainty",))
+    assert row.judge == 1 and row.valid >= 0.9

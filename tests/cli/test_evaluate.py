@@ -1,0 +1,54 @@
+"""becalm evaluate on puzzles and images, as its user runs it."""
+
+import json
+
+import pytest
+import torch
+
+from becalm.cli import main
+from becalm.images.sudoku import places
+from becalm.systems.srm import SRM
+from becalm.systems.store import save
+
+
+@pytest.fixture
+def model(tmp_path):
+    """An untrained solver of 4 × 4 cells of 8 pixels."""
+    torch.manual_seed(0)
+    save(SRM(64, places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "small.safetensors", {})
+    return tmp_path / "small.safetensors"
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_sudokus_of_small_digits_are_judged(model, capsys):
+    few = ("--puzzles", 3, "--steps-per-variable", 1, "--walks", "certainty", "refine", "--rounds", 1, "--json")
+    assert run(model, "sudoku", "--digits", "digits8", *few) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["walk"] for row in rows] == ["certainty", "refine"] * 3
+    assert all(row["number"] == 3 and row["judge"] > 0.3 for row in rows)
+    assert rows[-1]["valid"] == 0, "an untrained solver solves nothing"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("sudoku", "--digits", "digits8", "--puzzles", 0), "--puzzles 0: must be at least 1"),
+        (("sudoku", "--digits", "digits8", "--eta", 3), "--eta from 0 to 1"),
+        (("sudoku", "--digits", "none.npz"), "none.npz: no such file"),
+        (("even-pixels",), "is for another task"),
+        (("even-pixels", "--picture", "small.safetensors"), "never overwritten"),
+        (("even-pixels", "--picture", "nodir/x.png"), "its folder does not exist"),
+    ],
+)
+def test_bad_input_gets_one_line(model, capsys, monkeypatch, asked, words):
+    monkeypatch.chdir(model.parent)
+    before = model.read_bytes()
+    assert run("small.safetensors", *asked) == 1
+    told = capsys.readouterr().err.strip()
+    assert words in told and len(told.splitlines()) == 1
+    assert model.read_bytes() == before
