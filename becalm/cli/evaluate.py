@@ -132,6 +132,7 @@ class Evaluate:
 
     def counted(self):
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
+        from becalm.images.even_pixels import even_scores
         from becalm.systems.image_trial import trial
         from becalm.systems.pictures import TASKS, fitting, write_sheet
         from becalm.systems.srm import SRM
@@ -142,7 +143,8 @@ class Evaluate:
         for row, images in trial(model, task, self.images, seed=self.seed):
             if self.picture and row.walk == "certainty":
                 write_sheet(images[:64], self.picture)
-            yield row._asdict()
+            deviations = even_scores(images)[2:] if self.benchmark == "even-pixels" else ()
+            yield row._asdict() | dict(zip(("saturation", "value"), deviations, strict=False))
 
     def drawn(self):
         """1-NNA, COV, MMD, JSD and thickness of new shapes against held-out ones, and those of training shapes, the oracle."""

@@ -123,6 +123,7 @@ def test_evaluate_prints_a_row_a_walk_and_writes_the_images(capsys, tmp_path, mo
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["walk"] for row in rows] == list(WALKS)
     assert {"right", "low", "high", "deviation", "judge", "calls", "seconds", "gflop"} <= rows[0].keys()
+    assert rows[0]["saturation"] >= 0 and rows[0]["value"] >= 0
     with Image.open(tmp_path / "made.png") as image:
         assert np.asarray(image).shape == (34, 8 * 34, 3)
 
@@ -133,7 +134,7 @@ def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "sudoku.safetensors: is for another task" in err and "becalm train polygons" in err
     code, _, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "even-pixels", "--images", 0)
-    assert code == 1 and "--images: 0 is not positive" in err
+    assert code == 1 and "--images 0: must be at least 1" in err
     with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 192"):
         pictures.fitting(model(EVEN_PIXELS), POLYGONS, "even.safetensors")
 
