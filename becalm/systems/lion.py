@@ -25,6 +25,9 @@ from becalm.nets.latent import GlobalDenoiser, LatentDenoiser
 from becalm.nets.precision import fast_products
 from becalm.systems.lion_autoencoder import ROWS, Autoencoder, Latent, Sizes
 
+NOISE = 0.99
+"""Levels above this are taken as 1, nothing but noise, where walks begin."""
+
 Weight = Literal["flow", "simple", "bound", "min_snr"]
 
 
@@ -112,25 +115,32 @@ def weight(t: Float[Tensor, "*shape"], name: Weight) -> Float[Tensor, "*shape"]:
 
 
 def levels(places: Float[Tensor, "batch anchor 3"], generator: torch.Generator) -> Float[Tensor, "batch variable 1"]:
-    """Noise levels of a batch, those of z₀'s parts first.
+    """Noise levels of a batch, those of z₀'s parts first: half of it as when all is drawn, half as when a part is given."""
+    half = len(places) - len(places) // 2
+    return torch.cat([drawn_levels(half, places.shape[1], generator), given_levels(places[half:], generator)])
 
-    Half: one t for all latent points, z₀ known, and in a tenth not. Half: a uniform mean of t over the latent points, or
-    those on one side of a plane known and one t for the others; z₀ half known, else as noisy as the noisiest.
-    """
+
+def drawn_levels(batch: int, anchors: int, generator: torch.Generator) -> Float[Tensor, "batch variable 1"]:
+    """One t for all latent points; z₀ known, and in a tenth not at all."""
+    t = times.uniform(batch, anchors, generator)
+    unknown = torch.rand(batch, 1, 1, generator=generator) < 0.1
+    return torch.cat([unknown.to(t).expand(-1, ROWS, -1), torch.where(t > NOISE, 1.0, t)], 1)
+
+
+def given_levels(
+    places: Float[Tensor, "batch anchor 3"], generator: torch.Generator
+) -> Float[Tensor, "batch variable 1"]:
+    """Of the latent points a uniform mean of t, or those on one side of a plane known and one t for the others; z₀ known, or as
+    noisy as the noisiest. The odds are even."""
     batch, anchors = places.shape[:2]
-    half = batch - batch // 2
-    t = torch.cat([times.uniform(half, anchors, generator), times.uniform_mean(batch - half, anchors, generator)])
+    mixed, common = (draw(batch, anchors, generator) for draw in (times.uniform_mean, times.uniform))
     normal = torch.randn(batch, 1, 3, generator=generator)
     side = (places.cpu() * normal).sum(-1).argsort(1).argsort(1) / anchors
-    cut = (torch.rand(batch, 1, generator=generator) < 0.5) & (torch.arange(batch)[:, None] >= half)
-    common = times.uniform(batch, anchors, generator)
     known = side < torch.rand(batch, 1, generator=generator)
-    t = torch.where(cut[..., None], torch.where(known[..., None], 0.0, common), t)
-    t = torch.where(t > 0.99, 1.0, t)
-    chance = torch.where(torch.arange(batch) < half, 0.1, 0.5)
-    unknown = (torch.rand(batch, generator=generator) < chance)[:, None, None]
-    most = torch.where((torch.arange(batch) < half)[:, None, None], 1.0, t.amax(1, keepdim=True))
-    return torch.cat([torch.where(unknown, most, 0.0).expand(-1, ROWS, -1), t], 1)
+    cut, unknown = torch.rand(2, batch, 1, 1, generator=generator) < 0.5
+    t = torch.where(cut, torch.where(known[..., None], 0.0, common), mixed)
+    t = torch.where(t > NOISE, 1.0, t)
+    return torch.cat([torch.where(unknown, t.amax(1, keepdim=True), 0.0).expand(-1, ROWS, -1), t], 1)
 
 
 def losses(

@@ -42,7 +42,8 @@ def vary(
 ) -> Latent:
     """Diffuse–denoise: z₀ is noised to t = `amount` and denoised; h₀ is encoded anew with it, and treated alike.
 
-    0 gives back the reconstruction, 1 another shape. A noisy or coarse input comes back as a shape that the model knows.
+    0 gives back the reconstruction, which is clean where the input was noisy or coarse and the encoder has seen such; 1 another
+    shape.
     """
     way, prior = way or Way(), model.prior
 
@@ -55,11 +56,9 @@ def vary(
     def revise(z: Tensor) -> Tensor:
         if not amount:
             return z
-        channels = prior.middle.shape[1]
-        x = (z.unflatten(1, (ROWS, channels)) - prior.middle[:-1]) / prior.spread[:-1]
+        x = prior.packed(Latent(z, z.new_zeros(len(z), 0, prior.middle.shape[1])))
         level = torch.full((len(z), 1, 1), float(amount), dtype=torch.float64)
-        x = shaken(prior.whole, x.flatten(1)[:, None], level)
-        return (x.reshape(len(z), ROWS, channels) * prior.spread[:-1] + prior.middle[:-1]).flatten(1)
+        return prior.unpacked(shaken(prior.whole, x.flatten(1)[:, None], level).reshape(x.shape)).z
 
     with torch.inference_mode(), fast_products(points.device.type):
         _, latent = model.autoencoder.encode(points, generator, None, revise)
@@ -101,18 +100,21 @@ def interpolate(
     share = torch.linspace(0, 1, count, device=one.z.device)[:, None, None]
     label = label[:1].expand(count)
     order = matched(one.h[0, :, :3], other.h[0, :, :3])
-    a, b = prior.packed(one), prior.packed(Latent(other.z, other.h[:, order]))
-    whole, points = (denoiser_of(network, label, 0.0) for network in (prior.whole, prior.points))
-    ends = torch.cat([a, b])
-    pair = denoiser_of(prior.whole, label[:1].expand(2), 0.0)
-    top = noised(pair, ends[:, :ROWS].flatten(1)[:, None], torch.ones(2, 1, 1, dtype=torch.float64), way.steps)
-    z = walked(whole, between(top, share), torch.ones(count, 1, 1, dtype=torch.float64), way, generator)
-    pair = denoiser_of(prior.points, label[:1].expand(2), 0.0)
-    t = torch.ones(2, ends.shape[1], 1, dtype=torch.float64)
-    t[:, :ROWS] = 0
-    top = noised(pair, ends, t, way.steps)
-    start = torch.cat([z.reshape(count, ROWS, -1), between(top[:, ROWS:], share)], 1)
-    return prior.unpacked(walked(points, start, t[:1].expand(count, -1, -1), way, generator))
+    ends = torch.cat([prior.packed(one), prior.packed(Latent(other.z, other.h[:, order]))])
+
+    def path(network: torch.nn.Module, ends: Tensor, t: Tensor) -> Tensor:
+        top = noised(denoiser_of(network, label[:1].expand(2), 0.0), ends, t.expand(2, -1, -1), way.steps)
+        return between(top, share)
+
+    def back(network: torch.nn.Module, start: Tensor, t: Tensor) -> Tensor:
+        return walked(denoiser_of(network, label, 0.0), start, t.expand(count, -1, -1), way, generator)
+
+    t = torch.ones(1, 1, 1, dtype=torch.float64)
+    whole = ends[:, :ROWS].flatten(1)[:, None]
+    z = back(prior.whole, path(prior.whole, whole, t), t).reshape(count, ROWS, -1)
+    t = (torch.arange(ends.shape[1]) >= ROWS).double()[None, :, None]
+    start = torch.cat([z, path(prior.points, ends, t)[:, ROWS:]], 1)
+    return prior.unpacked(back(prior.points, start, t))
 
 
 def between(ends: Float[Tensor, "2 variable channel"], share: Float[Tensor, "step 1 1"]) -> Tensor:
