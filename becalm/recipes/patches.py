@@ -73,7 +73,7 @@ class Recipe:
 
 
 EVEN = Recipe(stress=1.0, summed=True)
-"""`even_pixels`: some fifteen minutes on one core."""
+"""`even_pixels`: some fifteen minutes on one core; the packaged weights had an hour."""
 
 COUNTED = Recipe(
     run=Path("runs/polygons"),
@@ -88,7 +88,7 @@ COUNTED = Recipe(
     heads=4,
     plan=Plan(steps=5500, rate=2e-3, warmup=200, ema=0.998),
 )
-"""`polygons`: some forty minutes on one core."""
+"""`polygons`: half an hour on one core, which is far too little."""
 
 
 class Batch(NamedTuple):
