@@ -102,7 +102,7 @@ def test_at_first_each_table_has_heads_of_its_own():
     assert (kinship.count_nonzero(1) <= 1).all()
 
 
-def test_a_grain_is_told_from_itself_and_what_its_variable_knows():
+def test_a_grain_is_told_from_itself_what_its_variable_knows_and_the_mean_of_its_grains():
     torch.manual_seed(0)
     made = Transformer(7, 7, SIZES, 0, Shape(32, 4, 2), (3, 2))
     z, t = torch.randn(3, 6, 7), torch.rand(3, 6, 1)
@@ -114,6 +114,10 @@ def test_a_grain_is_told_from_itself_and_what_its_variable_knows():
     head, token = made.grains, torch.randn(3, 6, 32)
     changed = z.clone()
     changed[..., 2:4] += 1
+    one, other = head(token, z), head(token, changed)  # type: ignore[misc]
+    assert not torch.isclose(one, other).any(), "the mean of all grains has changed"
+    for share in head.share:  # type: ignore[union-attr]
+        torch.nn.init.zeros_(share.weight)
     one, other = head(token, z), head(token, changed)  # type: ignore[misc]
     assert torch.equal(one[..., [0, 1, 4, 5]], other[..., [0, 1, 4, 5]])
     assert not torch.isclose(one[..., 2:4], other[..., 2:4]).any()

@@ -257,7 +257,7 @@ def test_a_small_world_is_learned():
     torch.manual_seed(0)
     made, ends = model().prior, torch.randn(2, 1, 11, generator=gen(5)).repeat(1, ROWS + 16, 1)
     optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3)
-    for step in range(130):
+    for step in range(200):
         label = torch.randint(1, 3, (16,), generator=gen(step))
         optimiser.zero_grad()
         lion.losses(made, made.unpacked(ends[label - 1]), label, gen(step))["loss"].backward()
