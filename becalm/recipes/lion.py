@@ -19,6 +19,7 @@ from becalm.core.files import InputError, replacing
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.latent import FORM, farthest, picked
 from becalm.shapes import metrics, sets
+from becalm.shapes.worn import chosen, cut, gridded, noisy
 from becalm.systems import lion, lion_autoencoder
 from becalm.systems.lion import Lion, Prior, Weight
 from becalm.systems.lion_autoencoder import Autoencoder, Latent, Sizes
@@ -138,12 +139,6 @@ def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: in
     return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
 
 
-def chosen(points: np.ndarray, wanted: int, generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
-    """`wanted` points of each shape [batch, n, 3], in random order."""
-    order = torch.rand(points.shape[:2], generator=generator).argsort(1)[:, :wanted]
-    return picked(torch.from_numpy(np.ascontiguousarray(points)), order)
-
-
 def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
     """The autoencoder's batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
@@ -158,36 +153,6 @@ def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
         seen = (noisy, gridded)[step % recipe.worn](seen, generator)
     weight = recipe.divergence * (1.0 if recipe.start else min(1.0, 2 * step / recipe.plan.steps))
     return Batch(seen, target, weight, anchors, int(torch.randint(2**62, (), generator=generator)))
-
-
-def cut(
-    points: Float[Tensor, "batch point 3"], share: float, generator: torch.Generator
-) -> Float[Tensor, "batch kept 3"]:
-    """The points of each shape on one side of a random plane: `share` of them. The plane is one for all draws of a batch."""
-    if share == 1:
-        return points
-    state = generator.get_state()
-    normal = torch.randn(len(points), 1, 3, generator=generator)
-    generator.set_state(state)
-    order = (points * normal).sum(-1).argsort(1)[:, : round(share * points.shape[1])]
-    return picked(points, order)
-
-
-def noisy(points: Float[Tensor, "batch point 3"], generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
-    """The points with Gaussian noise, its deviation uniform up to 0.06 for each shape."""
-    deviation = 0.06 * torch.rand(len(points), 1, 1, generator=generator)
-    return points + deviation * torch.randn(points.shape, generator=generator)
-
-
-def gridded(points: Float[Tensor, "batch point 3"], generator: torch.Generator) -> Float[Tensor, "batch point 3"]:
-    """The points moved within the cells, of side 1/16 to 1/6, of a grid that lies anywhere: to the middle, or to any place."""
-    cell, loose = (
-        1 / (6 + 10 * torch.rand(len(points), 1, 1, generator=generator)),
-        torch.rand(len(points), 1, 1, generator=generator),
-    )
-    corner = cell * torch.rand(len(points), 1, 3, generator=generator)
-    place = 0.5 + (loose < 0.5) * (torch.rand(points.shape, generator=generator) - 0.5)
-    return (((points - corner) / cell).floor() + place) * cell + corner
 
 
 def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:

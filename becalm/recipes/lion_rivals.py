@@ -11,6 +11,7 @@ import torch
 from becalm.core.typing import Int, Tensor
 from becalm.recipes import lion
 from becalm.shapes import sets
+from becalm.shapes.worn import chosen
 from becalm.systems import lion_dense, point_diffusion
 from becalm.systems.lion_autoencoder import Latent
 from becalm.systems.lion_dense import DenseLion
@@ -58,7 +59,7 @@ def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> tuple[Tensor, 
     """Points, classes from 1, and the generator of the noise: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     rows = torch.randint(len(shapes), (recipe.batch,), generator=generator)
-    points = lion.chosen(shapes.points[rows.numpy()], recipe.points, generator)
+    points = chosen(shapes.points[rows.numpy()], recipe.points, generator)
     return points, torch.from_numpy(shapes.labels)[rows] + 1, generator
 
 
