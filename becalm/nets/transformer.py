@@ -35,22 +35,13 @@ class Shape(NamedTuple):
     """Width within the mixing after attention, over the width."""
 
 
-class Block(nn.Module):
-    """Attention over all variables, then a mixing of each one; both modulated per variable.
+class Modulated(nn.Module):
+    """A block of a network over variables: each gathers from others, then mixes its own numbers; both modulated per variable."""
 
-    Each head has an inclination to variables that share a place with the one that looks; at first that of the first heads is
-    strong, each to one table, so that a head gathers a row, a column or a box without having to find out what these are.
-    """
-
-    def __init__(self, width: int, heads: int, ratio: int, tables: int = 0):
+    def __init__(self, width: int, ratio: int):
         super().__init__()
-        self.heads = heads
-        kind = torch.arange(heads)[:, None] % (tables + 1)
-        self.kinship = nn.Parameter(INCLINED * (kind == torch.arange(tables)).float()) if tables else None
         self.offset = nn.Parameter(torch.zeros(PARTS, width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.attend = nn.Linear(width, 3 * width)
-        self.gather = nn.Linear(width, width)
         self.mix = nn.Sequential(nn.Linear(width, ratio * width), nn.GELU("tanh"), nn.Linear(ratio * width, width))
 
     def forward(
@@ -61,15 +52,43 @@ class Block(nn.Module):
     ) -> Tensor:
         """New tokens; `modulation` is that of all layers, to which the block adds its offset; `kin` who shares which place."""
         shift, scale, gate, shift2, scale2, gate2 = modulation + self.offset[:, None, None]
-        h = h + gate * self.attention(self.norm(h) * (1 + scale) + shift, kin)
+        h = h + gate * self.gathered(self.norm(h) * (1 + scale) + shift, kin)
         return h + gate2 * self.mix(self.norm(h) * (1 + scale2) + shift2)
 
-    def attention(self, h: Tensor, kin: Tensor | None) -> Tensor:
+    def gathered(self, h: Tensor, kin: Tensor | None) -> Tensor:
+        """What each variable learns from the others."""
+        raise NotImplementedError
+
+
+class Block(Modulated):
+    """Attention over all variables.
+
+    Each head has an inclination to variables that share a place with the one that looks; at first that of the first heads is
+    strong, each to one table, so that a head gathers a row, a column or a box without having to find out what these are.
+    """
+
+    def __init__(self, width: int, heads: int, ratio: int, tables: int = 0):
+        super().__init__(width, ratio)
+        self.heads = heads
+        kind = torch.arange(heads)[:, None] % (tables + 1)
+        self.kinship = nn.Parameter(INCLINED * (kind == torch.arange(tables)).float()) if tables else None
+        self.attend = nn.Linear(width, 3 * width)
+        self.gather = nn.Linear(width, width)
+
+    def gathered(self, h: Tensor, kin: Tensor | None) -> Tensor:
         """Every variable looks at every other, rather at its kin."""
         q, k, v = self.attend(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         bias = None if kin is None else torch.tensordot(self.kinship, kin, 1).to(q)  # type: ignore[arg-type]
-        seen = nn.functional.scaled_dot_product_attention(q, k, v, bias)
-        return self.gather(seen.transpose(1, 2).flatten(2))
+        return self.gather(attended(q, k, v, bias).transpose(1, 2).flatten(2))
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Float[Tensor, "batch head variable width"]:
+    """softmax(q kᵀ/√d + bias) v. To learn on a CPU it is written out: the fused one's derivative takes three times as long."""
+    if q.is_cuda or not torch.is_grad_enabled():
+        return nn.functional.scaled_dot_product_attention(q, k, v, bias)
+    logits = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
+    weights = torch.softmax(logits if bias is None else logits + bias, -1, dtype=torch.float32)
+    return weights.to(v) @ v
 
 
 class GrainHead(nn.Module):

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import isqrt
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from torch.nn.functional import interpolate
 
 from becalm.core import times
 from becalm.core.files import InputError
@@ -46,6 +48,9 @@ class Recipe:
     """Of these: share in which the number of patches that are left is log-uniform; in the others it is uniform."""
     active: int = 1
     """Of these: patches on their way at once, at most."""
+    coherent: bool = False
+    """Of these: whether they lie together, and what is drawn on before or after the ground, as a walk by certainty has it;
+    else they are scattered."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
     stress: float = 0.0
@@ -53,17 +58,23 @@ class Recipe:
     summed: bool = False
     """Whether patches are told the sum of all mean colours, and certainty is that of the mean colour."""
     grains: bool = True
-    """Whether the network tells pixels one by one, and only what a linear guess of them leaves over."""
+    """Whether the network tells pixels one by one."""
+    head: srm.Head | None = None
+    """What the network tells; where nothing is given, `clean`, or `residual` if pixels are told one by one without `fine`."""
     batch: int = 32
     """Images in a batch."""
     seed: int = 0
     """Decides every draw: images, noise and first weights."""
+    fine: int = 0
+    """Width of convolutions over quarters of patches around the network (`nets/mosaic.py`); 0 is a transformer alone."""
     width: int = 96
     """Width of the network."""
     heads: int = 2
     """Attention heads."""
     depth: int = 4
     """Blocks."""
+    ratio: int = 4
+    """Width within a block's mixing, over the network's."""
     compiled: bool = False
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
@@ -80,12 +91,15 @@ COUNTED = Recipe(
     task="polygons",
     sharpness=0.5,
     emphasis=1.0,
-    endings=0.0,
-    active=4,
+    endings=0.5,
+    active=16,
+    coherent=True,
     shift=3.0,
     batch=16,
+    fine=64,
     width=128,
-    heads=4,
+    depth=3,
+    ratio=2,
     plan=Plan(steps=5500, rate=2e-3, warmup=200, ema=0.998),
 )
 """`polygons`: half an hour on one core, which is far too little."""
@@ -125,29 +139,49 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     images = task.draw(recipe.batch, generator)
     shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
     mixed = levels(recipe, recipe.batch - shown, n, generator)
-    on_the_way, share = visited(recipe, shown, generator)
+    x = variables(images, task)
+    on_the_way, share = visited(recipe, x[recipe.batch - shown :], generator)
     t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
     t = torch.where(t < T_LEAST, 0.0, t)
     w = w * Rectified(shift=recipe.shift)(t).sigma.clamp_min(srm.SIGMA_LEAST) ** recipe.emphasis
-    return Batch(variables(images, task), t, w, int(torch.randint(2**62, (), generator=generator)))
+    return Batch(x, t, w, int(torch.randint(2**62, (), generator=generator)))
 
 
-def visited(recipe: Recipe, batch: int, generator: torch.Generator) -> tuple[Float[Tensor, "batch variable 1"], Tensor]:
-    """States of a sequential walk, and their weight: finished patches, 1 to `active` on their way, the others waiting at t = 1.
+def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Float[Tensor, "batch variable 1"], Tensor]:
+    """States of a sequential walk over x, and their weight: finished patches, 1 to `active` on their way, the others at t = 1.
 
     The number u of n patches that are not finished is uniform, with weight 1, or for the share `endings` log-uniform with
     weight n/u, so that all these images count alike: only when few are left does a count decide anything.
     """
-    n = task_of(recipe).side ** 2
+    batch, n, _ = x.shape
 
     def draw(count: int) -> Tensor:
         return torch.rand(batch, count, generator=generator, dtype=torch.float64)
 
-    place, level, ends = draw(n).argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
+    rank = coherent(x, generator) if recipe.coherent else draw(n)
+    place, level, ends = rank.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
     left = torch.where(ends, n ** draw(1), 1 + n * draw(1)).floor().clamp(1, n)
     moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
     t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
     return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
+
+
+def coherent(x: Float[Tensor, "batch variable channel"], generator: torch.Generator) -> Float[Tensor, "batch variable"]:
+    """In what order patches of a square image might be settled: a random mixture of three ranks, another one for each image.
+
+    A smooth random field, in which neighbours come together; how far a patch is from the image's ground, which is its
+    median colour, later or (in a quarter of the images) sooner; and chance.
+    """
+    (batch, n, _), side = x.shape, isqrt(x.shape[1])
+    field = torch.randn(batch, 1, 4, 4, generator=generator)
+    smooth = interpolate(field, (side, side), mode="bicubic").flatten(1)
+    colours = x.unflatten(-1, (-1, 3))
+    ground = colours.flatten(1, 2).median(1).values[:, None, None]
+    drawn = (colours - ground).abs().mean((-1, -2))
+    drawn = torch.where(torch.rand(batch, 1, generator=generator) < 0.25, -drawn, drawn)
+    ranks = torch.stack([smooth, drawn, torch.rand(batch, n, generator=generator)])
+    spread = ranks.std(-1, keepdim=True).clamp_min(1e-6)
+    return (torch.rand(3, batch, 1, generator=generator).square() * ranks / spread).sum(0)
 
 
 def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
@@ -172,8 +206,9 @@ def begun(recipe: Recipe) -> SRM:
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        shape = [recipe.width, recipe.heads, recipe.depth, 1, 4]
+        shape = [recipe.width, recipe.heads, recipe.depth, 1, recipe.ratio]
         extras = {"features": 3 * recipe.summed, "summed": recipe.summed, "grain": 3 * recipe.grains}
+        extras |= {"fine": [recipe.fine, 2] if recipe.fine else [], "head": recipe.head}
         model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **extras)
     if model.features is not None:
         model.features.copy_(means(task))

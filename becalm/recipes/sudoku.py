@@ -16,7 +16,7 @@ from becalm.core.process import Prediction
 from becalm.core.typing import Tensor
 from becalm.images import judge, sudoku
 from becalm.images.digits import Digits, discriminants, read
-from becalm.systems.srm import SRM, losses, shown
+from becalm.systems.srm import SRM, Head, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
 
@@ -51,6 +51,8 @@ class Recipe:
     """Puzzles in a batch."""
     seed: int = 0
     """Decides every draw: puzzles, noise and first weights."""
+    head: Head = "clean"
+    """What the network tells of a cell."""
     width: int = 128
     """Width of the network."""
     heads: int = 4
@@ -171,7 +173,7 @@ def begun(recipe: Recipe, digits: Digits) -> SRM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         places = sudoku.places(recipe.side).tolist()
-        model = SRM(recipe.pixels**2, places, shape, shift=recipe.shift, features=recipe.side - 1)
+        model = SRM(recipe.pixels**2, places, shape, shift=recipe.shift, features=recipe.side - 1, head=recipe.head)
     model.features.copy_(discriminants(digits, recipe.side - 1))  # type: ignore[union-attr]
     return model
 

@@ -77,7 +77,7 @@ def means(task: Task) -> Float[Tensor, "channel 3"]:
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 
-POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, neighbourhoods)
+POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates)
 """One to nine polygons of three to seven corners on a plain ground, and the two numbers."""
 
 TASKS = {task.name: task for task in (EVEN_PIXELS, POLYGONS)}

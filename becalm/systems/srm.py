@@ -1,14 +1,15 @@
 """SRM: spatial reasoning with denoising models (Wewer et al., ICML 2025). A noise level for every variable, the surest first.
 
 One network sees all variables with their own noise levels and tells for each what it is, how far that may be off, and where
-the reverse variance lies in its range. It tells x and learns from the error of the velocity u = ε − x that follows: a variable
-has more channels than the network is wide, and its noise would not pass through, while what it shows does (Li & He 2025).
+the reverse variance lies in its range. It learns from the error of the velocity u = ε − x, and may tell that velocity. Unless
+asked to, it tells x: a variable has more channels than the network is wide, and its noise would not pass through, while what it
+shows does (Li & He 2025).
 Given variables have t = 0; sampling settles the others one by one, always next the one the network is most certain of, so that
 what is settled informs what is not. `refine` takes back what contradicts the rest.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -21,8 +22,12 @@ from becalm.core.sample import Step, Stepper, reverse, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Tensor
 from becalm.core.walk import Walk, by_certainty
+from becalm.nets.mosaic import Mosaic
 from becalm.nets.precision import inferred
 from becalm.nets.transformer import Shape, Transformer
+
+Head = Literal["clean", "velocity", "residual"]
+"""What a network tells: x, ε − x, or what the best linear guess of x leaves over."""
 
 UNCERTAINTY = 0.01
 """Weight of the uncertainty's loss beside that of the mean."""
@@ -43,9 +48,11 @@ class SRM(nn.Module):
     when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
     of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes. Their
     values are bounded first, since the small errors of what is settled would add up to more than the difference that counts.
-    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, and only what the best
-    linear guess of them leaves over (Karras et al. 2022, § 5). `power` is the variance of the data, and of what the uncertainty
-    is about, to tell certainty as a share.
+    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one; with `fine`, a width
+    and a depth, by convolutions over quarters of square patches (`nets/mosaic.py`). What the network tells is its `head`: x
+    ("clean"), the velocity ε − x, or what the best linear guess of x leaves over ("residual", Karras et al. 2022, § 5), which is
+    what grains alone tell where nothing is asked for. `power` is the variance of the data, and of what the uncertainty is about,
+    to tell certainty as a share.
     """
 
     places: Tensor
@@ -61,10 +68,14 @@ class SRM(nn.Module):
         features: int = 0,
         summed: bool = False,
         grain: int = 0,
+        fine: list[int] | None = None,
+        head: Head | None = None,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
         self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
+        self.head: Head = head or ("residual" if grain and not fine else "clean")
+        self.config |= {"fine": list(fine or []), "head": self.head}
         self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
@@ -72,8 +83,11 @@ class SRM(nn.Module):
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
         grains = (channels // grain, grain) if grain else (0, 0)
-        inputs, outputs = channels + summed * features, 2 * channels + 1
-        self.network = Transformer(inputs, outputs, sizes, axes, Shape(*self.config["shape"]), grains)
+        inputs, outputs, form = channels + summed * features, 2 * channels + 1, Shape(*self.config["shape"])
+        if fine:
+            self.network: nn.Module = Mosaic(inputs, outputs, grain, (fine[0], fine[1]), form)
+        else:
+            self.network = Transformer(inputs, outputs, sizes, axes, form, grains)
 
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
         """What the network says of x after each run of its stack."""
@@ -84,11 +98,18 @@ class SRM(nn.Module):
             seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
-        if self.grain:
-            alpha, sigma = (part.float() for part in self.schedule(t)[1:])
-            share = self.power / (alpha.square() * self.power + sigma.square())
-            value = alpha * share * z.float() + sigma * share.sqrt() * value
+        value = self.cleaned(value, z.float(), t)
         return [Output(*parts) for parts in zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)]
+
+    def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """x, from what the head tells: z = x + σ (ε − x)."""
+        alpha, sigma = (part.float() for part in self.schedule(t)[1:])
+        if self.head == "velocity":
+            return z - sigma * value
+        if self.head == "residual":
+            share = self.power / (alpha.square() * self.power + sigma.square())
+            return alpha * share * z + sigma * share.sqrt() * value
+        return value
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
         """The last of `answers`: what a `Denoiser` asks for."""

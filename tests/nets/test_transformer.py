@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from becalm.nets.embed import waves
-from becalm.nets.transformer import Block, Shape, Transformer
+from becalm.nets.transformer import Block, Shape, Transformer, attended
 
 SIZES = (2, 3)
 PLACES = torch.tensor([[i // 3, i % 3] for i in range(6)])
@@ -91,9 +91,17 @@ def test_a_strong_inclination_looks_at_its_kin_alone():
     h = torch.randn(3, 4, 16)
     changed = h.clone()
     changed[:, 2:] += 1
-    moved = (block.attention(changed, kin) - block.attention(h, kin)).abs().amax((0, 2))
+    moved = (block.gathered(changed, kin) - block.gathered(h, kin)).abs().amax((0, 2))
     assert (moved[:2] < 1e-5).all()
     assert (moved[2:] > 1e-2).all()
+
+
+@pytest.mark.parametrize("bias", [None, torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(2))])
+def test_attention_that_learns_is_the_attention_that_is_used(bias):
+    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        used = attended(q, k, v, bias)
+    torch.testing.assert_close(attended(q, k, v, bias), used)
 
 
 def test_at_first_each_table_has_heads_of_its_own():

@@ -50,7 +50,7 @@ def test_a_batch_is_a_function_of_seed_and_step(recipe):
 
 
 def test_visited_states_end_often_and_count_alike():
-    t, weight = patches.visited(patches.EVEN, 4000, seeded())
+    t, weight = patches.visited(patches.EVEN, torch.zeros(4000, 64, 1), seeded())
     t = t[..., 0]
     assert (((t > 0) & (t < 1)).sum(1) == 1).all()
     left = (t > 0).sum(1)
@@ -63,11 +63,23 @@ def test_visited_states_end_often_and_count_alike():
 
 
 def test_visited_states_of_an_overlapping_walk():
-    t, weight = patches.visited(replace(patches.EVEN, endings=0.0, active=4), 4000, seeded())
+    t, weight = patches.visited(replace(patches.EVEN, endings=0.0, active=4), torch.zeros(4000, 64, 1), seeded())
     moving = ((t > 0) & (t < 1)).sum((1, 2))
     assert sorted(moving.unique().tolist()) == [1, 2, 3, 4]
     assert (weight == 1).all()
     assert (t > 0).double().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_coherent_states_keep_neighbours_together_and_often_settle_the_ground_first():
+    task = pictures.POLYGONS
+    x = pictures.variables(task.draw(32, seeded()), task)
+    rank = patches.coherent(x, seeded(1)).argsort(1).argsort(1).double()
+    planes = rank.view(-1, 16, 16)
+    apart = (planes[:, 1:] - planes[:, :-1]).abs().mean((1, 2))
+    assert apart.mean() < 0.75 * 256 / 3, "of chance alone, ranks of neighbours differ by a third of all"
+    drawn_on = x.unflatten(-1, (-1, 3)).std(-2).amax(-1) > 0.1
+    late = torch.stack([rank[i][drawn_on[i]].mean() > rank[i][~drawn_on[i]].mean() for i in range(32)])
+    assert 0.5 < late.double().mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["shared", "independent"])
@@ -88,6 +100,13 @@ def test_the_loss_falls_and_the_weights_come_back(tmp_path, small):
     model = load(tmp_path / "even_pixels.safetensors", SRM)
     start = replace(TINY, start=tmp_path / "even_pixels.safetensors")
     assert torch.equal(patches.begun(start).network.blocks[0].attend.weight, model.network.blocks[0].attend.weight)
+
+
+def test_a_mosaic_learns_and_comes_back(tmp_path):
+    tiny = {"batch": 2, "width": 16, "fine": 8, "depth": 1, "run": tmp_path}
+    records = list(patches.run(replace(patches.COUNTED, **tiny, plan=replace(TINY.plan, steps=30))))
+    assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
+    assert load(tmp_path / "polygons.safetensors", SRM).config["fine"] == [8, 2]
 
 
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, small):

@@ -68,6 +68,19 @@ def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
     torch.testing.assert_close(made(z, t).value, slope * z, rtol=0.03, atol=0)
 
 
+def test_a_velocity_that_is_told_is_that_of_the_loss():
+    made, x, eps = (
+        SRM(3, PLACES, [32, 4, 2, 2, 2], shift=3.0, head="velocity"),
+        *torch.randn(2, 2, 4, 3, generator=gen()),
+    )
+    t = torch.tensor([0.1, 0.4, 0.7, 1.0]).view(1, 4, 1).expand(2, -1, -1)
+    sigma = made.schedule(t).sigma.float()
+    z = (1 - sigma) * x + sigma * eps
+    torch.testing.assert_close(made.cleaned(eps - x, z, t), x, atol=1e-5, rtol=1e-4)
+    assert torch.equal(made(z, t).value, z), "a fresh network tells no velocity"
+    assert not SRM(3, PLACES, [32, 4, 2, 2, 2])(z, t).value.any(), "and no x"
+
+
 @pytest.mark.parametrize("places", [PLACES, [[0.0, 0.5], [-1.0, 1.0], [0.2, 0.0], [1.0, 1.0]]])
 def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
     made, x = model(places), torch.randn(8, 4, 3, generator=gen())
