@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 
 from becalm.core.files import InputError, replacing
-from becalm.core.typing import Float, Tensor
+from becalm.core.typing import Float, Int, Tensor
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
-from becalm.images.polygons import plain, polygons
+from becalm.images.polygons import MOST, plain, polygons
 from becalm.systems.srm import SRM
 
 Draw = Callable[[int, torch.Generator], Float[Tensor, "batch height width 3"]]
 """Real images of a task: (batch, generator) → images in [−1, 1]."""
+
+Labelled = Callable[[int, torch.Generator], tuple[Float[Tensor, "batch height width 3"], Int[Tensor, "batch variable"]]]
+"""The same images, and what each patch shows."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Task:
     """Mean square of the data after that."""
     layout: Callable[["Task"], list[list[float]] | list[list[int]]]
     """Where the patches are, as the network is told."""
+    labelled: Labelled | None = None
+    """Draws the same images and tells what each patch shows, for training; None where there is nothing to tell."""
+    labels: int = 0
+    """How many things that may be."""
 
     @property
     def side(self) -> int:
@@ -58,15 +65,20 @@ def coordinates(task: "Task") -> list[list[float]]:
     return [[row, column] for row in at for column in at]
 
 
-def neighbourhoods(task: "Task") -> list[list[int]]:
-    """Row, column and block of 4 × 4 of every patch: whoever shares one is looked at first."""
-    side, blocks = range(task.side), -(-task.side // 4)
-    return [[row, column, row // 4 * blocks + column // 4] for row in side for column in side]
-
-
 def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "batch 128 128 3"]:
     """Images of polygons and their two numbers, each on one colour."""
     return polygons(batch, generator, background=plain).images
+
+
+def labelled_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Int[Tensor, "batch 256"]]:
+    """The same, and what the circle around a patch's centre shows: a number 1 to 9, 7 + the corners of a figure, or 0."""
+    drawn = polygons(batch, generator, background=plain)
+    at = (torch.arange(16) + 0.5) / 16
+    x, y = at.repeat(16), at.repeat_interleave(16)
+    circle = drawn.circles[:, :, None]
+    inside = (x - circle[..., 0]).square() + (y - circle[..., 1]).square() < circle[..., 2].square()
+    shows = torch.cat([drawn.count[:, None], drawn.corners[:, None], 7 + drawn.corners[:, None].expand(-1, MOST)], 1)
+    return drawn.images, (inside * shows[..., None]).amax(1)
 
 
 def means(task: Task) -> Float[Tensor, "channel 3"]:
@@ -77,7 +89,7 @@ def means(task: Task) -> Float[Tensor, "channel 3"]:
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 
-POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates)
+POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, labelled_polygons, 15)
 """One to nine polygons of three to seven corners on a plain ground, and the two numbers."""
 
 TASKS = {task.name: task for task in (EVEN_PIXELS, POLYGONS)}

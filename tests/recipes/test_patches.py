@@ -79,7 +79,7 @@ def test_coherent_states_keep_neighbours_together_and_often_settle_the_ground_fi
     assert apart.mean() < 0.75 * 256 / 3, "of chance alone, ranks of neighbours differ by a third of all"
     drawn_on = x.unflatten(-1, (-1, 3)).std(-2).amax(-1) > 0.1
     late = torch.stack([rank[i][drawn_on[i]].mean() > rank[i][~drawn_on[i]].mean() for i in range(32)])
-    assert 0.5 < late.double().mean() < 1
+    assert late.double().mean() > 0.75
 
 
 @pytest.mark.parametrize("kind", ["shared", "independent"])
@@ -103,8 +103,9 @@ def test_the_loss_falls_and_the_weights_come_back(tmp_path, small):
 
 
 def test_a_mosaic_learns_and_comes_back(tmp_path):
-    tiny = {"batch": 2, "width": 16, "fine": 8, "depth": 1, "run": tmp_path}
-    records = list(patches.run(replace(patches.COUNTED, **tiny, plan=replace(TINY.plan, steps=30))))
+    tiny = {"batch": 4, "width": 16, "fine": 8, "depth": 1, "visited": 0.0, "run": tmp_path}
+    records = list(patches.run(replace(patches.COUNTED, **tiny, plan=TINY.plan)))
+    assert records[-1]["labels"] < 0.6 * records[0]["labels"]
     assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
     assert load(tmp_path / "polygons.safetensors", SRM).config["fine"] == [8, 2]
 

@@ -42,11 +42,18 @@ def test_patches_are_the_image_and_their_mean_is_nothing(task):
     assert patches.square().mean().item() == pytest.approx(task.power, rel=0.15)
 
 
-def test_a_neighbourhood_is_a_row_a_column_and_a_block():
-    places = torch.tensor(POLYGONS.places())
-    assert len(places.unique(dim=0)) == 256 and places.max(0).values.tolist() == [15, 15, 15]
-    assert torch.bincount(places[:, 2]).tolist() == [16] * 16
-    assert places[0, 2] == places[3 * 16 + 3, 2] != places[4, 2]
+def test_patches_are_labelled_with_what_their_circle_shows():
+    images, labels = pictures.labelled_polygons(50, seeded(3))
+    assert torch.equal(images, POLYGONS.draw(50, seeded(3)))
+    drawn = polygons(50, seeded(3), background=pictures.plain)
+    centre = (drawn.circles[..., :2] * 16).long()
+    shown = labels.view(50, 16, 16)[torch.arange(50)[:, None], centre[..., 1], centre[..., 0]]
+    expected = torch.cat([torch.stack([drawn.count, drawn.corners], 1), (7 + drawn.corners)[:, None].expand(-1, 9)], 1)
+    assert (shown == expected)[drawn.circles[..., 2] > 0].float().mean() > 0.97, "a rounded centre may lie next door"
+    ground = labels == 0
+    patches = pictures.variables(images, POLYGONS).unflatten(-1, (-1, 3)).std(-2).amax(-1)
+    assert patches[ground].lt(0.01).float().mean() > 0.8
+    assert labels.max() < POLYGONS.labels
 
 
 def test_rows_of_all_walks_are_counted():
