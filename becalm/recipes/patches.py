@@ -211,6 +211,8 @@ def begun(recipe: Recipe) -> SRM:
     task = task_of(recipe)
     if recipe.stress and not recipe.summed:
         raise InputError("--stress: is about the sums that patches are told; add --summed, or give --stress 0")
+    if recipe.fine and (recipe.summed or not recipe.grains):
+        raise InputError("--fine: sees pixels and no sums; give --grains and --no-summed with --stress 0, or --fine 0")
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:
         raise InputError("--visited must be from 0 to 1, --active at least 1")
     if recipe.start:
