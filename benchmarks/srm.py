@@ -2,7 +2,7 @@
 
     python benchmarks/srm.py --digits mnist.npz --steps 2000 [--puzzles 200]
     python benchmarks/srm.py picture
-    python benchmarks/srm.py labels --model polygons      # what it tells of shown and of hidden parts of real images
+    python benchmarks/srm.py hidden --model polygons      # what it tells of hidden parts of real images
 
 Rows: shared t (plain diffusion), independent t (Diffusion Forcing) and a uniform mean t (SRM) of three sharpnesses, with and
 without the weight 1/p(t), with and without the states that sequential solving visits. All other fields are those of the
@@ -22,11 +22,11 @@ import tyro
 
 from becalm.images import judge, sudoku
 from becalm.images.digits import read_mnist
-from becalm.images.polygons import plain, polygons
+from becalm.images.polygons import KINDS, plain, polygons
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_products
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
-from becalm.systems.pictures import POLYGONS, labelled_polygons, variables
+from becalm.systems.pictures import POLYGONS, real_patches
 from becalm.systems.srm import SRM
 from becalm.systems.store import load
 from becalm.systems.trial import LEVELS, trial
@@ -65,10 +65,10 @@ DRAWS = [Draws(kind, visited=share) for kind, share in product(("shared", "indep
 class Benchmark:
     """What to measure."""
 
-    show: tyro.conf.Positional[Literal["table", "picture", "labels"]] = "table"
-    """The table, which is trained for; or only the picture of p(t) and of the mean t; or what a model of polygons recognises."""
+    show: tyro.conf.Positional[Literal["table", "picture", "hidden"]] = "table"
+    """The table, which is trained for; only the picture of p(t) and of the mean t; or what polygons tell of hidden parts."""
     model: str = "polygons"
-    """Of `labels`: weights, by name or file."""
+    """Of `hidden`: weights, by name or file."""
     digits: Path = Path("mnist.npz")
     """MNIST, an .npz file or the folder of its four IDX files."""
     steps: int = 2000
@@ -194,36 +194,31 @@ def draw_picture(path: Path) -> None:
     pyplot.close(figure)
 
 
-def recognised(model: SRM, number: int, seed: int) -> Iterator[str]:
-    """The share of labels told right on held-out polygons: of what is shown, and within the circle of what is hidden whole."""
+def told(model: SRM, number: int, seed: int) -> Iterator[str]:
+    """How often it tells rightly what is hidden whole on held-out polygons: numbers, that only the rest tells, and figures."""
 
     def drawn() -> torch.Generator:
         return torch.Generator().manual_seed(seed)
 
-    images, labels = labelled_polygons(number, drawn())
-    circles = polygons(number, drawn(), background=plain).circles
-    x, middle = variables(images, POLYGONS), (torch.arange(POLYGONS.side) + 0.5) / POLYGONS.side
+    x, circles = real_patches(POLYGONS, number, drawn()), polygons(number, drawn(), background=plain).circles
+    kind = x[..., POLYGONS.pixels : POLYGONS.pixels + KINDS].argmax(-1)
+    middle = (torch.arange(POLYGONS.side) + 0.5) / POLYGONS.side
     centre = torch.stack([middle.repeat(POLYGONS.side), middle.repeat_interleave(POLYGONS.side)], -1)
-    kinds = {"all": labels >= 0, "numbers": (labels > 0) & (labels < 10), "figures": labels > 9}
-    for name, slots in {"nothing": [], "count": [0], "corners": [1], "both numbers": [0, 1], "a figure": [2]}.items():
-        apart = centre - circles[:, slots, None, :2]
-        radius = circles[:, slots, 2:]
-        hidden = (apart.abs().amax(-1) < 0.9 * radius + 1 / 32).any(1)
-        within = (apart.norm(dim=-1) < radius).any(1)
+    for name, slots in {"count": [0], "corners": [1], "both numbers": [0, 1], "a figure": [2]}.items():
+        away = (centre - circles[:, slots, None, :2]).norm(dim=-1) - circles[:, slots, 2:]
+        hidden, within = (away < 0.06).any(1), (away < 0).any(1)
         z = torch.where(hidden[..., None], torch.randn(x.shape, generator=drawn()), x)
         with torch.inference_mode(), fast_products("cpu"):
-            right = model.answers(z, hidden[..., None].double())[1][-1].argmax(-1) == labels
-        parts = {what: right[mask & ~hidden] for what, mask in kinds.items()} | {"hidden": right[within]}
-        yield f"hidden: {name:12}" + "".join(
-            f"  {what} {part.float().mean():.2f}" for what, part in parts.items() if len(part)
-        )
+            answer = model(z, hidden[..., None].double()).value[..., POLYGONS.pixels : POLYGONS.pixels + KINDS]
+        right = (answer.argmax(-1) == kind)[within].float().mean()
+        yield f"hidden: {name:12}  told {100 * right:.0f} % of its patches"
 
 
 def main(benchmark: Benchmark) -> None:
     """Train, measure, keep and print, or draw."""
     torch.set_num_threads(1)
-    if benchmark.show == "labels":
-        print(*recognised(load(benchmark.model, SRM), 48, 99), sep="\n")
+    if benchmark.show == "hidden":
+        print(*told(load(benchmark.model, SRM), 48, 99), sep="\n")
         return
     draw_picture(benchmark.picture)
     if benchmark.show == "picture":

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, one_hot
 
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.images.even_pixels import BINS, hsv_to_rgb, hue_histogram, rgb_to_hsv, to_unit
 
 MOST, CORNERS = 9, (3, 4, 5, 6, 7)
 """Figures in an image at most, and corners a figure may have."""
+KINDS = 15
+"""What a patch may show: ground, nine numbers, figures of five kinds."""
 FILL, WIDEST, WITHIN = 0.36, 0.15, 0.9
 """Share of the image the circles cover, their greatest radius, and a drawing's radius over its circle's."""
 STROKES = ((0, -1), (1, -0.5), (1, 0.5), (0, 1), (-1, 0.5), (-1, -0.5), (0, 0))
@@ -36,6 +38,8 @@ class Polygons:
     corners: Int[Tensor, " batch"]
     circles: Float[Tensor, "batch slot 3"]
     """x, y, r of the count, of the number of corners, and of the figures, of which the first `count` exist."""
+    turn: Float[Tensor, "batch figure"]
+    """Angle of a corner of each figure, in radians from the x axis."""
 
 
 def plain(batch: int, size: int, generator: torch.Generator) -> Float[Tensor, "batch height width 3"]:
@@ -75,7 +79,30 @@ def polygons(
     ground = background(batch, size, generator)
     alpha = coverage(circles, torch.stack([count, corners], 1), turn, size, inner)[..., None]
     images = alpha * colour(rarest_hue(ground[..., 0])) + (1 - alpha) * hsv_to_rgb(ground)
-    return Polygons(images * 2 - 1, count, corners, circles)
+    return Polygons(images * 2 - 1, count, corners, circles, turn)
+
+
+def plan(drawn: Polygons, side: int) -> Float[Tensor, "batch patch 20"]:
+    """What each of side × side patches is part of, so that its pixels follow from it: the nearest number or figure.
+
+    4 at the index of what is there, 0 ground, 1 to 9 a number, 7 + n a figure of n corners; 1.5 times the way to its centre in
+    patches, x and y; 8 times its radius in patches over 2, less 1; 3 (cos nθ, sin nθ) of a figure's angle θ. All but the first
+    are 0 on ground, which is where the circle, and half a patch around it, leaves out the patch's centre.
+    """
+    at = (torch.arange(side, device=drawn.circles.device) + 0.5) / side
+    centre = torch.stack([at.repeat(side), at.repeat_interleave(side)], -1)
+    away = drawn.circles[:, None, :, :2] - centre[:, None]
+    radius = drawn.circles[:, None, :, 2]
+    beyond = torch.where(radius > 0, away.norm(dim=-1) - radius, torch.inf)
+    nearest = beyond.argmin(-1, keepdim=True)
+    part = (beyond.amin(-1, keepdim=True) < 0.5 / side).float()
+    kind = torch.cat([drawn.count[:, None], drawn.corners[:, None], 7 + drawn.corners[:, None].expand(-1, MOST)], 1)
+    phase = torch.cat([torch.zeros_like(drawn.turn[:, :2]), drawn.corners[:, None] * drawn.turn], 1)
+    turn = 3 * torch.stack([phase.cos(), phase.sin()], -1) * (kind > MOST)[..., None]
+    slot = torch.cat([4 * one_hot(kind, KINDS)[..., 1:], 8 * (drawn.circles[..., 2:] * side / 2 - 1), turn], -1)
+    told = slot.gather(1, nearest.expand(-1, -1, slot.shape[-1]))
+    way = 1.5 * side * away.gather(2, nearest[..., None].expand(-1, -1, -1, 2))[:, :, 0]
+    return torch.cat([4 * (1 - part), part * told[..., : KINDS - 1], part * way, part * told[..., KINDS - 1 :]], -1)
 
 
 def rarest_hue(hue: Float[Tensor, "batch height width"], blur: float = 26.0) -> Float[Tensor, " batch"]:

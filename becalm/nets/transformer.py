@@ -133,7 +133,7 @@ class Transformer(nn.Module):
     """From noisy variables, their levels and their places to `outputs` numbers for each.
 
     Places are numbers from tables of the given sizes, or coordinates on `axes` axes. Where the first channels of a
-    variable are `grains` = (count, size) grains, a `GrainHead` adds its part to the first so many outputs.
+    variable are `grains` = (count, size) grains, a `GrainHead`, `grain_depth` deep, adds its part to the first outputs.
     """
 
     def __init__(
@@ -144,6 +144,7 @@ class Transformer(nn.Module):
         axes: int = 0,
         shape: Shape | None = None,
         grains: tuple[int, int] = (0, 0),
+        grain_depth: int = 3,
     ):
         super().__init__()
         shape = shape or Shape()
@@ -158,7 +159,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio, len(sizes)) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, outputs))
-        self.grains = GrainHead(width, *grains) if all(grains) else None
+        self.grains = GrainHead(width, *grains, depth=grain_depth) if all(grains) else None
         self.begin()
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ from becalm.core.files import InputError
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Tensor
 from becalm.systems import srm
-from becalm.systems.pictures import TASKS, Task, fitting, means, variables
+from becalm.systems.pictures import TASKS, Task, fitting, means, planning, real_patches
 from becalm.systems.srm import SRM, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
@@ -45,6 +45,8 @@ class Recipe:
     counted shows where a patch is all noise; a loss of the velocity looks at what z nearly shows."""
     endings: float = 1.0
     """Of these: share in which the number of patches that are left is log-uniform; in the others it is uniform."""
+    late: float = 1.0
+    """Of these endings: n patches of which nᵘ are left, u being uniform to this power; 3 leaves one patch in half of them."""
     active: int = 1
     """Of these: patches on their way at once, at most."""
     coherent: bool = False
@@ -56,8 +58,8 @@ class Recipe:
     """Weight of the error of a patch's mean colour beside that of its pixels, the former as a sum over them; needs `summed`."""
     summed: bool = False
     """Whether patches are told the sum of all mean colours, and certainty is that of the mean colour."""
-    grains: bool = True
-    """Whether the network tells pixels one by one."""
+    grains: int = 3
+    """Layers that tell pixels one by one; 0 for none. Between them the pixels of a patch share what they have to make up."""
     head: srm.Head | None = None
     """What the network tells; where nothing is given, `clean`, or `residual` if pixels are told one by one without `fine`."""
     batch: int = 32
@@ -106,13 +108,12 @@ COUNTED = Recipe(
 
 
 class Batch(NamedTuple):
-    """Images as patches, the levels at which they are shown, their weights, the seed of the noise, and what patches show."""
+    """Images as patches, the levels at which they are shown, their weights, and the seed of the noise."""
 
     x: Tensor
     t: Tensor
     weight: Tensor
     seed: int
-    labels: Tensor | None = None
 
 
 def task_of(recipe: Recipe) -> Task:
@@ -137,20 +138,14 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     task, n = task_of(recipe), task_of(recipe).side ** 2
-    images, labels = (task.labelled or unlabelled(task))(recipe.batch, generator)
     shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
     mixed = levels(recipe, recipe.batch - shown, n, generator)
-    x = variables(images, task)
-    on_the_way, share = visited(recipe, x[recipe.batch - shown :], generator)
+    x = real_patches(task, recipe.batch, generator)
+    on_the_way, share = visited(recipe, x[recipe.batch - shown :, :, : task.pixels], generator)
     t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
     t = torch.where(t < T_LEAST, 0.0, t)
     w = w * Rectified(shift=recipe.shift)(t).sigma.clamp_min(srm.SIGMA_LEAST) ** recipe.emphasis
-    return Batch(x, t, w, int(torch.randint(2**62, (), generator=generator)), labels)
-
-
-def unlabelled(task: Task) -> Callable[[int, torch.Generator], tuple[Tensor, None]]:
-    """A task's images, of whose patches nothing is told."""
-    return lambda batch, generator: (task.draw(batch, generator), None)
+    return Batch(x, t, w, int(torch.randint(2**62, (), generator=generator)))
 
 
 def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Float[Tensor, "batch variable 1"], Tensor]:
@@ -164,9 +159,9 @@ def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Floa
     def draw(count: int) -> Tensor:
         return torch.rand(batch, count, generator=generator, dtype=torch.float64)
 
-    rank = coherent(x, generator) if recipe.coherent else draw(n)
+    rank = coherent(x, generator) if recipe.coherent and batch else draw(n)
     place, level, ends = rank.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
-    left = torch.where(ends, n ** draw(1), 1 + n * draw(1)).floor().clamp(1, n)
+    left = torch.where(ends, n ** draw(1) ** recipe.late, 1 + n * draw(1)).floor().clamp(1, n)
     moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
     t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
     return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
@@ -202,8 +197,7 @@ def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     x, t, weight = (part.to(device) for part in batch[:3])
     said = shown(model, x, t, torch.Generator().manual_seed(batch.seed))
-    labels = None if batch.labels is None else batch.labels.to(device)
-    return losses(model, said, x, t, weight, recipe.stress, labels)
+    return losses(model, said, x, t, weight, recipe.stress)
 
 
 def begun(recipe: Recipe) -> SRM:
@@ -212,7 +206,9 @@ def begun(recipe: Recipe) -> SRM:
     if recipe.stress and not recipe.summed:
         raise InputError("--stress: is about the sums that patches are told; add --summed, or give --stress 0")
     if recipe.fine and (recipe.summed or not recipe.grains):
-        raise InputError("--fine: sees pixels and no sums; give --grains and --no-summed with --stress 0, or --fine 0")
+        raise InputError(
+            "--fine: sees pixels and no sums; give --grains 3 and --no-summed with --stress 0, or --fine 0"
+        )
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:
         raise InputError("--visited must be from 0 to 1, --active at least 1")
     if recipe.start:
@@ -222,12 +218,14 @@ def begun(recipe: Recipe) -> SRM:
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        features = means(task) if recipe.summed else planning(task)
         shape = [recipe.width, recipe.heads, recipe.depth, 1, recipe.ratio]
-        extras = {"features": 3 * recipe.summed, "summed": recipe.summed, "grain": 3 * recipe.grains}
-        extras |= {"fine": [recipe.fine, 2] if recipe.fine else [], "head": recipe.head, "labels": task.labels}
+        extras = {"features": features.shape[1], "summed": recipe.summed, "head": recipe.head, "plan": task.plan}
+        extras |= {"grain": 3 * bool(recipe.grains), "grain_depth": recipe.grains}
+        extras |= {"fine": [recipe.fine, 2] if recipe.fine else []}
         model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **extras)
     if model.features is not None:
-        model.features.copy_(means(task))
+        model.features.copy_(features)
     return model
 
 

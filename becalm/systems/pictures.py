@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 
 from becalm.core.files import InputError, replacing
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Float, Tensor
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
-from becalm.images.polygons import MOST, plain, polygons
+from becalm.images.polygons import plain, plan, polygons
 from becalm.systems.srm import SRM
 
 Draw = Callable[[int, torch.Generator], Float[Tensor, "batch height width 3"]]
 """Real images of a task: (batch, generator) → images in [−1, 1]."""
 
-Labelled = Callable[[int, torch.Generator], tuple[Float[Tensor, "batch height width 3"], Int[Tensor, "batch variable"]]]
-"""The same images, and what each patch shows."""
+Planned = Callable[
+    [int, torch.Generator], tuple[Float[Tensor, "batch height width 3"], Float[Tensor, "batch variable plan"]]
+]
+"""The same images, and what each patch is part of."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class Task:
     """Mean square of the data after that."""
     layout: Callable[["Task"], list[list[float]] | list[list[int]]]
     """Where the patches are, as the network is told."""
-    labelled: Labelled | None = None
-    """Draws the same images and tells what each patch shows, for training; None where there is nothing to tell."""
-    labels: int = 0
-    """How many things that may be."""
+    planned: Planned | None = None
+    """Draws the same images and tells what each patch is part of, which is then made along with its pixels."""
+    plan: int = 0
+    """Numbers that tell it."""
 
     @property
     def side(self) -> int:
@@ -50,9 +52,14 @@ class Task:
         return self.size // self.patch
 
     @property
-    def channels(self) -> int:
-        """Numbers in a patch."""
+    def pixels(self) -> int:
+        """Numbers of a patch that are colours."""
         return 3 * self.patch**2
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a patch: its colours, then its plan."""
+        return self.pixels + self.plan
 
     def places(self) -> list[list[float]] | list[list[int]]:
         """A row for every patch, in row-major order."""
@@ -70,15 +77,10 @@ def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "bat
     return polygons(batch, generator, background=plain).images
 
 
-def labelled_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Int[Tensor, "batch 256"]]:
-    """The same, and what the circle around a patch's centre shows: a number 1 to 9, 7 + the corners of a figure, or 0."""
+def planned_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "batch 256 20"]]:
+    """The same, and their plan."""
     drawn = polygons(batch, generator, background=plain)
-    at = (torch.arange(16) + 0.5) / 16
-    x, y = at.repeat(16), at.repeat_interleave(16)
-    circle = drawn.circles[:, :, None]
-    inside = (x - circle[..., 0]).square() + (y - circle[..., 1]).square() < circle[..., 2].square()
-    shows = torch.cat([drawn.count[:, None], drawn.corners[:, None], 7 + drawn.corners[:, None].expand(-1, MOST)], 1)
-    return drawn.images, (inside * shows[..., None]).amax(1)
+    return drawn.images, plan(drawn, 16)
 
 
 def means(task: Task) -> Float[Tensor, "channel 3"]:
@@ -86,10 +88,15 @@ def means(task: Task) -> Float[Tensor, "channel 3"]:
     return torch.eye(3).repeat(task.patch**2, 1) / task.patch
 
 
+def planning(task: Task) -> Float[Tensor, "channel plan"]:
+    """The plan of a patch, of its channels."""
+    return torch.eye(task.channels)[:, task.pixels :]
+
+
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 
-POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, labelled_polygons, 15)
+POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, planned_polygons, 20)
 """One to nine polygons of three to seven corners on a plain ground, and the two numbers."""
 
 TASKS = {task.name: task for task in (EVEN_PIXELS, POLYGONS)}
@@ -101,9 +108,17 @@ def variables(images: Float[Tensor, "batch height width 3"], task: Task) -> Floa
     return cut(images, task.patch) - task.centre
 
 
+def real_patches(task: Task, batch: int, generator: torch.Generator) -> Float[Tensor, "batch variable channel"]:
+    """Real images as the network sees them, with their plan."""
+    if task.planned is None:
+        return variables(task.draw(batch, generator), task)
+    images, plan = task.planned(batch, generator)
+    return torch.cat([variables(images, task), plan], -1)
+
+
 def pictures(patches: Float[Tensor, "batch variable channel"], task: Task) -> Float[Tensor, "batch height width 3"]:
-    """The inverse of `variables`."""
-    return join(patches + task.centre, (task.size, task.size, 3), task.patch)
+    """The images that patches show; their plan is left out."""
+    return join(patches[..., : task.pixels] + task.centre, (task.size, task.size, 3), task.patch)
 
 
 def fitting(model: SRM, task: Task, name: str) -> SRM:

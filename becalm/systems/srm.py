@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from becalm.core import objective
 from becalm.core.denoiser import Denoiser
@@ -21,7 +20,7 @@ from becalm.core.kinds import clean
 from becalm.core.process import Output, Prediction, corrupt, noise_like
 from becalm.core.sample import Step, Stepper, reverse, sample
 from becalm.core.schedule import Rectified
-from becalm.core.typing import Bool, Float, Int, Tensor
+from becalm.core.typing import Bool, Float, Tensor
 from becalm.core.walk import Walk, by_certainty
 from becalm.nets.mosaic import Mosaic
 from becalm.nets.precision import inferred
@@ -32,9 +31,6 @@ Head = Literal["clean", "velocity", "residual"]
 
 UNCERTAINTY = 0.01
 """Weight of the uncertainty's loss beside that of the mean."""
-
-LABELS = 0.1
-"""Weight of what variables show, where training knows it."""
 
 SIGMA_LEAST = 0.2
 """σ below which an error of x weighs no more than there, since z itself shows x."""
@@ -52,11 +48,12 @@ class SRM(nn.Module):
     when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
     of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes. Their
     values are bounded first, since the small errors of what is settled would add up to more than the difference that counts.
-    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one; with `fine`, a width
-    and a depth, by convolutions over quarters of square patches (`nets/mosaic.py`). What the network tells is its `head`: x
-    ("clean"), the velocity ε − x, or what the best linear guess of x leaves over ("residual", Karras et al. 2022, § 5), which is
-    what grains alone tell where nothing is asked for. `power` is the variance of the data, and of what the uncertainty is about,
-    to tell certainty as a share. `labels` is the number of things a variable may show, where training knows which: losses use it.
+    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, by `grain_depth`
+    layers that share out between them what they make up together; with `fine`, a width and a depth, by convolutions over quarters
+    of square patches (`nets/mosaic.py`), and the last `plan` channels of a variable are no grains: they tell what it is part of.
+    What the network tells is its `head`: x ("clean"), the velocity ε − x, or what the best linear guess of x leaves over
+    ("residual", Karras et al. 2022, § 5), which is what grains alone tell where nothing is asked for. `power` is the variance of
+    the data, and of what the uncertainty is about, to tell certainty as a share.
     """
 
     places: Tensor
@@ -74,13 +71,14 @@ class SRM(nn.Module):
         grain: int = 0,
         fine: list[int] | None = None,
         head: Head | None = None,
-        labels: int = 0,
+        plan: int = 0,
+        grain_depth: int = 3,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
         self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
         self.head: Head = head or ("residual" if grain and not fine else "clean")
-        self.config |= {"fine": list(fine or []), "head": self.head, "labels": labels}
+        self.config |= {"fine": list(fine or []), "head": self.head, "plan": plan, "grain_depth": grain_depth}
         self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
@@ -88,26 +86,24 @@ class SRM(nn.Module):
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
         grains = (channels // grain, grain) if grain else (0, 0)
-        inputs, outputs, form = channels + summed * features, 2 * channels + 1 + labels, Shape(*self.config["shape"])
+        inputs, outputs, form = channels + summed * features, 2 * channels + 1, Shape(*self.config["shape"])
         if fine:
-            self.network: Transformer | Mosaic = Mosaic(inputs, outputs, grain, (fine[0], fine[1]), form)
+            self.network: Transformer | Mosaic = Mosaic(inputs, outputs, grain, (fine[0], fine[1]), form, plan=plan)
         else:
-            self.network = Transformer(inputs, outputs, sizes, axes, form, grains)
+            self.network = Transformer(inputs, outputs, sizes, axes, form, grains, grain_depth)
 
-    def answers(
-        self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]
-    ) -> tuple[list[Output], Float[Tensor, "loop batch variable label"]]:
-        """What the network says of x after each run of its stack, and the logits of the label of each variable."""
+    def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
+        """What the network says of x after each run of its stack."""
         width, seen = z.shape[-1], z.float()
         if self.summed:
             total = ((1 - t.float()) * torch.tanh(STEEP * seen)).sum(1, keepdim=True)
             sums = (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
             seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
-        value, spread, log_var, labels = said.split([width, width, 1, said.shape[-1] - 2 * width - 1], -1)
+        value, spread, log_var = said.split([width, width, 1], -1)
         value = self.cleaned(value, z.float(), t)
         outputs = zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)
-        return [Output(*parts) for parts in outputs], labels
+        return [Output(*parts) for parts in outputs]
 
     def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """x, from what the head tells: z = x + σ (ε − x)."""
@@ -121,7 +117,7 @@ class SRM(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
         """The last of `answers`: what a `Denoiser` asks for."""
-        return self.answers(z, t.expand(*z.shape[:2], 1))[0][-1]
+        return self.answers(z, t.expand(*z.shape[:2], 1))[-1]
 
     def error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
         """Mean square of what the uncertainty is about: the features, or all channels where there are none."""
@@ -144,15 +140,13 @@ class Shown(NamedTuple):
     """What was said of it after each run of the stack."""
     prediction: Prediction
     """The last of the answers as a prediction."""
-    labels: Tensor
-    """Logits of the label of each variable, after each run [loop, batch, variable, label]."""
 
 
 def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None) -> Shown:
     """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1]."""
     z, _ = corrupt(x, t, model.schedule, generator)
-    answers, labels = model.answers(z, t)
-    return Shown(z, answers, clean(answers[-1], z, t, model.schedule), labels)
+    answers = model.answers(z, t)
+    return Shown(z, answers, clean(answers[-1], z, t, model.schedule))
 
 
 def losses(
@@ -162,15 +156,12 @@ def losses(
     t: Float[Tensor, "batch variable 1"],
     weight: Float[Tensor, "batch variable 1"],
     stress: float = 0.0,
-    labels: Int[Tensor, "batch variable"] | None = None,
 ) -> dict[str, Tensor]:
     """Velocity error, variational term and uncertainty, averaged over all variables and over the runs of the stack.
 
     L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; below σ = 0.2 it is divided by 0.2,
     and L_vlb weighs w (σ/0.2)². Known variables, t = 0, have no weight and count in the mean. `stress` times the error of the
     features is added to that of x: the mean of x given z is still what it is least at, and what features tell is learned first.
-    Where the `labels` of the variables are known in training, 0.1 of their cross entropy is added: a label is all that counts of
-    what a variable shows, and what tells it from the others is learned long before pixels alone would make it worth while.
     """
     weight = (weight * (t > 0)).float()
     sigma = model.schedule(t).sigma.float()
@@ -191,11 +182,6 @@ def losses(
     mean = {name: torch.stack(values).mean() for name, values in terms.items()}
     last = {"last": terms["velocity"][-1].detach()}
     total = mean["velocity"] + mean["variance"] + UNCERTAINTY * mean["uncertainty"]
-    if labels is not None:
-        mean["labels"] = torch.stack(
-            [cross_entropy(each.flatten(0, 1), labels.flatten()) for each in said.labels]
-        ).mean()
-        total = total + LABELS * mean["labels"]
     return mean | last | {"loss": total}
 
 

@@ -1,5 +1,6 @@
 """Polygons: drawings stay apart and have the right areas; the reader is right on real images and not fooled by others."""
 
+from dataclasses import replace
 from math import cos, pi, sin
 
 import pytest
@@ -9,12 +10,12 @@ from becalm.images.polygons import (
     FILL,
     WIDEST,
     WITHIN,
-    Polygons,
     coverage,
     in_digit,
     in_figure,
     place,
     plain,
+    plan,
     polygon_scores,
     polygons,
     rarest_hue,
@@ -110,12 +111,33 @@ def test_the_reader_is_right_on_real_images(background, inner):
 
 def test_wrong_numbers_are_inconsistent():
     real = polygons(6, seeded(3))
-    other = Polygons(real.images, real.count % 9 + 1, real.corners, real.circles)
+    other = replace(real, count=real.count % 9 + 1)
     assert polygon_scores(real.images, other).read_right == 0
     reading = read_polygons(drawn([4, 6, 7], [5, 3, 7], keep=3))
     assert reading.count.tolist() == [3, 3, 3] and reading.corners.tolist() == [5, 3, 7]
     assert reading.numbers.tolist() == [[4, 5], [3, 6], [7, 7]]
     assert reading.uniform.all() and not reading.consistent().any()
+
+
+def test_a_plan_tells_what_a_patch_is_part_of():
+    data = polygons(50, seeded(3), 16)
+    told = plan(data, 16).view(50, 16, 16, 20)
+    exists = data.circles[..., 2] > 0
+    image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
+    column, row = (x * 16).long(), (y * 16).long()
+    kind = torch.cat([data.count[:, None], data.corners[:, None], 7 + data.corners[:, None].expand(-1, 9)], 1)[exists]
+    at = told[image, row, column]
+    assert torch.equal(at[:, :15].argmax(1), kind), "the patch of a centre is the nearest circle's"
+    assert torch.equal(at[:, :15].sum(1), torch.full((len(at),), 4.0))
+    for axis, (centre, index) in enumerate(((x, column), (y, row))):
+        torch.testing.assert_close(at[:, 15 + axis], 1.5 * (16 * centre - index - 0.5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(at[:, 17], 8 * (8 * radius - 1), atol=1e-4, rtol=0)
+    figure = kind > 9
+    assert not at[~figure, 18:].any()
+    phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
+    torch.testing.assert_close(at[figure, 18:], 3 * torch.stack([phase.cos(), phase.sin()], 1))
+    ground = told[..., 0] == 4
+    assert 0.2 < ground.double().mean() < 0.6 and not told[ground][:, 1:].any()
 
 
 def test_numbers_count_in_either_order():

@@ -62,6 +62,25 @@ def test_every_patch_sees_every_other_its_level_and_its_place():
     torch.testing.assert_close(model(z[1:], t[1:], PLACES), said[:, 1:])
 
 
+def test_a_plan_is_heard_and_told_by_tokens():
+    torch.manual_seed(0)
+    made = Mosaic(51, 103, 3, (16, 1), Shape(32, 2, 1, 1, 2), plan=3).double()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    z, t = batch()
+    z = torch.cat([z, torch.ones(2, 16, 3)], -1)
+    other = z.clone()
+    other[:, 0, 48:] = 0
+    one, two = made(z, t, PLACES), made(other, t, PLACES)
+    assert one.shape == (1, 2, 16, 103)
+    assert not torch.isclose(one[:, :, 0], two[:, :, 0]).all(-1).any()
+    seen = []
+    made.rest.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    said = made(z, t, PLACES)[0]
+    parts = torch.cat([said[..., 48:51], said[..., 99:102], said[..., 102:]], -1)
+    assert torch.equal(parts, seen[0]), "after the pixels of the value, and after those of the spread"
+
+
 @pytest.mark.parametrize("bad", [{"channels": 27}, {"channels": 50}, {"shape": Shape(32, 2, 1, 2)}])
 def test_only_squares_of_an_even_side_run_once(bad):
     with pytest.raises(ValueError, match="patch of an even side"):

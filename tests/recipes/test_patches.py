@@ -45,7 +45,7 @@ def test_a_batch_is_a_function_of_seed_and_step(recipe):
     task = patches.task_of(recipe)
     assert one.x.shape == (recipe.batch, task.side**2, task.channels)
     assert one.t.shape == one.weight.shape == (*one.x.shape[:2], 1)
-    assert one.x.square().mean().item() == pytest.approx(task.power, rel=0.5)
+    assert one.x[..., : task.pixels].square().mean().item() == pytest.approx(task.power, rel=0.5)
     assert not ((one.t > 0) & (one.t < patches.T_LEAST)).any()
 
 
@@ -60,6 +60,13 @@ def test_visited_states_end_often_and_count_alike():
     log = (left.double().log() / torch.tensor(64.0).log()).mean()
     assert 0.35 < log < 0.5, "uniform in logarithm, rounded down"
     assert (left == 1).double().mean().item() == pytest.approx(1 / 6, abs=0.03)
+
+
+def test_late_endings_leave_one_patch_in_half_of_them():
+    t, weight = patches.visited(replace(patches.EVEN, late=3.0), torch.zeros(4000, 64, 1), seeded())
+    left = (t[..., 0] > 0).sum(1)
+    assert (left == 1).double().mean().item() == pytest.approx((1 / 6) ** (1 / 3), abs=0.03)
+    assert torch.allclose(weight[:, 0, 0] * left, torch.tensor(64.0).double())
 
 
 def test_visited_states_of_an_overlapping_walk():
@@ -105,9 +112,16 @@ def test_the_loss_falls_and_the_weights_come_back(tmp_path, small):
 def test_a_mosaic_learns_and_comes_back(tmp_path):
     tiny = {"batch": 4, "width": 16, "fine": 8, "depth": 1, "visited": 0.0, "run": tmp_path}
     records = list(patches.run(replace(patches.COUNTED, **tiny, plan=TINY.plan)))
-    assert records[-1]["labels"] < 0.6 * records[0]["labels"]
     assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
-    assert load(tmp_path / "polygons.safetensors", SRM).config["fine"] == [8, 2]
+    model = load(tmp_path / "polygons.safetensors", SRM)
+    assert (model.config["fine"], model.config["plan"]) == ([8, 2], 20)
+    assert model.error(torch.zeros(1, 1, 212), torch.eye(212)[None, :1]) == 0, "certainty is of the plan"
+    assert model.error(torch.zeros(1, 1, 212), torch.eye(212)[None, -1:]) == pytest.approx(1 / 20)
+
+
+def test_sums_are_not_for_convolutions():
+    with pytest.raises(InputError, match=r"--fine: sees pixels and no sums; give --grains 3 and --no-summed"):
+        patches.begun(replace(patches.EVEN, fine=8))
 
 
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, small):

@@ -24,6 +24,11 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def even(number: int, generator: torch.Generator) -> torch.Tensor:
+    """Patches without a plan."""
+    return pictures.variables(EVEN_PIXELS.draw(number, generator), EVEN_PIXELS)
+
+
 def model(task) -> SRM:
     """A small network with random weights, also where a fresh one would answer nothing."""
     torch.manual_seed(0)
@@ -36,24 +41,19 @@ def model(task) -> SRM:
 def test_patches_are_the_image_and_their_mean_is_nothing(task):
     images = task.draw(40, seeded())
     patches = pictures.variables(images, task)
-    assert patches.shape[1:] == (len(task.places()), task.channels)
+    assert patches.shape[1:] == (len(task.places()), task.pixels)
     assert torch.allclose(pictures.pictures(patches, task), images, atol=1e-6)
     assert patches.mean().abs() < 0.1
     assert patches.square().mean().item() == pytest.approx(task.power, rel=0.15)
 
 
-def test_patches_are_labelled_with_what_their_circle_shows():
-    images, labels = pictures.labelled_polygons(50, seeded(3))
-    assert torch.equal(images, POLYGONS.draw(50, seeded(3)))
-    drawn = polygons(50, seeded(3), background=pictures.plain)
-    centre = (drawn.circles[..., :2] * 16).long()
-    shown = labels.view(50, 16, 16)[torch.arange(50)[:, None], centre[..., 1], centre[..., 0]]
-    expected = torch.cat([torch.stack([drawn.count, drawn.corners], 1), (7 + drawn.corners)[:, None].expand(-1, 9)], 1)
-    assert (shown == expected)[drawn.circles[..., 2] > 0].float().mean() > 0.97, "a rounded centre may lie next door"
-    ground = labels == 0
-    patches = pictures.variables(images, POLYGONS).unflatten(-1, (-1, 3)).std(-2).amax(-1)
-    assert patches[ground].lt(0.01).float().mean() > 0.8
-    assert labels.max() < POLYGONS.labels
+def test_a_plan_is_made_along_and_left_out_of_the_image():
+    images, plan = pictures.planned_polygons(4, seeded(3))
+    patches = pictures.real_patches(POLYGONS, 4, seeded(3))
+    assert patches.shape == (4, 256, POLYGONS.channels)
+    assert torch.equal(patches @ pictures.planning(POLYGONS), plan)
+    assert torch.allclose(pictures.pictures(patches, POLYGONS), images, atol=1e-6)
+    assert torch.equal(pictures.real_patches(EVEN_PIXELS, 2, seeded()), even(2, seeded()))
 
 
 def test_rows_of_all_walks_are_counted():
@@ -142,7 +142,7 @@ def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
     assert "sudoku.safetensors: is for another task" in err and "becalm train polygons" in err
     code, _, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "even-pixels", "--images", 0)
     assert code == 1 and "--images 0: must be at least 1" in err
-    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 192"):
+    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 212"):
         pictures.fitting(model(EVEN_PIXELS), POLYGONS, "even.safetensors")
 
 

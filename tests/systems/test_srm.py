@@ -95,17 +95,6 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
         assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
 
 
-def test_labels_are_learned_beside_what_is_shown():
-    made, x = SRM(3, PLACES, [32, 4, 2, 2, 2], labels=5), torch.randn(8, 4, 3, generator=gen())
-    t, labels = torch.zeros(8, 4, 1).double(), torch.arange(32).view(8, 4) % 5
-    said = shown(made, x, t, gen())
-    terms = losses(made, said, x, t, torch.ones(8, 4, 1), labels=labels)
-    assert said.labels.shape == (2, 8, 4, 5)
-    torch.testing.assert_close(terms["labels"], torch.tensor(5.0).log())
-    torch.testing.assert_close(terms["loss"], 0.1 * terms["labels"])
-    assert "labels" not in losses(made, said, x, t, torch.ones(8, 4, 1))
-
-
 def test_known_variables_have_no_loss():
     made, x = model(), torch.randn(8, 4, 3, generator=gen())
     t = torch.zeros(8, 4, 1).double()
