@@ -105,6 +105,13 @@ def plan(drawn: Polygons, side: int) -> Float[Tensor, "batch patch 20"]:
     return torch.cat([4 * (1 - part), part * told[..., : KINDS - 1], part * way, part * told[..., KINDS - 1 :]], -1)
 
 
+def told(
+    plan: Float[Tensor, "*patch 20"],
+) -> tuple[Int[Tensor, "*patch"], Float[Tensor, "*patch 2"], Float[Tensor, "*patch"]]:
+    """What a plan tells: what is there, and the way to its centre and its radius in patches; on ground 0 and 2."""
+    return plan[..., :KINDS].argmax(-1), plan[..., KINDS : KINDS + 2] / 1.5, 2 + plan[..., KINDS + 2] / 4
+
+
 def rarest_hue(hue: Float[Tensor, "batch height width"], blur: float = 26.0) -> Float[Tensor, " batch"]:
     """The hue at which the histogram, under a Gaussian of `blur` bins around the circle, is least."""
     bins = torch.arange(BINS, device=hue.device, dtype=torch.float64)

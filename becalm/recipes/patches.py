@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from math import isqrt
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,7 +12,8 @@ import torch
 from becalm.core import times
 from becalm.core.files import InputError
 from becalm.core.schedule import Rectified
-from becalm.core.typing import Float, Tensor
+from becalm.core.typing import Float, Int, Tensor
+from becalm.images.polygons import MOST, told
 from becalm.systems import srm
 from becalm.systems.pictures import TASKS, Task, fitting, means, planning, real_patches
 from becalm.systems.srm import SRM, losses, shown
@@ -50,8 +50,8 @@ class Recipe:
     active: int = 1
     """Of these: patches on their way at once, at most."""
     coherent: bool = False
-    """Of these: whether they lie together, and what is drawn on before or after the ground, as a walk by certainty has it;
-    else they are scattered."""
+    """Of these: whether they lie together, and what is drawn on before or after the ground, as a walk by certainty has it, or
+    whole numbers and figures are left; else they are scattered. Needs images with a plan."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
     stress: float = 0.0
@@ -141,7 +141,7 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
     mixed = levels(recipe, recipe.batch - shown, n, generator)
     x = real_patches(task, recipe.batch, generator)
-    on_the_way, share = visited(recipe, x[recipe.batch - shown :, :, : task.pixels], generator)
+    on_the_way, share = visited(recipe, x[recipe.batch - shown :], generator)
     t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
     t = torch.where(t < T_LEAST, 0.0, t)
     w = w * Rectified(shift=recipe.shift)(t).sigma.clamp_min(srm.SIGMA_LEAST) ** recipe.emphasis
@@ -152,44 +152,51 @@ def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Floa
     """States of a sequential walk over x, and their weight: finished patches, 1 to `active` on their way, the others at t = 1.
 
     The number u of n patches that are not finished is uniform, with weight 1, or for the share `endings` log-uniform with
-    weight n/u, so that all these images count alike: only when few are left does a count decide anything.
+    weight n/u, so that all these images count alike: only when few are left does a count decide anything. Of `coherent`
+    states it may be the patches of whole things instead.
     """
     batch, n, _ = x.shape
 
     def draw(count: int) -> Tensor:
         return torch.rand(batch, count, generator=generator, dtype=torch.float64)
 
-    rank = coherent(x, generator) if recipe.coherent and batch else draw(n)
+    rank, whole = coherent(task_of(recipe), x, generator) if recipe.coherent and batch else (draw(n), torch.zeros(1))
     place, level, ends = rank.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
-    left = torch.where(ends, n ** draw(1) ** recipe.late, 1 + n * draw(1)).floor().clamp(1, n)
+    left = torch.where(whole > 0, whole, n ** draw(1) ** recipe.late)
+    left = torch.where(ends, left, 1 + n * draw(1)).floor().clamp(1, n)
     moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
     t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
     return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
 
 
-def coherent(x: Float[Tensor, "batch variable channel"], generator: torch.Generator) -> Float[Tensor, "batch variable"]:
-    """In what order patches of a square image might be settled: a mixture of three ranks, another one for each image.
+def coherent(
+    task: Task, x: Float[Tensor, "batch variable channel"], generator: torch.Generator
+) -> tuple[Float[Tensor, "batch variable"], Int[Tensor, "batch 1"]]:
+    """In what order patches might be settled, and how many are left when only whole things are missing; x has a plan.
 
-    How near a patch is to the nearest of one to three places that are drawn on, so that what is there may be missing whole;
-    how far it is from the image's ground, which is its median colour, sooner in a quarter of the images; and chance. In
-    half of the images the first decides alone.
+    The rank is a mixture of three, another one for each image: how near a patch is to the nearest of one to three circles, a
+    number's thrice as likely as a figure's; how far it is from the image's ground, which is its median colour, sooner in a
+    quarter of the images; and chance. In half of the images the first decides alone, and what these circles hold is left.
+    Elsewhere the second number is 0.
     """
-    (batch, n, _), side = x.shape, isqrt(x.shape[1])
+    batch, n, side = *x.shape[:2], task.side
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
 
-    colours = x.unflatten(-1, (-1, 3))
+    colours, (kind, way, radius) = x[..., : task.pixels].unflatten(-1, (-1, 3)), told(x[..., task.pixels :])
+    chosen = torch.multinomial(torch.tensor([0.05, 3.0, 1.0])[(kind > 0) + 0 + (kind > MOST)], 3, generator=generator)
+    at = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).view(n, 2).float()
+    centre = (at + way).gather(1, chosen[..., None].expand(-1, -1, 2))
+    distance = (at[:, None] - centre[:, None]).norm(dim=-1) - radius.gather(1, chosen)[:, None]
+    distance = torch.where(torch.arange(3) <= 3 * draw(batch, 1, 1), distance, torch.inf).amin(-1)
     ground = colours.flatten(1, 2).median(1).values[:, None, None]
     drawn = (colours - ground).abs().mean((-1, -2))
-    centre = torch.multinomial(drawn + 1e-3, 3, generator=generator)
-    at = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(n, 2).float()
-    distance = (at[:, None] - at[centre][:, None]).norm(dim=-1) + 3 * draw(batch, 1, 3)
-    distance = torch.where(torch.arange(3) <= 3 * draw(batch, 1, 1), distance, torch.inf).amin(-1)
     drawn = torch.where(draw(batch, 1) < 0.25, -drawn, drawn)
-    ranks = torch.stack([-distance, drawn, draw(batch, n)])
-    share = torch.where(draw(batch, 1) < 0.5, torch.tensor([1, 0, 0.05])[:, None, None], draw(3, batch, 1).square())
-    return (share * ranks / ranks.std(-1, keepdim=True).clamp_min(1e-6)).sum(0)
+    ranks, whole = torch.stack([-distance, drawn, draw(batch, n)]), draw(batch, 1) < 0.5
+    share = torch.where(whole, torch.tensor([1, 0, 0.01])[:, None, None], draw(3, batch, 1).square())
+    rank = (share * ranks / ranks.std(-1, keepdim=True).clamp_min(1e-6)).sum(0)
+    return rank, whole * (distance < 0.8).sum(1, keepdim=True)
 
 
 def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
@@ -209,6 +216,8 @@ def begun(recipe: Recipe) -> SRM:
         raise InputError(
             "--fine: sees pixels and no sums; give --grains 3 and --no-summed with --stress 0, or --fine 0"
         )
+    if recipe.coherent and not task.plan:
+        raise InputError("--coherent: needs images with a plan, as polygons have; leave it out")
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:
         raise InputError("--visited must be from 0 to 1, --active at least 1")
     if recipe.start:

@@ -6,6 +6,7 @@ from math import cos, pi, sin
 import pytest
 import torch
 
+from becalm.images import polygons as polygons_module
 from becalm.images.polygons import (
     FILL,
     WIDEST,
@@ -136,6 +137,10 @@ def test_a_plan_tells_what_a_patch_is_part_of():
     assert not at[~figure, 18:].any()
     phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
     torch.testing.assert_close(at[figure, 18:], 3 * torch.stack([phase.cos(), phase.sin()], 1))
+    shown, way, size = polygons_module.told(at)
+    assert torch.equal(shown, kind)
+    torch.testing.assert_close(size, 16 * radius, atol=1e-4, rtol=0)
+    torch.testing.assert_close(way[:, 0], 16 * x - column - 0.5, atol=1e-4, rtol=0)
     ground = told[..., 0] == 4
     assert 0.2 < ground.double().mean() < 0.6 and not told[ground][:, 1:].any()
 

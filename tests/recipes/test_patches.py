@@ -10,6 +10,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.images import sudoku
 from becalm.images.even_pixels import even_pixels
+from becalm.images.polygons import told
 from becalm.recipes import patches
 from becalm.systems import pictures, srm
 from becalm.systems.srm import SRM
@@ -79,14 +80,40 @@ def test_visited_states_of_an_overlapping_walk():
 
 def test_coherent_states_keep_neighbours_together_and_often_settle_the_ground_first():
     task = pictures.POLYGONS
-    x = pictures.variables(task.draw(32, seeded()), task)
-    rank = patches.coherent(x, seeded(1)).argsort(1).argsort(1).double()
+    x = pictures.real_patches(task, 64, seeded())
+    rank, left = patches.coherent(task, x, seeded(1))
+    rank, mixed = rank.argsort(1).argsort(1).double(), left[:, 0] == 0
     planes = rank.view(-1, 16, 16)
     apart = (planes[:, 1:] - planes[:, :-1]).abs().mean((1, 2))
     assert apart.mean() < 0.75 * 256 / 3, "of chance alone, ranks of neighbours differ by a third of all"
-    drawn_on = x.unflatten(-1, (-1, 3)).std(-2).amax(-1) > 0.1
-    late = torch.stack([rank[i][drawn_on[i]].mean() > rank[i][~drawn_on[i]].mean() for i in range(32)])
-    assert late.double().mean() > 0.75
+    drawn_on = x[..., : task.pixels].unflatten(-1, (-1, 3)).std(-2).amax(-1) > 0.1
+    late = [rank[i][drawn_on[i]].mean() > rank[i][~drawn_on[i]].mean() for i in mixed.nonzero()[:, 0]]
+    assert torch.stack(late).double().mean() > 0.6
+
+
+def test_coherent_states_lack_whole_things_in_half_of_the_images_and_often_numbers():
+    task = pictures.POLYGONS
+    x = pictures.real_patches(task, 200, seeded())
+    rank, left = patches.coherent(task, x, seeded(1))
+    assert (left > 0).double().mean().item() == pytest.approx(0.5, abs=0.1)
+    hidden = rank.argsort(1).argsort(1) >= 256 - left
+    kind, way, _ = told(x[..., task.pixels :])
+    at = torch.stack([torch.arange(256) % 16, torch.arange(256) // 16], -1) + way
+    whole = numbers = 0
+    for i in (left[:, 0] > 0).nonzero()[:, 0]:
+        things = [(at[i] - at[i, j]).norm(dim=-1) < 0.01 for j in (kind[i] * hidden[i]).nonzero()[:, 0]]
+        whole += any(hidden[i][thing & (kind[i] > 0)].all() for thing in things)
+        numbers += any(
+            hidden[i][thing & (kind[i] > 0)].all() and (kind[i][thing] < 10).all() and kind[i][thing].all()
+            for thing in things
+        )
+    images = (left > 0).sum()
+    assert whole > 0.85 * images and numbers > 0.4 * images
+
+
+def test_coherent_states_need_a_plan():
+    with pytest.raises(InputError, match="--coherent: needs images with a plan"):
+        patches.begun(replace(patches.EVEN, coherent=True))
 
 
 @pytest.mark.parametrize("kind", ["shared", "independent"])
