@@ -36,7 +36,8 @@ class Mosaic(nn.Module):
     The patches, of `colours` numbers a pixel and an even side, fill a square in row-major order. `fine` is the width and the
     number of the blocks over quarters of patches, before and again after those over patches, which `shape` tells: so many
     of `Near` and of attention in turn. The first outputs of a patch are `values` for each of its numbers; what is left, if
-    anything, is told by its token. So are the last `plan` numbers of a patch, which are no pixels: its token hears them, too.
+    anything, is told by its token. So are the `plan` numbers that follow the pixels of a patch, which its token hears, too;
+    the last `heard` numbers are heard alone.
     """
 
     def __init__(
@@ -48,10 +49,16 @@ class Mosaic(nn.Module):
         shape: Shape,
         values: int = 2,
         plan: int = 0,
+        heard: int = 0,
     ):
         super().__init__()
-        pixels = channels - plan
-        self.side, self.colours, self.values, self.plan = isqrt(pixels // colours), colours, values, plan
+        pixels = channels - plan - heard
+        self.side, self.colours, self.values, self.parts = (
+            isqrt(pixels // colours),
+            colours,
+            values,
+            [pixels, plan, heard],
+        )
         if self.side**2 * colours != pixels or self.side % 2 or shape.loops != 1:
             raise ValueError(f"mosaic: {pixels} numbers are no patch of an even side in {colours} colours, run once")
         width, (thin, depth) = shape.width, fine
@@ -61,6 +68,7 @@ class Mosaic(nn.Module):
         self.enter, self.tell = nn.Linear(quarter, thin), nn.Linear(width, thin)
         self.down = nn.ModuleList(Near(thin, 2) for _ in range(depth))
         self.narrow, self.widen = nn.Linear(4 * thin + plan, width), nn.Linear(width, 4 * thin)
+        self.hear = nn.Parameter(torch.zeros(heard, width))
         blocks = [(Near(width, 1), Block(width, shape.heads, shape.ratio)) for _ in range(shape.depth)]
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
         self.merge = nn.Linear(2 * thin, thin)
@@ -87,18 +95,18 @@ class Mosaic(nn.Module):
             told(silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0) for told in (self.modulate, self.modulate_fine)
         )
         fine = torch.stack([spread(part) for part in fine])
-        pixels, plan = z.split([z.shape[-1] - self.plan, self.plan], -1)
+        pixels, plan, heard = z.split(self.parts, -1)
         h = self.enter(quarters(pixels, self.side, self.colours)) + spread(self.tell(level))
         for block in self.down:
             h = block(h, fine)
-        token = self.narrow(torch.cat([gathered(h), plan], -1)) + self.place(places) + level
+        token = self.narrow(torch.cat([gathered(h), plan], -1)) + heard @ self.hear + self.place(places) + level
         for block in self.blocks:
             token = block(token, coarse)
         h = self.merge(torch.cat([scattered(self.widen(token)), h], -1))
         for block in self.up:
             h = block(h, fine)
         said = self.leave(self.norm(h)).chunk(self.values, -1)
-        *plans, rest = self.rest(token).tensor_split([self.plan * (i + 1) for i in range(self.values)], -1)
+        *plans, rest = self.rest(token).tensor_split([self.parts[1] * (i + 1) for i in range(self.values)], -1)
         values = [whole(part, self.side, self.colours) for part in said]
         return torch.cat([*(part for pair in zip(values, plans, strict=True) for part in pair), rest], -1)[None]
 

@@ -52,6 +52,8 @@ class Recipe:
     coherent: bool = False
     """Of these: whether they lie together, and what is drawn on before or after the ground, as a walk by certainty has it, or
     whole numbers and figures are left; else they are scattered. Needs images with a plan."""
+    led: float = 0.0
+    """Half of the images are shown as the model's own step leads to them, from levels up to so much above."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
     stress: float = 0.0
@@ -96,6 +98,7 @@ COUNTED = Recipe(
     endings=0.6,
     active=16,
     coherent=True,
+    summed=True,
     shift=3.0,
     batch=24,
     fine=64,
@@ -203,7 +206,13 @@ def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     device = next(model.parameters()).device
     x, t, weight = (part.to(device) for part in batch[:3])
-    said = shown(model, x, t, torch.Generator().manual_seed(batch.seed))
+    generator = torch.Generator().manual_seed(batch.seed)
+    above = None
+    if recipe.led:
+        rise = recipe.led * torch.rand(t.shape, generator=generator, dtype=t.dtype)
+        chosen = (torch.rand(len(t), 1, 1, generator=generator) < 0.5) & (t > 0)
+        above = torch.where(chosen.to(t.device), (t + rise.to(t)).clamp_max(1), t)
+    said = shown(model, x, t, generator, above)
     return losses(model, said, x, t, weight, recipe.stress)
 
 
@@ -212,9 +221,9 @@ def begun(recipe: Recipe) -> SRM:
     task = task_of(recipe)
     if recipe.stress and not recipe.summed:
         raise InputError("--stress: is about the sums that patches are told; add --summed, or give --stress 0")
-    if recipe.fine and (recipe.summed or not recipe.grains):
+    if recipe.fine and (recipe.summed > bool(task.plan) or not recipe.grains):
         raise InputError(
-            "--fine: sees pixels and no sums; give --grains 3 and --no-summed with --stress 0, or --fine 0"
+            "--fine: sees pixels and sums of plans; give --grains 3 and --no-summed with --stress 0, or --fine 0"
         )
     if recipe.coherent and not task.plan:
         raise InputError("--coherent: needs images with a plan, as polygons have; leave it out")
@@ -227,7 +236,7 @@ def begun(recipe: Recipe) -> SRM:
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        features = means(task) if recipe.summed else planning(task)
+        features = means(task) if recipe.summed and not task.plan else planning(task)
         shape = [recipe.width, recipe.heads, recipe.depth, 1, recipe.ratio]
         extras = {"features": features.shape[1], "summed": recipe.summed, "head": recipe.head, "plan": task.plan}
         extras |= {"grain": 3 * bool(recipe.grains), "grain_depth": recipe.grains}

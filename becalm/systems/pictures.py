@@ -77,7 +77,7 @@ def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "bat
     return polygons(batch, generator, background=plain).images
 
 
-def planned_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "batch 256 20"]]:
+def planned_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "batch 256 22"]]:
     """The same, and their plan."""
     drawn = polygons(batch, generator, background=plain)
     return drawn.images, plan(drawn, 16)
@@ -96,7 +96,7 @@ def planning(task: Task) -> Float[Tensor, "channel plan"]:
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 
-POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, planned_polygons, 20)
+POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, planned_polygons, 22)
 """One to nine polygons of three to seven corners on a plain ground, and the two numbers."""
 
 TASKS = {task.name: task for task in (EVEN_PIXELS, POLYGONS)}

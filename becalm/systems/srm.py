@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from becalm.core import objective
+from becalm.core import objective, process
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean
 from becalm.core.process import Output, Prediction, corrupt, noise_like
@@ -88,7 +88,9 @@ class SRM(nn.Module):
         grains = (channels // grain, grain) if grain else (0, 0)
         inputs, outputs, form = channels + summed * features, 2 * channels + 1, Shape(*self.config["shape"])
         if fine:
-            self.network: Transformer | Mosaic = Mosaic(inputs, outputs, grain, (fine[0], fine[1]), form, plan=plan)
+            self.network: Transformer | Mosaic = Mosaic(
+                inputs, outputs, grain, (fine[0], fine[1]), form, 2, plan, summed * features
+            )
         else:
             self.network = Transformer(inputs, outputs, sizes, axes, form, grains, grain_depth)
 
@@ -96,14 +98,23 @@ class SRM(nn.Module):
         """What the network says of x after each run of its stack."""
         width, seen = z.shape[-1], z.float()
         if self.summed:
-            total = ((1 - t.float()) * torch.tanh(STEEP * seen)).sum(1, keepdim=True)
-            sums = (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
+            sums = self.sums(seen, t.float())
             seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
         value = self.cleaned(value, z.float(), t)
         outputs = zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)
         return [Output(*parts) for parts in outputs]
+
+    def sums(self, z: Tensor, t: Tensor) -> Float[Tensor, "batch 1 feature"]:
+        """What the features of all variables add up to, bounded and in so far as they are settled.
+
+        A plan's are 0 or 4, and are added up as 0 and 1, over the square root of the number of variables.
+        """
+        planned = bool(self.config["plan"])
+        bounded = torch.sigmoid(STEEP * (z - 2)) / z.shape[1] ** 0.5 if planned else torch.tanh(STEEP * z)
+        total = ((1 - t) * bounded).sum(1, keepdim=True)
+        return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
 
     def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """x, from what the head tells: z = x + σ (ε − x)."""
@@ -142,9 +153,18 @@ class Shown(NamedTuple):
     """The last of the answers as a prediction."""
 
 
-def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None) -> Shown:
-    """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1]."""
-    z, _ = corrupt(x, t, model.schedule, generator)
+def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None, above: Tensor | None = None) -> Shown:
+    """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1].
+
+    With levels `above`, no less than t, x is noised to these, and a step of ancestral sampling, by what the network itself says
+    there, leads down to t: a state as sampling has it, where what should be settled by now may not be. x is still what is to be
+    told of it.
+    """
+    z, _ = corrupt(x, t if above is None else above, model.schedule, generator)
+    if above is not None:
+        with torch.no_grad():
+            guess = clean(model.answers(z, above)[-1], z, above, model.schedule)
+            z = process.step(guess, z, above, t, model.schedule, generator=generator)
     answers = model.answers(z, t)
     return Shown(z, answers, clean(answers[-1], z, t, model.schedule))
 

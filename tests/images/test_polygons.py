@@ -122,7 +122,7 @@ def test_wrong_numbers_are_inconsistent():
 
 def test_a_plan_tells_what_a_patch_is_part_of():
     data = polygons(50, seeded(3), 16)
-    told = plan(data, 16).view(50, 16, 16, 20)
+    told = plan(data, 16).view(50, 16, 16, 22)
     exists = data.circles[..., 2] > 0
     image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
     column, row = (x * 16).long(), (y * 16).long()
@@ -134,13 +134,16 @@ def test_a_plan_tells_what_a_patch_is_part_of():
         torch.testing.assert_close(at[:, 15 + axis], 1.5 * (16 * centre - index - 0.5), atol=1e-4, rtol=0)
     torch.testing.assert_close(at[:, 17], 8 * (8 * radius - 1), atol=1e-4, rtol=0)
     figure = kind > 9
-    assert not at[~figure, 18:].any()
+    assert not at[~figure, 18:20].any()
     phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
-    torch.testing.assert_close(at[figure, 18:], 3 * torch.stack([phase.cos(), phase.sin()], 1))
+    torch.testing.assert_close(at[figure, 18:20], 3 * torch.stack([phase.cos(), phase.sin()], 1))
     shown, way, size = polygons_module.told(at)
     assert torch.equal(shown, kind)
     torch.testing.assert_close(size, 16 * radius, atol=1e-4, rtol=0)
     torch.testing.assert_close(way[:, 0], 16 * x - column - 0.5, atol=1e-4, rtol=0)
+    assert torch.equal(at[:, 20:], torch.where(figure[:, None], torch.tensor([0.0, 4.0]), torch.tensor([4.0, 0.0])))
+    centres = (told[..., 20:] / 4).sum((1, 2))
+    assert torch.equal(centres[:, 0], torch.full((50,), 2.0)) and torch.equal(centres[:, 1].long(), data.count)
     ground = told[..., 0] == 4
     assert 0.2 < ground.double().mean() < 0.6 and not told[ground][:, 1:].any()
 

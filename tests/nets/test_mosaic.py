@@ -64,16 +64,17 @@ def test_every_patch_sees_every_other_its_level_and_its_place():
 
 def test_a_plan_is_heard_and_told_by_tokens():
     torch.manual_seed(0)
-    made = Mosaic(51, 103, 3, (16, 1), Shape(32, 2, 1, 1, 2), plan=3).double()
+    made = Mosaic(55, 103, 3, (16, 1), Shape(32, 2, 1, 1, 2), plan=3, heard=4).double()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     z, t = batch()
-    z = torch.cat([z, torch.ones(2, 16, 3)], -1)
-    other = z.clone()
-    other[:, 0, 48:] = 0
-    one, two = made(z, t, PLACES), made(other, t, PLACES)
+    z = torch.cat([z, torch.ones(2, 16, 7)], -1)
+    other, third = z.clone(), z.clone()
+    other[:, 0, 48:51], third[:, 0, 51:] = 0, 0
+    one, two, three = (made(x, t, PLACES) for x in (z, other, third))
     assert one.shape == (1, 2, 16, 103)
     assert not torch.isclose(one[:, :, 0], two[:, :, 0]).all(-1).any()
+    assert not torch.isclose(one[:, :, 0], three[:, :, 0]).all(-1).any()
     seen = []
     made.rest.register_forward_hook(lambda module, inputs, output: seen.append(output))
     said = made(z, t, PLACES)[0]

@@ -141,13 +141,13 @@ def test_a_mosaic_learns_and_comes_back(tmp_path):
     records = list(patches.run(replace(patches.COUNTED, **tiny, plan=TINY.plan)))
     assert records[-1]["velocity"] < 0.9 * records[0]["velocity"]
     model = load(tmp_path / "polygons.safetensors", SRM)
-    assert (model.config["fine"], model.config["plan"]) == ([8, 2], 20)
-    assert model.error(torch.zeros(1, 1, 212), torch.eye(212)[None, :1]) == 0, "certainty is of the plan"
-    assert model.error(torch.zeros(1, 1, 212), torch.eye(212)[None, -1:]) == pytest.approx(1 / 20)
+    assert (model.config["fine"], model.config["plan"]) == ([8, 2], 22)
+    assert model.error(torch.zeros(1, 1, 214), torch.eye(214)[None, :1]) == 0, "certainty is of the plan"
+    assert model.error(torch.zeros(1, 1, 214), torch.eye(214)[None, -1:]) == pytest.approx(1 / 22)
 
 
 def test_sums_are_not_for_convolutions():
-    with pytest.raises(InputError, match=r"--fine: sees pixels and no sums; give --grains 3 and --no-summed"):
+    with pytest.raises(InputError, match=r"--fine: sees pixels and sums of plans; give --grains 3 and --no-summed"):
         patches.begun(replace(patches.EVEN, fine=8))
 
 

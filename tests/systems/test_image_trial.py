@@ -142,7 +142,7 @@ def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
     assert "sudoku.safetensors: is for another task" in err and "becalm train polygons" in err
     code, _, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "even-pixels", "--images", 0)
     assert code == 1 and "--images 0: must be at least 1" in err
-    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 212"):
+    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 214"):
         pictures.fitting(model(EVEN_PIXELS), POLYGONS, "even.safetensors")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from becalm.core import times, walk
+from becalm.core import process, times, walk
 from becalm.systems.srm import SRM, STEEP, Way, losses, refine, shown, solve, solved, strangeness
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
@@ -93,6 +93,42 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
+
+
+def test_a_step_of_its_own_leads_from_above():
+    made, x = model(), torch.randn(8, 4, 3, generator=gen())
+    for parameter in made.network.leave.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    t = times.independent(8, 4, gen(1))
+    t[:, 0], above = 0, (t + 0.3).clamp_max(1)
+    above[:, 0] = 0
+    here, same, led = (shown(made, x, t, gen(2), u).z for u in (None, t, above))
+    torch.testing.assert_close(same, here)
+    assert torch.equal(led[:, 0], x[:, 0]) and not torch.isclose(led[:, 1:], here[:, 1:]).any(-1).all()
+    said = shown(made, x, above, gen(2))
+    expected = process.posterior(said.z, said.answers[-1].value, above, t, made.schedule)[0]
+    spread = process.posterior(said.z, x, above, t, made.schedule)[1]
+    assert ((led - expected).abs() <= 5 * spread + 1e-5).all()
+
+
+def test_plans_are_added_up_as_counts():
+    made = SRM(
+        192 + 2,
+        [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)],
+        [16, 1, 1, 1, 1],
+        1.0,
+        1.0,
+        2,
+        True,
+        3,
+        [8, 1],
+        plan=2,
+    )
+    made.features.copy_(torch.eye(194)[:, 192:])
+    z, t = torch.zeros(1, 4, 194), torch.tensor([0.0, 0, 1, 0.5])[None, :, None]
+    z[0, :, 192] = 4
+    z[0, 0, 193] = 4
+    torch.testing.assert_close(made.sums(z, t), torch.tensor([[[2.5, 1.0]]]) / 2, atol=1e-3, rtol=0)
 
 
 def test_known_variables_have_no_loss():
