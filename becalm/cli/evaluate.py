@@ -32,14 +32,9 @@ class Evaluate:
     """Sudoku: noise put back in each step."""
     rounds: int = 10
     """Sudoku: rounds of the walk `refine`."""
-    walks: tuple[Literal["certainty", "graph", "random", "together", "refine"], ...] = (
-        "certainty",
-        "graph",
-        "random",
-        "together",
-        "refine",
-    )
-    """Sudoku: surest first, best known neighbours first, random order, all at once, surest first and then `refine`."""
+    walks: tuple[Literal["certainty", "graph", "order", "random", "together", "refine"], ...] = ()
+    """Sudoku and images: surest first, best known neighbours first (sudoku), row by row, random order, all at once, surest
+    first and then `refine` (sudoku); the usual ones where none is named."""
     images: int = 200
     """Even pixels, polygons: images made by each walk."""
     picture: Path | None = None
@@ -113,7 +108,7 @@ class Evaluate:
         from becalm.systems.puzzles import side_of
         from becalm.systems.srm import SRM
         from becalm.systems.store import load
-        from becalm.systems.trial import LEVELS, trial
+        from becalm.systems.trial import LEVELS, WALKS, trial
 
         model = load(self.model, SRM)
         side, pixels = side_of(model, self.model), isqrt(model.config["channels"])
@@ -127,20 +122,25 @@ class Evaluate:
             for name, given in LEVELS[side].items()
         }
         ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
-        for row in trial(model, puzzles, reader.read, self.walks, seed=self.seed, **ways):
+        for row in trial(model, puzzles, reader.read, self.walks or WALKS, seed=self.seed, **ways):
             yield row._asdict()
 
     def counted(self):
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
+        from becalm.core.files import InputError
         from becalm.images.even_pixels import even_scores
-        from becalm.systems.image_trial import trial
+        from becalm.systems.image_trial import WALKS, trial
         from becalm.systems.pictures import TASKS, fitting, write_sheet
         from becalm.systems.srm import SRM
         from becalm.systems.store import load
 
         task = TASKS[self.benchmark]
         model = fitting(load(self.model, SRM), task, self.model)
-        for row, images in trial(model, task, self.images, seed=self.seed):
+        if unknown := set(self.walks) - set(WALKS):
+            raise InputError(
+                f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(WALKS)}"
+            )
+        for row, images in trial(model, task, self.images, self.walks or WALKS, seed=self.seed):
             if self.picture and row.walk == "certainty":
                 write_sheet(images[:64], self.picture)
             deviations = even_scores(images)[2:] if self.benchmark == "even-pixels" else ()

@@ -15,7 +15,7 @@ from becalm.systems.pictures import Task, pictures
 from becalm.systems.srm import SRM, Way, solve, solved
 from becalm.systems.trial import operations, wilson
 
-WALKS = ("certainty", "in order", "random", "together")
+WALKS = ("certainty", "order", "random", "together")
 """Surest patch first; row by row; in a random order; all at once."""
 
 
@@ -94,7 +94,7 @@ def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> 
     budget = settings.group, settings.overlap, None, settings.steps_per_variable
     walks = {
         "certainty": lambda: walk.by_certainty(*budget),
-        "in order": lambda: walk.in_order(None, *budget),
+        "order": lambda: walk.in_order(None, *budget),
         "random": lambda: walk.in_order(random, *budget),
         "together": lambda: walk.together(settings.together),
     }

@@ -135,6 +135,16 @@ def test_evaluate_prints_a_row_a_walk_and_writes_the_images(capsys, tmp_path, mo
         assert np.asarray(image).shape == (34, 8 * 34, 3)
 
 
+def test_walks_are_chosen_and_those_of_sudokus_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(image_trial.SETTINGS, "even-pixels", SHORT)
+    save(model(EVEN_PIXELS), tmp_path / "even.safetensors", {})
+    options = ("even-pixels", "--images", 1, "--json", "--walks", "order", "together")
+    code, out, err = evaluated(capsys, tmp_path / "even.safetensors", *options)
+    assert (code, [json.loads(line)["walk"] for line in out.splitlines()]) == (0, ["order", "together"]), err
+    code, out, err = evaluated(capsys, tmp_path / "even.safetensors", *options[:-1], "graph")
+    assert (code, out, err.count("\n")) == (1, "", 1) and "--walks graph: not for even-pixels" in err
+
+
 def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
     save(SRM(196, sudoku.places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "sudoku.safetensors", {})
     code, out, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "polygons")
