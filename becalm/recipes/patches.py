@@ -86,8 +86,8 @@ class Recipe:
     """Steps, rates, log and saves."""
 
 
-EVEN = Recipe(stress=1.0, summed=True)
-"""`even_pixels`: some fifteen minutes on one core; the packaged weights had an hour."""
+EVEN = Recipe(stress=1.0, summed=True, grains=6, visited=0.75, late=3.0, led=0.1)
+"""`even_pixels`: some fifteen minutes on one core; the packaged weights had two hours."""
 
 COUNTED = Recipe(
     run=Path("runs/polygons"),
@@ -100,6 +100,7 @@ COUNTED = Recipe(
     coherent=True,
     summed=True,
     shift=3.0,
+    led=0.1,
     batch=24,
     fine=64,
     width=128,
@@ -207,13 +208,15 @@ def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
     device = next(model.parameters()).device
     x, t, weight = (part.to(device) for part in batch[:3])
     generator = torch.Generator().manual_seed(batch.seed)
-    above = None
-    if recipe.led:
-        rise = recipe.led * torch.rand(t.shape, generator=generator, dtype=t.dtype)
-        chosen = (torch.rand(len(t), 1, 1, generator=generator) < 0.5) & (t > 0)
-        above = torch.where(chosen.to(t.device), (t + rise.to(t)).clamp_max(1), t)
-    said = shown(model, x, t, generator, above)
-    return losses(model, said, x, t, weight, recipe.stress)
+    above = raised(recipe, t, generator) if recipe.led else None
+    return losses(model, shown(model, x, t, generator, above), x, t, weight, recipe.stress)
+
+
+def raised(recipe: Recipe, t: Float[Tensor, "batch variable 1"], generator: torch.Generator) -> Tensor:
+    """The levels from which the model's own step leads to t: up to `led` above in half of the images, t itself elsewhere."""
+    rise = recipe.led * torch.rand(t.shape, generator=generator, dtype=t.dtype)
+    rise = rise * (torch.rand(len(t), 1, 1, generator=generator) < 0.5)
+    return torch.where(t > 0, (t + rise.to(t)).clamp_max(1), t)
 
 
 def begun(recipe: Recipe) -> SRM:

@@ -51,7 +51,7 @@ def test_a_batch_is_a_function_of_seed_and_step(recipe):
 
 
 def test_visited_states_end_often_and_count_alike():
-    t, weight = patches.visited(patches.EVEN, torch.zeros(4000, 64, 1), seeded())
+    t, weight = patches.visited(replace(patches.EVEN, late=1.0), torch.zeros(4000, 64, 1), seeded())
     t = t[..., 0]
     assert (((t > 0) & (t < 1)).sum(1) == 1).all()
     left = (t > 0).sum(1)
@@ -61,6 +61,19 @@ def test_visited_states_end_often_and_count_alike():
     log = (left.double().log() / torch.tensor(64.0).log()).mean()
     assert 0.35 < log < 0.5, "uniform in logarithm, rounded down"
     assert (left == 1).double().mean().item() == pytest.approx(1 / 6, abs=0.03)
+
+
+def test_levels_are_raised_in_half_of_the_images_and_never_where_nothing_is_noisy():
+    t = torch.rand(400, 64, 1, generator=seeded(), dtype=torch.float64)
+    t[:, 0], t[:, 1] = 0, 1
+    above = patches.raised(replace(patches.EVEN, led=0.2), t, seeded(1))
+    assert not above[:, 0].any() and (above[:, 1] == 1).all()
+    rise = above[:, 2:] - t[:, 2:]
+    moved = rise.amax((1, 2)) > 0
+    assert moved.double().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert rise.min() >= 0 and rise.max() <= 0.2 and above.max() <= 1
+    low = moved[:, None] & (t[:, 2:, 0] < 0.8)
+    assert rise[..., 0][low].mean().item() == pytest.approx(0.1, abs=0.01)
 
 
 def test_late_endings_leave_one_patch_in_half_of_them():
