@@ -35,8 +35,8 @@ class Settings(NamedTuple):
 
 
 SETTINGS = {
-    "even-pixels": Settings(steps_per_variable=20, eta=1.0),
-    "polygons": Settings(steps_per_variable=8, overlap=0.75),
+    "even-pixels": Settings(steps_per_variable=60, together=300, eta=1.0),
+    "polygons": Settings(steps_per_variable=24, overlap=0.85, eta=1.0),
 }
 """What is good for a task, by its name."""
 
