@@ -22,7 +22,8 @@ import tyro
 
 from becalm.images import judge, sudoku
 from becalm.images.digits import read_mnist
-from becalm.images.polygons import KINDS, plain, polygons
+from becalm.images.polygon_plan import KINDS
+from becalm.images.polygons import plain, polygons
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_products
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run

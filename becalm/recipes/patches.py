@@ -13,7 +13,8 @@ from becalm.core import times
 from becalm.core.files import InputError
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Int, Tensor
-from becalm.images.polygons import MOST, told
+from becalm.images.polygon_plan import told
+from becalm.images.polygons import MOST
 from becalm.systems import srm
 from becalm.systems.pictures import TASKS, Task, fitting, means, planning, real_patches
 from becalm.systems.srm import SRM, losses, shown

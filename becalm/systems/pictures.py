@@ -11,7 +11,8 @@ from becalm.core.files import InputError, replacing
 from becalm.core.typing import Float, Tensor
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
-from becalm.images.polygons import plain, plan, polygons
+from becalm.images.polygon_plan import plan
+from becalm.images.polygons import plain, polygons
 from becalm.systems.srm import SRM
 
 Draw = Callable[[int, torch.Generator], Float[Tensor, "batch height width 3"]]

@@ -6,7 +6,7 @@ from math import cos, pi, sin
 import pytest
 import torch
 
-from becalm.images import polygons as polygons_module
+from becalm.images import polygon_plan
 from becalm.images.polygons import (
     FILL,
     WIDEST,
@@ -16,7 +16,6 @@ from becalm.images.polygons import (
     in_figure,
     place,
     plain,
-    plan,
     polygon_scores,
     polygons,
     rarest_hue,
@@ -122,7 +121,7 @@ def test_wrong_numbers_are_inconsistent():
 
 def test_a_plan_tells_what_a_patch_is_part_of():
     data = polygons(50, seeded(3), 16)
-    told = plan(data, 16).view(50, 16, 16, 22)
+    told = polygon_plan.plan(data, 16).view(50, 16, 16, 22)
     exists = data.circles[..., 2] > 0
     image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
     column, row = (x * 16).long(), (y * 16).long()
@@ -137,7 +136,7 @@ def test_a_plan_tells_what_a_patch_is_part_of():
     assert not at[~figure, 18:20].any()
     phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
     torch.testing.assert_close(at[figure, 18:20], 3 * torch.stack([phase.cos(), phase.sin()], 1))
-    shown, way, size = polygons_module.told(at)
+    shown, way, size = polygon_plan.told(at)
     assert torch.equal(shown, kind)
     torch.testing.assert_close(size, 16 * radius, atol=1e-4, rtol=0)
     torch.testing.assert_close(way[:, 0], 16 * x - column - 0.5, atol=1e-4, rtol=0)

@@ -10,7 +10,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.images import sudoku
 from becalm.images.even_pixels import even_pixels
-from becalm.images.polygons import told
+from becalm.images.polygon_plan import told
 from becalm.recipes import patches
 from becalm.systems import pictures, srm
 from becalm.systems.srm import SRM
