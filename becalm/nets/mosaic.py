@@ -53,12 +53,8 @@ class Mosaic(nn.Module):
     ):
         super().__init__()
         pixels = channels - plan - heard
-        self.side, self.colours, self.values, self.parts = (
-            isqrt(pixels // colours),
-            colours,
-            values,
-            [pixels, plan, heard],
-        )
+        self.parts = [pixels, plan, heard]
+        self.side, self.colours, self.values = isqrt(pixels // colours), colours, values
         if self.side**2 * colours != pixels or self.side % 2 or shape.loops != 1:
             raise ValueError(f"mosaic: {pixels} numbers are no patch of an even side in {colours} colours, run once")
         width, (thin, depth) = shape.width, fine

@@ -229,6 +229,8 @@ def begun(recipe: Recipe) -> SRM:
         raise InputError(
             "--fine: sees pixels and sums of plans; give --grains 3 and --no-summed with --stress 0, or --fine 0"
         )
+    if task.plan and not recipe.fine:
+        raise InputError("--fine 0: only convolutions leave the plan of a patch to its token; give --fine 64")
     if recipe.coherent and not task.plan:
         raise InputError("--coherent: needs images with a plan, as polygons have; leave it out")
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:

@@ -201,8 +201,7 @@ def losses(
     terms["variance"].append((trust * variance).mean())
     mean = {name: torch.stack(values).mean() for name, values in terms.items()}
     last = {"last": terms["velocity"][-1].detach()}
-    total = mean["velocity"] + mean["variance"] + UNCERTAINTY * mean["uncertainty"]
-    return mean | last | {"loss": total}
+    return mean | last | {"loss": mean["velocity"] + mean["variance"] + UNCERTAINTY * mean["uncertainty"]}
 
 
 class Way(NamedTuple):

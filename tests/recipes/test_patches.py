@@ -159,6 +159,11 @@ def test_a_mosaic_learns_and_comes_back(tmp_path):
     assert model.error(torch.zeros(1, 1, 214), torch.eye(214)[None, -1:]) == pytest.approx(1 / 22)
 
 
+def test_a_plan_needs_convolutions():
+    with pytest.raises(InputError, match="--fine 0: only convolutions"):
+        patches.begun(replace(patches.COUNTED, fine=0))
+
+
 def test_sums_are_not_for_convolutions():
     with pytest.raises(InputError, match=r"--fine: sees pixels and sums of plans; give --grains 3 and --no-summed"):
         patches.begun(replace(patches.EVEN, fine=8))
