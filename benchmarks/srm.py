@@ -22,12 +22,11 @@ import tyro
 
 from becalm.images import judge, sudoku
 from becalm.images.digits import read_mnist
-from becalm.images.polygon_plan import KINDS
-from becalm.images.polygons import plain, polygons
+from becalm.images.polygons import MOST
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_products
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
-from becalm.systems.pictures import POLYGONS, real_patches
+from becalm.systems.pictures import POLYGONS
 from becalm.systems.srm import SRM
 from becalm.systems.store import load
 from becalm.systems.trial import LEVELS, trial
@@ -195,31 +194,32 @@ def draw_picture(path: Path) -> None:
     pyplot.close(figure)
 
 
-def told(model: SRM, number: int, seed: int) -> Iterator[str]:
-    """How often it tells rightly what is hidden whole on held-out polygons: numbers, that only the rest tells, and figures."""
-
-    def drawn() -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
-
-    x, circles = real_patches(POLYGONS, number, drawn()), polygons(number, drawn(), background=plain).circles
-    kind = x[..., POLYGONS.pixels : POLYGONS.pixels + KINDS].argmax(-1)
-    middle = (torch.arange(POLYGONS.side) + 0.5) / POLYGONS.side
-    centre = torch.stack([middle.repeat(POLYGONS.side), middle.repeat_interleave(POLYGONS.side)], -1)
-    for name, slots in {"count": [0], "corners": [1], "both numbers": [0, 1], "a figure": [2]}.items():
-        away = (centre - circles[:, slots, None, :2]).norm(dim=-1) - circles[:, slots, 2:]
-        hidden, within = (away < 0.06).any(1), (away < 0).any(1)
-        z = torch.where(hidden[..., None], torch.randn(x.shape, generator=drawn()), x)
+def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
+    """How often it tells rightly what is centred in one patch of held-out polygons, the others being known, and how often
+    whether anything is."""
+    generator = torch.Generator().manual_seed(seed)
+    x = POLYGONS.real(number, generator)
+    flags = x[..., : POLYGONS.flags]
+    present, kind = flags.amax(-1) > 2, flags.argmax(-1)
+    chance = torch.rand(present.shape, generator=generator)
+    for name, those in {"a number": kind < MOST, "a figure": kind >= MOST, "nothing": ~present}.items():
+        those = those & present if name != "nothing" else those
+        patch = (chance * those).argmax(1)[:, None]
+        unknown = torch.zeros(present.shape).scatter(1, patch, 1.0)[..., None]
+        z = torch.where(unknown > 0, torch.randn(x.shape, generator=generator), x)
         with torch.inference_mode(), fast_products("cpu"):
-            answer = model(z, hidden[..., None].double()).value[..., POLYGONS.pixels : POLYGONS.pixels + KINDS]
-        right = (answer.argmax(-1) == kind)[within].float().mean()
-        yield f"hidden: {name:12}  told {100 * right:.0f} % of its patches"
+            answer = model(z, unknown.double()).value[..., : POLYGONS.flags].float()
+        held, said = answer.sum(-1).gather(1, patch) > 2, answer.argmax(-1).gather(1, patch)
+        seen = (held == (name != "nothing")).double().mean()
+        right = f", which in {100 * (said == kind.gather(1, patch)).double().mean():.0f} %" if name != "nothing" else ""
+        yield f"hidden: {name:8}  that it is so is told in {100 * seen:.0f} %{right}"
 
 
 def main(benchmark: Benchmark) -> None:
     """Train, measure, keep and print, or draw."""
     torch.set_num_threads(1)
     if benchmark.show == "hidden":
-        print(*told(load(benchmark.model, SRM), 48, 99), sep="\n")
+        print(*hidden(load(benchmark.model, SRM), 300, 99), sep="\n")
         return
     draw_picture(benchmark.picture)
     if benchmark.show == "picture":

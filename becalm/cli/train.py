@@ -12,7 +12,21 @@ from becalm.core.files import InputError
 
 def command() -> Callable:
     """A sub-command a recipe; each recipe's fields are its options."""
-    from becalm.recipes import ddpm, digits8, ebm_toy, jets, lion, lion_rivals, patches, reader, sbd, spd, sudoku, vdm
+    from becalm.recipes import (
+        ddpm,
+        digits8,
+        ebm_toy,
+        jets,
+        lion,
+        lion_rivals,
+        painter,
+        patches,
+        reader,
+        sbd,
+        spd,
+        sudoku,
+        vdm,
+    )
 
     choices = (
         Annotated[jets.Recipe, tyro.conf.subcommand("jets", prefix_name=False)]
@@ -32,6 +46,7 @@ def command() -> Callable:
             lion_rivals.Recipe, tyro.conf.subcommand("lion_dense", default=lion_rivals.DENSE, prefix_name=False)
         ]
         | Annotated[spd.Recipe, tyro.conf.subcommand("spd", prefix_name=False)]
+        | Annotated[painter.Recipe, tyro.conf.subcommand("painter", prefix_name=False)]
         | Annotated[reader.Recipe, tyro.conf.subcommand("reader14", prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku4", default=sudoku.SMALL, prefix_name=False)]
         | Annotated[sudoku.Recipe, tyro.conf.subcommand("sudoku9", default=sudoku.LARGE, prefix_name=False)]
@@ -53,6 +68,7 @@ def command() -> Callable:
             sbd.Recipe: sbd.run,
             spd.Recipe: spd.run,
             sudoku.Recipe: sudoku.run,
+            painter.Recipe: painter.run,
             reader.Recipe: reader.run,
             vdm.Recipe: vdm.run,
             ddpm.Recipe: ddpm.run,

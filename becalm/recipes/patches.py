@@ -12,11 +12,9 @@ import torch
 from becalm.core import times
 from becalm.core.files import InputError
 from becalm.core.schedule import Rectified
-from becalm.core.typing import Float, Int, Tensor
-from becalm.images.polygon_plan import told
-from becalm.images.polygons import MOST
+from becalm.core.typing import Float, Tensor
 from becalm.systems import srm
-from becalm.systems.pictures import TASKS, Task, fitting, means, planning, real_patches
+from becalm.systems.pictures import TASKS, Task, fitting
 from becalm.systems.srm import SRM, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
@@ -50,27 +48,24 @@ class Recipe:
     """Of these endings: n patches of which nᵘ are left, u being uniform to this power; 3 leaves one patch in half of them."""
     active: int = 1
     """Of these: patches on their way at once, at most."""
-    coherent: bool = False
-    """Of these: whether they lie together, and what is drawn on before or after the ground, as a walk by certainty has it, or
-    whole numbers and figures are left; else they are scattered. Needs images with a plan."""
     led: float = 0.0
     """Half of the images are shown as the model's own step leads to them, from levels up to so much above."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
     stress: float = 0.0
-    """Weight of the error of a patch's mean colour beside that of its pixels, the former as a sum over them; needs `summed`."""
+    """Weight of the error of what is summed beside that of all numbers of a patch; needs `summed`."""
     summed: bool = False
-    """Whether patches are told the sum of all mean colours, and certainty is that of the mean colour."""
+    """Whether patches are told the sum of all mean colours, or how many plans hold what; certainty is of the same."""
     grains: int = 3
     """Layers that tell pixels one by one; 0 for none. Between them the pixels of a patch share what they have to make up."""
+    near: bool = False
+    """Whether patches see those around them by convolutions (`nets/mosaic.py`), before all others."""
     head: srm.Head | None = None
-    """What the network tells; where nothing is given, `clean`, or `residual` if pixels are told one by one without `fine`."""
+    """What the network tells; where nothing is given, `clean`, or `residual` if pixels are told one by one."""
     batch: int = 32
     """Images in a batch."""
     seed: int = 0
     """Decides every draw: images, noise and first weights."""
-    fine: int = 0
-    """Width of convolutions over quarters of patches around the network (`nets/mosaic.py`); 0 is a transformer alone."""
     width: int = 96
     """Width of the network."""
     heads: int = 2
@@ -94,22 +89,23 @@ COUNTED = Recipe(
     run=Path("runs/polygons"),
     task="polygons",
     sharpness=0.5,
-    emphasis=1.0,
     visited=0.75,
     endings=0.6,
-    active=16,
-    coherent=True,
+    active=8,
+    stress=3.0,
     summed=True,
     shift=3.0,
-    led=0.1,
-    batch=24,
-    fine=64,
+    late=2.0,
+    grains=0,
+    near=True,
+    batch=48,
     width=128,
+    heads=4,
     depth=3,
     ratio=2,
-    plan=Plan(steps=5500, rate=2e-3, warmup=200, ema=0.998),
+    plan=Plan(steps=10_000, rate=2e-3, warmup=200, ema=0.998),
 )
-"""`polygons`: half an hour on one core, which is far too little."""
+"""`polygons`."""
 
 
 class Batch(NamedTuple):
@@ -145,7 +141,7 @@ def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> B
     task, n = task_of(recipe), task_of(recipe).side ** 2
     shown = round(recipe.visited * recipe.batch) if recipe.times == "uniform_mean" else 0
     mixed = levels(recipe, recipe.batch - shown, n, generator)
-    x = real_patches(task, recipe.batch, generator)
+    x = task.real(recipe.batch, generator)
     on_the_way, share = visited(recipe, x[recipe.batch - shown :], generator)
     t, w = torch.cat([mixed, on_the_way]), torch.cat([weight(mixed), share])
     t = torch.where(t < T_LEAST, 0.0, t)
@@ -157,51 +153,23 @@ def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Floa
     """States of a sequential walk over x, and their weight: finished patches, 1 to `active` on their way, the others at t = 1.
 
     The number u of n patches that are not finished is uniform, with weight 1, or for the share `endings` log-uniform with
-    weight n/u, so that all these images count alike: only when few are left does a count decide anything. Of `coherent`
-    states it may be the patches of whole things instead.
+    weight n/u, so that all these images count alike: only when few are left does a count decide anything. Which are left is
+    left to chance; where patches hold something or nothing, each kind of thing is sooner or, more often, later than the rest
+    in three quarters of the images, as a walk has it that begins with the surest.
     """
     batch, n, _ = x.shape
 
-    def draw(count: int) -> Tensor:
-        return torch.rand(batch, count, generator=generator, dtype=torch.float64)
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator, dtype=torch.float64)
 
-    rank, whole = coherent(task_of(recipe), x, generator) if recipe.coherent and batch else (draw(n), torch.zeros(1))
-    place, level, ends = rank.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
-    left = torch.where(whole > 0, whole, n ** draw(1) ** recipe.late)
-    left = torch.where(ends, left, 1 + n * draw(1)).floor().clamp(1, n)
+    chance, flags = draw(n), task_of(recipe).flags
+    if flags:
+        chance += ((x[..., :flags] > 2) * (1.5 * draw(1, flags) - 0.5) * (draw(1, 1) < 0.75)).sum(-1)
+    place, level, ends = chance.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
+    left = torch.where(ends, n ** draw(1) ** recipe.late, 1 + n * draw(1)).floor().clamp(1, n)
     moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
     t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
     return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
-
-
-def coherent(
-    task: Task, x: Float[Tensor, "batch variable channel"], generator: torch.Generator
-) -> tuple[Float[Tensor, "batch variable"], Int[Tensor, "batch 1"]]:
-    """In what order patches might be settled, and how many are left when only whole things are missing; x has a plan.
-
-    The rank is a mixture of three, another one for each image: how near a patch is to the nearest of one to three circles, a
-    number's thrice as likely as a figure's; how far it is from the image's ground, which is its median colour, sooner in a
-    quarter of the images; and chance. In half of the images the first decides alone, and what these circles hold is left.
-    Elsewhere the second number is 0.
-    """
-    batch, n, side = *x.shape[:2], task.side
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    colours, (kind, way, radius) = x[..., : task.pixels].unflatten(-1, (-1, 3)), told(x[..., task.pixels :])
-    chosen = torch.multinomial(torch.tensor([0.05, 3.0, 1.0])[(kind > 0) + 0 + (kind > MOST)], 3, generator=generator)
-    at = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).view(n, 2).float()
-    centre = (at + way).gather(1, chosen[..., None].expand(-1, -1, 2))
-    distance = (at[:, None] - centre[:, None]).norm(dim=-1) - radius.gather(1, chosen)[:, None]
-    distance = torch.where(torch.arange(3) <= 3 * draw(batch, 1, 1), distance, torch.inf).amin(-1)
-    ground = colours.flatten(1, 2).median(1).values[:, None, None]
-    drawn = (colours - ground).abs().mean((-1, -2))
-    drawn = torch.where(draw(batch, 1) < 0.25, -drawn, drawn)
-    ranks, whole = torch.stack([-distance, drawn, draw(batch, n)]), draw(batch, 1) < 0.5
-    share = torch.where(whole, torch.tensor([1, 0, 0.01])[:, None, None], draw(3, batch, 1).square())
-    rank = (share * ranks / ranks.std(-1, keepdim=True).clamp_min(1e-6)).sum(0)
-    return rank, whole * (distance < 0.8).sum(1, keepdim=True)
 
 
 def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:
@@ -225,14 +193,8 @@ def begun(recipe: Recipe) -> SRM:
     task = task_of(recipe)
     if recipe.stress and not recipe.summed:
         raise InputError("--stress: is about the sums that patches are told; add --summed, or give --stress 0")
-    if recipe.fine and (recipe.summed > bool(task.plan) or not recipe.grains):
-        raise InputError(
-            "--fine: sees pixels and sums of plans; give --grains 3 and --no-summed with --stress 0, or --fine 0"
-        )
-    if task.plan and not recipe.fine:
-        raise InputError("--fine 0: only convolutions leave the plan of a patch to its token; give --fine 64")
-    if recipe.coherent and not task.plan:
-        raise InputError("--coherent: needs images with a plan, as polygons have; leave it out")
+    if task.flags and recipe.grains:
+        raise InputError("--grains: are pixels, and polygons are made of a plan; give --grains 0")
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:
         raise InputError("--visited must be from 0 to 1, --active at least 1")
     if recipe.start:
@@ -242,11 +204,11 @@ def begun(recipe: Recipe) -> SRM:
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        features = means(task) if recipe.summed and not task.plan else planning(task)
-        shape = [recipe.width, recipe.heads, recipe.depth, 1, recipe.ratio]
-        extras = {"features": features.shape[1], "summed": recipe.summed, "head": recipe.head, "plan": task.plan}
+        features, shape = task.features(), [recipe.width, recipe.heads, recipe.depth, 1, recipe.ratio]
+        told = recipe.summed or task.flags
+        extras = {"features": features.shape[1] if told else 0, "summed": recipe.summed, "head": recipe.head}
         extras |= {"grain": 3 * bool(recipe.grains), "grain_depth": recipe.grains}
-        extras |= {"fine": [recipe.fine, 2] if recipe.fine else []}
+        extras |= {"near": recipe.near, "flags": task.flags}
         model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **extras)
     if model.features is not None:
         model.features.copy_(features)

@@ -10,13 +10,16 @@ from becalm.core import walk
 from becalm.core.sample import reverse
 from becalm.core.typing import Bool, Float, Tensor
 from becalm.images.even_pixels import hue_histogram, rgb_to_hsv, split_error, to_unit
-from becalm.images.polygons import read_polygons
-from becalm.systems.pictures import Task, pictures
-from becalm.systems.srm import SRM, Way, solve, solved
+from becalm.images.polygon_reader import read_polygons
+from becalm.systems.pictures import Task
+from becalm.systems.srm import SRM, Way, refine, solve, solved
 from becalm.systems.trial import operations, wilson
 
 WALKS = ("certainty", "order", "random", "together")
 """Surest patch first; row by row; in a random order; all at once."""
+
+REFINED = "refine"
+"""A further one: surest first, and then cautious rounds of `refine`."""
 
 
 class Settings(NamedTuple):
@@ -32,11 +35,15 @@ class Settings(NamedTuple):
     """Steps of the walk that takes all at once."""
     eta: float = 0.5
     """Noise put back in each step."""
+    rounds: int = 10
+    """Rounds of `refine`."""
+    share: float = 0.05
+    """Share of the patches that is solved again in each."""
 
 
 SETTINGS = {
     "even-pixels": Settings(steps_per_variable=60, together=300, eta=1.0),
-    "polygons": Settings(steps_per_variable=24, overlap=0.85, eta=1.0),
+    "polygons": Settings(steps_per_variable=12, overlap=0.7, eta=1.0),
 }
 """What is good for a task, by its name."""
 
@@ -89,7 +96,7 @@ VERDICTS: dict[str, Callable[[Tensor], Verdict]] = {"even-pixels": even_verdict,
 
 
 def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> Way:
-    """The walk and the step of a name in WALKS, for a batch of images."""
+    """The walk and the step of a name in WALKS, or of REFINED, for a batch of images."""
     random = torch.rand(batch, task.side**2, generator=torch.Generator().manual_seed(seed))
     budget = settings.group, settings.overlap, None, settings.steps_per_variable
     walks = {
@@ -98,21 +105,23 @@ def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> 
         "random": lambda: walk.in_order(random, *budget),
         "together": lambda: walk.together(settings.together),
     }
-    return Way(walks[name](), reverse(eta=settings.eta))
+    return Way(walks["certainty" if name == REFINED else name](), reverse(eta=settings.eta))
 
 
 def generated(
-    model: SRM, task: Task, number: int, way: Way, generator: torch.Generator
+    model: SRM, task: Task, number: int, way: Way, generator: torch.Generator, rounds: int = 0, share: float = 0.05
 ) -> tuple[Float[Tensor, "image height width 3"], int]:
-    """New images and the number of network calls; the first noise is drawn first, so that all walks begin with the same."""
+    """New images, refined in so many rounds, and the number of network calls; all walks begin with the same noise."""
     counts: list[int] = []
     nothing, unknown = torch.zeros(number, task.side**2, task.channels), torch.ones(number, task.side**2).bool()
     counted = model.register_forward_pre_hook(lambda module, inputs: counts.append(1))
     try:
         patches = solved(solve(model, nothing, unknown, way, generator), nothing)
+        if rounds:
+            *_, patches = refine(model, patches, unknown, rounds, share, way, generator, cautious=True)
     finally:
         counted.remove()
-    return pictures(patches, task), len(counts)
+    return task.pictures(patches), len(counts)
 
 
 def real(task: Task, number: int, seed: int) -> Float[Tensor, "image height width 3"]:
@@ -137,7 +146,9 @@ def trial(
         for start in range(0, number, batch):
             count = min(batch, number - start)
             way = way_of(name, task, settings, count, seed + start)
-            images, asked = generated(model, task, count, way, torch.Generator().manual_seed(seed + start))
+            rounds = settings.rounds if name == REFINED else 0
+            draws = torch.Generator().manual_seed(seed + start)
+            images, asked = generated(model, task, count, way, draws, rounds, settings.share)
             made.append(images)
             calls += asked * count
         right, deviation = VERDICTS[task.name](torch.cat(made))

@@ -11,22 +11,19 @@ from becalm.core.files import InputError, replacing
 from becalm.core.typing import Float, Tensor
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
-from becalm.images.polygon_plan import plan
-from becalm.images.polygons import plain, polygons
+from becalm.images.painter import Painter
+from becalm.images.polygon_plan import KINDS, WIDTH, plan
+from becalm.images.polygons import plain, polygons, scene
 from becalm.systems.srm import SRM
+from becalm.systems.store import load
 
 Draw = Callable[[int, torch.Generator], Float[Tensor, "batch height width 3"]]
 """Real images of a task: (batch, generator) → images in [−1, 1]."""
 
-Planned = Callable[
-    [int, torch.Generator], tuple[Float[Tensor, "batch height width 3"], Float[Tensor, "batch variable plan"]]
-]
-"""The same images, and what each patch is part of."""
-
 
 @dataclass(frozen=True)
 class Task:
-    """Images of one size, drawn by a rule, and how they are cut for the network."""
+    """Images of one size, drawn by a rule and cut into patches of which each is a variable: here its pixels."""
 
     name: str
     """As a benchmark and in the metadata of a file."""
@@ -35,17 +32,11 @@ class Task:
     size: int
     """Side of an image in pixels."""
     patch: int
-    """Side of a patch in pixels: a patch is a variable."""
-    centre: float
+    """Side of a patch in pixels."""
+    centre: float = 0.0
     """Taken from every number, so that the data's mean is 0."""
-    power: float
+    power: float = 1.0
     """Mean square of the data after that."""
-    layout: Callable[["Task"], list[list[float]] | list[list[int]]]
-    """Where the patches are, as the network is told."""
-    planned: Planned | None = None
-    """Draws the same images and tells what each patch is part of, which is then made along with its pixels."""
-    plan: int = 0
-    """Numbers that tell it."""
 
     @property
     def side(self) -> int:
@@ -53,24 +44,53 @@ class Task:
         return self.size // self.patch
 
     @property
-    def pixels(self) -> int:
-        """Numbers of a patch that are colours."""
+    def channels(self) -> int:
+        """Numbers of a patch."""
         return 3 * self.patch**2
 
     @property
+    def flags(self) -> int:
+        """How many of them, the first ones, are 0 or 4."""
+        return 0
+
+    def places(self) -> list[list[float]]:
+        """Row and column of every patch in row-major order, in [−1, 1]: no patch is nearer to one than to another at first."""
+        at = torch.linspace(-1, 1, self.side).tolist()
+        return [[row, column] for row in at for column in at]
+
+    def features(self) -> Float[Tensor, "channel feature"]:
+        """What sums and certainty are about: the mean of each colour over a patch, times its side, functions of unit length."""
+        return torch.eye(3).repeat(self.patch**2, 1) / self.patch
+
+    def real(self, batch: int, generator: torch.Generator) -> Float[Tensor, "batch variable channel"]:
+        """Real images as the network sees them: patches in row-major order, of mean 0."""
+        return cut(self.draw(batch, generator), self.patch) - self.centre
+
+    def pictures(self, patches: Float[Tensor, "batch variable channel"]) -> Float[Tensor, "batch height width 3"]:
+        """The images that patches show."""
+        return join(patches + self.centre, (self.size, self.size, 3), self.patch)
+
+
+@dataclass(frozen=True)
+class PolygonTask(Task):
+    """Polygons: a patch is told by what is centred in it, a plan that is painted when it is done."""
+
+    @property
     def channels(self) -> int:
-        """Numbers of a patch: its colours, then its plan."""
-        return self.pixels + self.plan
+        return WIDTH
 
-    def places(self) -> list[list[float]] | list[list[int]]:
-        """A row for every patch, in row-major order."""
-        return self.layout(self)
+    @property
+    def flags(self) -> int:
+        return KINDS
 
+    def features(self) -> Float[Tensor, "channel feature"]:
+        return torch.eye(WIDTH, KINDS)
 
-def coordinates(task: "Task") -> list[list[float]]:
-    """Row and column of every patch, in [−1, 1]: no patch is nearer to one than to another at first."""
-    at = torch.linspace(-1, 1, task.side).tolist()
-    return [[row, column] for row in at for column in at]
+    def real(self, batch: int, generator: torch.Generator) -> Float[Tensor, "batch variable channel"]:
+        return plan(scene(batch, generator, 1, plain), self.side)
+
+    def pictures(self, patches: Float[Tensor, "batch variable channel"]) -> Float[Tensor, "batch height width 3"]:
+        return load("painter", Painter).paint(patches, self.size)
 
 
 def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "batch 128 128 3"]:
@@ -78,48 +98,14 @@ def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "bat
     return polygons(batch, generator, background=plain).images
 
 
-def planned_polygons(batch: int, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "batch 256 22"]]:
-    """The same, and their plan."""
-    drawn = polygons(batch, generator, background=plain)
-    return drawn.images, plan(drawn, 16)
-
-
-def means(task: Task) -> Float[Tensor, "channel 3"]:
-    """The mean of each colour over a patch, times the patch's side: three functions of unit length."""
-    return torch.eye(3).repeat(task.patch**2, 1) / task.patch
-
-
-def planning(task: Task) -> Float[Tensor, "channel plan"]:
-    """The plan of a patch, of its channels."""
-    return torch.eye(task.channels)[:, task.pixels :]
-
-
-EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38, coordinates)
+EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38)
 """A pixel is 0.35 ± a direction of the hue, in [0, 1]: −0.3 is the mean, exactly, of every image and channel."""
 
-POLYGONS = Task("polygons", plain_polygons, 128, 8, -0.1, 0.32, coordinates, planned_polygons, 22)
+POLYGONS = PolygonTask("polygons", plain_polygons, 128, 8, power=0.026)
 """One to nine polygons of three to seven corners on a plain ground, and the two numbers."""
 
 TASKS = {task.name: task for task in (EVEN_PIXELS, POLYGONS)}
 """Tasks by name."""
-
-
-def variables(images: Float[Tensor, "batch height width 3"], task: Task) -> Float[Tensor, "batch variable channel"]:
-    """Images as the network sees them: patches in row-major order, of mean 0."""
-    return cut(images, task.patch) - task.centre
-
-
-def real_patches(task: Task, batch: int, generator: torch.Generator) -> Float[Tensor, "batch variable channel"]:
-    """Real images as the network sees them, with their plan."""
-    if task.planned is None:
-        return variables(task.draw(batch, generator), task)
-    images, plan = task.planned(batch, generator)
-    return torch.cat([variables(images, task), plan], -1)
-
-
-def pictures(patches: Float[Tensor, "batch variable channel"], task: Task) -> Float[Tensor, "batch height width 3"]:
-    """The images that patches show; their plan is left out."""
-    return join(patches[..., : task.pixels] + task.centre, (task.size, task.size, 3), task.patch)
 
 
 def fitting(model: SRM, task: Task, name: str) -> SRM:

@@ -49,8 +49,9 @@ class SRM(nn.Module):
     of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes. Their
     values are bounded first, since the small errors of what is settled would add up to more than the difference that counts.
     Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, by `grain_depth`
-    layers that share out between them what they make up together; with `fine`, a width and a depth, by convolutions over quarters
-    of square patches (`nets/mosaic.py`), and the last `plan` channels of a variable are no grains: they tell what it is part of.
+    layers that share out between them what they make up together. With `near` the variables fill a square, and see those around
+    them before all others (`nets/mosaic.py`). The first `flags` channels are 0 or 4, yes or no: the features, so that their sums
+    are counts.
     What the network tells is its `head`: x ("clean"), the velocity ε − x, or what the best linear guess of x leaves over
     ("residual", Karras et al. 2022, § 5), which is what grains alone tell where nothing is asked for. `power` is the variance of
     the data, and of what the uncertainty is about, to tell certainty as a share.
@@ -69,16 +70,16 @@ class SRM(nn.Module):
         features: int = 0,
         summed: bool = False,
         grain: int = 0,
-        fine: list[int] | None = None,
         head: Head | None = None,
-        plan: int = 0,
         grain_depth: int = 3,
+        near: bool = False,
+        flags: int = 0,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
         self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
-        self.head: Head = head or ("residual" if grain and not fine else "clean")
-        self.config |= {"fine": list(fine or []), "head": self.head, "plan": plan, "grain_depth": grain_depth}
+        self.head: Head = head or ("residual" if grain else "clean")
+        self.config |= {"head": self.head, "grain_depth": grain_depth, "near": near, "flags": flags}
         self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
@@ -87,10 +88,8 @@ class SRM(nn.Module):
         self.register_buffer("places", torch.tensor(places))
         grains = (channels // grain, grain) if grain else (0, 0)
         inputs, outputs, form = channels + summed * features, 2 * channels + 1, Shape(*self.config["shape"])
-        if fine:
-            self.network: Transformer | Mosaic = Mosaic(
-                inputs, outputs, grain, (fine[0], fine[1]), form, 2, plan, summed * features
-            )
+        if near:
+            self.network: Transformer | Mosaic = Mosaic(inputs, outputs, form, summed * features)
         else:
             self.network = Transformer(inputs, outputs, sizes, axes, form, grains, grain_depth)
 
@@ -107,12 +106,8 @@ class SRM(nn.Module):
         return [Output(*parts) for parts in outputs]
 
     def sums(self, z: Tensor, t: Tensor) -> Float[Tensor, "batch 1 feature"]:
-        """What the features of all variables add up to, bounded and in so far as they are settled.
-
-        A plan's are 0 or 4, and are added up as 0 and 1, over the square root of the number of variables.
-        """
-        planned = bool(self.config["plan"])
-        bounded = torch.sigmoid(STEEP * (z - 2)) / z.shape[1] ** 0.5 if planned else torch.tanh(STEEP * z)
+        """What the features of all variables add up to, bounded and in so far as they are settled; flags are counted."""
+        bounded = torch.sigmoid(STEEP * (z - 2)) if self.config["flags"] else torch.tanh(STEEP * z)
         total = ((1 - t) * bounded).sum(1, keepdim=True)
         return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
 
@@ -244,14 +239,34 @@ def refine(
     share: float = 0.25,
     way: Way | None = None,
     generator: torch.Generator | None = None,
+    cautious: bool = False,
 ) -> Iterator[Float[Tensor, "batch variable channel"]]:
-    """Solve again, `rounds` times, the share of the unknown variables that fits the others least; yields x after each round."""
-    way = way or Way()
+    """Solve again, `rounds` times, the share of the unknown variables that fits the others least; yields x after each round.
+
+    In `cautious` rounds chance has a part in which these are, and a round is kept where all variables together fit better after
+    it, as the network tells: what is merely unusual is not made worse.
+    """
+    if not rounds:
+        return
+    way, seed = way or Way(), int(torch.randint(2**62, (), generator=generator)) if cautious else 0
+
+    def strain(x: Tensor) -> Float[Tensor, "batch variable"]:
+        """How little each fits: if cautious, seen twice in the same parts and with the same noise whenever it is asked for."""
+        if not cautious:
+            return strangeness(model, x, unknown, generator)
+        draws = (torch.Generator().manual_seed(seed + k) for k in range(2))
+        return torch.stack([strangeness(model, x, unknown, draw) for draw in draws]).mean(0)
+
+    strange = strain(x)
+    count = torch.ceil(share * unknown.sum(1, keepdim=True))
     for _ in range(rounds):
-        strange = strangeness(model, x, unknown, generator).masked_fill(~unknown, -torch.inf)
-        count = torch.ceil(share * unknown.sum(1, keepdim=True))
-        again = unknown & (strange.argsort(1, descending=True).argsort(1) < count)
-        x = solved(solve(model, x, again, way, generator), x)
+        chance = noise_like(strange, generator).exp() if cautious else 0
+        rank = (strange + chance).masked_fill(~unknown, -torch.inf)
+        again = unknown & (rank.argsort(1, descending=True).argsort(1) < count)
+        new = solved(solve(model, x, again, way, generator), x)
+        found = strain(new)
+        kept = (found.sum(1) < strange.sum(1))[:, None] if cautious else torch.ones_like(count).bool()
+        x, strange = torch.where(kept[..., None], new, x), torch.where(kept, found, strange)
         yield x
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from becalm.core.files import InputError, replacing
 from becalm.images.judge import Judge
+from becalm.images.painter import Painter
 from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.systems.jets import Jets
 from becalm.systems.lion import Lion
@@ -30,6 +31,7 @@ SYSTEMS = {
     "sbd": SBD,
     "srm": SRM,
     "judge": Judge,
+    "painter": Painter,
     "vdm": VDM,
     "score": ScoreModel,
     "energy": EnergyModel,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from becalm.images import polygon_plan
+from becalm.images.polygon_reader import polygon_scores, read_polygons
 from becalm.images.polygons import (
     FILL,
     WIDEST,
@@ -16,10 +17,9 @@ from becalm.images.polygons import (
     in_figure,
     place,
     plain,
-    polygon_scores,
     polygons,
     rarest_hue,
-    read_polygons,
+    scene,
     smooth,
 )
 
@@ -119,32 +119,36 @@ def test_wrong_numbers_are_inconsistent():
     assert reading.uniform.all() and not reading.consistent().any()
 
 
-def test_a_plan_tells_what_a_patch_is_part_of():
-    data = polygons(50, seeded(3), 16)
-    told = polygon_plan.plan(data, 16).view(50, 16, 16, 22)
+def test_a_plan_tells_what_is_centred_where():
+    data = polygons(50, seeded(3), background=plain)
+    told = polygon_plan.plan(data, 16)
     exists = data.circles[..., 2] > 0
     image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
     column, row = (x * 16).long(), (y * 16).long()
     kind = torch.cat([data.count[:, None], data.corners[:, None], 7 + data.corners[:, None].expand(-1, 9)], 1)[exists]
-    at = told[image, row, column]
-    assert torch.equal(at[:, :15].argmax(1), kind), "the patch of a centre is the nearest circle's"
-    assert torch.equal(at[:, :15].sum(1), torch.full((len(at),), 4.0))
-    for axis, (centre, index) in enumerate(((x, column), (y, row))):
-        torch.testing.assert_close(at[:, 15 + axis], 1.5 * (16 * centre - index - 0.5), atol=1e-4, rtol=0)
-    torch.testing.assert_close(at[:, 17], 8 * (8 * radius - 1), atol=1e-4, rtol=0)
-    figure = kind > 9
-    assert not at[~figure, 18:20].any()
-    phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
-    torch.testing.assert_close(at[figure, 18:20], 3 * torch.stack([phase.cos(), phase.sin()], 1))
-    shown, way, size = polygon_plan.told(at)
-    assert torch.equal(shown, kind)
-    torch.testing.assert_close(size, 16 * radius, atol=1e-4, rtol=0)
+    at = told[image, 16 * row + column]
+    flags = torch.nn.functional.one_hot(kind - 1, polygon_plan.KINDS)
+    assert torch.equal(at[:, :14], 4.0 * flags), "no two of them share a patch"
+    assert (told[..., :14].sum((1, 2)) == 4 * exists.sum(1)).all(), "and there is nothing else"
+    nothing = told[..., :14].amax(-1) == 0
+    assert not told[nothing].any()
+    present, shown, way, size, turn = polygon_plan.told(at)
+    assert present.all() and torch.equal(shown, kind - 1)
+    torch.testing.assert_close(size[:, 0], 16 * radius, atol=1e-4, rtol=0)
     torch.testing.assert_close(way[:, 0], 16 * x - column - 0.5, atol=1e-4, rtol=0)
-    assert torch.equal(at[:, 20:], torch.where(figure[:, None], torch.tensor([0.0, 4.0]), torch.tensor([4.0, 0.0])))
-    centres = (told[..., 20:] / 4).sum((1, 2))
-    assert torch.equal(centres[:, 0], torch.full((50,), 2.0)) and torch.equal(centres[:, 1].long(), data.count)
-    ground = told[..., 0] == 4
-    assert 0.2 < ground.double().mean() < 0.6 and not told[ground][:, 1:].any()
+    torch.testing.assert_close(way[:, 1], 16 * y - row - 0.5, atol=1e-4, rtol=0)
+    figure = kind > 9
+    phase = (data.corners[:, None] * data.turn)[exists[:, 2:]]
+    torch.testing.assert_close(turn[figure], torch.stack([phase.cos(), phase.sin()], 1))
+    assert not turn[~figure].any()
+    inside = data.images[image[figure], (y * 128).long()[figure], (x * 128).long()[figure]]
+    torch.testing.assert_close(at[figure][:, 19:22], inside)
+    torch.testing.assert_close(at[:, 22:], data.images[image, 0, 0])
+
+
+def test_a_scene_on_a_plain_ground_is_the_one_that_is_drawn():
+    data, seen = polygons(8, seeded(4), background=plain), scene(8, seeded(4), 1, plain)
+    assert torch.equal(polygon_plan.plan(data, 16), polygon_plan.plan(seen, 16))
 
 
 def test_numbers_count_in_either_order():

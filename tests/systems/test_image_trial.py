@@ -24,11 +24,6 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def even(number: int, generator: torch.Generator) -> torch.Tensor:
-    """Patches without a plan."""
-    return pictures.variables(EVEN_PIXELS.draw(number, generator), EVEN_PIXELS)
-
-
 def model(task) -> SRM:
     """A small network with random weights, also where a fresh one would answer nothing."""
     torch.manual_seed(0)
@@ -37,23 +32,22 @@ def model(task) -> SRM:
     return model
 
 
-@pytest.mark.parametrize("task", [EVEN_PIXELS, POLYGONS], ids=["even-pixels", "polygons"])
-def test_patches_are_the_image_and_their_mean_is_nothing(task):
-    images = task.draw(40, seeded())
-    patches = pictures.variables(images, task)
-    assert patches.shape[1:] == (len(task.places()), task.pixels)
-    assert torch.allclose(pictures.pictures(patches, task), images, atol=1e-6)
+def test_patches_are_the_image_and_their_mean_is_nothing():
+    images, patches = EVEN_PIXELS.draw(40, seeded()), EVEN_PIXELS.real(40, seeded())
+    assert patches.shape[1:] == (len(EVEN_PIXELS.places()), EVEN_PIXELS.channels)
+    assert torch.allclose(EVEN_PIXELS.pictures(patches), images, atol=1e-6)
     assert patches.mean().abs() < 0.1
-    assert patches.square().mean().item() == pytest.approx(task.power, rel=0.15)
+    assert patches.square().mean().item() == pytest.approx(EVEN_PIXELS.power, rel=0.15)
 
 
-def test_a_plan_is_made_along_and_left_out_of_the_image():
-    images, plan = pictures.planned_polygons(4, seeded(3))
-    patches = pictures.real_patches(POLYGONS, 4, seeded(3))
-    assert patches.shape == (4, 256, POLYGONS.channels)
-    assert torch.equal(patches @ pictures.planning(POLYGONS), plan)
-    assert torch.allclose(pictures.pictures(patches, POLYGONS), images, atol=1e-6)
-    assert torch.equal(pictures.real_patches(EVEN_PIXELS, 2, seeded()), even(2, seeded()))
+def test_plans_are_painted_and_the_judge_can_read_them():
+    drawn, patches = polygons(60, seeded(3), background=pictures.plain), POLYGONS.real(60, seeded(3))
+    assert patches.shape[1:] == (len(POLYGONS.places()), POLYGONS.channels)
+    assert patches.square().mean().item() == pytest.approx(POLYGONS.power, rel=0.15)
+    painted = POLYGONS.pictures(patches)
+    assert (painted - drawn.images).square().mean() < 0.002
+    right, odd = image_trial.polygon_verdict(painted)
+    assert right.double().mean() >= 0.98 and odd.mean() <= 0.02
 
 
 def test_rows_of_all_walks_are_counted():
@@ -65,6 +59,14 @@ def test_rows_of_all_walks_are_counted():
         assert row.judge == 1 and row.number == 2
         assert row.low <= row.right <= row.high
         assert row.gflop == pytest.approx(rows[0].gflop * row.calls / rows[0].calls)
+
+
+def test_refining_goes_on_from_the_surest_first():
+    some = SHORT._replace(rounds=2, share=0.1)
+    (plain, images), (refined, others) = trial(model(EVEN_PIXELS), EVEN_PIXELS, 2, ("certainty", "refine"), some)
+    assert plain.calls == 64
+    assert refined.calls == 64 + 3 * 8 + 2 * 7, "each time 8 calls to see what fits, and 7 patches of 64 to solve"
+    assert others.shape == images.shape
 
 
 def test_a_seed_makes_the_same_images():
@@ -152,7 +154,7 @@ def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
     assert "sudoku.safetensors: is for another task" in err and "becalm train polygons" in err
     code, _, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "even-pixels", "--images", 0)
     assert code == 1 and "--images 0: must be at least 1" in err
-    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 214"):
+    with pytest.raises(InputError, match="64 variables of 48 numbers, and polygons has 256 of 25"):
         pictures.fitting(model(EVEN_PIXELS), POLYGONS, "even.safetensors")
 
 

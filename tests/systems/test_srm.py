@@ -111,24 +111,14 @@ def test_a_step_of_its_own_leads_from_above():
     assert ((led - expected).abs() <= 5 * spread + 1e-5).all()
 
 
-def test_plans_are_added_up_as_counts():
-    made = SRM(
-        192 + 2,
-        [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)],
-        [16, 1, 1, 1, 1],
-        1.0,
-        1.0,
-        2,
-        True,
-        3,
-        [8, 1],
-        plan=2,
-    )
-    made.features.copy_(torch.eye(194)[:, 192:])
-    z, t = torch.zeros(1, 4, 194), torch.tensor([0.0, 0, 1, 0.5])[None, :, None]
-    z[0, :, 192] = 4
-    z[0, 0, 193] = 4
-    torch.testing.assert_close(made.sums(z, t), torch.tensor([[[2.5, 1.0]]]) / 2, atol=1e-3, rtol=0)
+def test_flags_are_added_up_as_counts():
+    places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
+    made = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2)
+    z, t = torch.zeros(1, 4, 5), torch.tensor([0.0, 0, 1, 0.5])[None, :, None]
+    z[0, :, 0] = 4
+    z[0, 0, 1] = 4
+    torch.testing.assert_close(made.sums(z, t), torch.tensor([[[2.5, 1.0]]]), atol=1e-3, rtol=0)
+    assert made(z, t).value.shape == z.shape
 
 
 def test_known_variables_have_no_loss():
@@ -178,3 +168,25 @@ def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
     wrong = x.clone()
     wrong[:, 2] *= -1
     assert (strangeness(made, wrong, unknown, gen(2)).argmax(1) == 2).float().mean() > 0.8
+
+
+def test_cautious_rounds_are_kept_where_all_fits_better():
+    made, x = model(), torch.randn(6, 4, 3, generator=gen(2))
+    unknown = torch.ones(6, 4).bool()
+    unknown[:, 0] = False
+    way = Way(walk.together(2))
+    kept = [x, *refine(made, x, unknown, 6, 0.3, way, gen(1), cautious=True)]
+    seed = int(torch.randint(2**62, (), generator=gen(1)))
+
+    def strain(y):
+        return sum(strangeness(made, y, unknown, gen(seed + k)).sum(1) for k in range(2))
+
+    changed = 0
+    for before, after in zip(kept, kept[1:], strict=False):
+        moved = (before != after).any(-1)
+        assert (moved.sum(1) <= 1).all() and not moved[:, 0].any(), "a third of three, and nothing that is given"
+        fits = strain(after) < strain(before)
+        assert torch.equal(fits, moved.any(1))
+        changed += int(fits.sum())
+    assert 0 < changed < 36, "some rounds are kept and some are not"
+    assert list(refine(made, x, unknown, 0)) == []

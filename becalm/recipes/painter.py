@@ -1,0 +1,44 @@
+"""The recipe of `painter`: what turns a plan of Counting Polygons into an image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from becalm.images import painter
+from becalm.images.polygon_plan import plan
+from becalm.images.polygon_reader import polygon_scores
+from becalm.images.polygons import plain, polygons
+from becalm.systems.store import save
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Train the painter of plans, with which `becalm evaluate` shows polygons."""
+
+    run: Path = Path("runs/painter")
+    """Folder for the weights."""
+    steps: int = 2500
+    """Steps of 48 images, 1024 pixels of each."""
+    log_every: int = 50
+    """Steps between two records."""
+    images: int = 200
+    """New images it is tried on at the end."""
+    seed: int = 0
+    """Decides weights and images."""
+
+
+def run(recipe: Recipe) -> Iterator[dict]:
+    """Train, yielding the error of colours, then paint new plans, write the weights and yield the share that is read right."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for step, (made, error) in enumerate(painter.fit(recipe.steps, generator), 1):
+        if step % recipe.log_every == 0:
+            yield {"step": step, "error": error}
+    drawn = polygons(recipe.images, generator, background=plain)
+    painted = made.paint(plan(drawn, 16), 128)
+    right = polygon_scores(painted, drawn).both
+    facts = {"task": "paint plans of polygons", "recipe": "painter", "steps": recipe.steps, "seed": recipe.seed}
+    recipe.run.mkdir(parents=True, exist_ok=True)
+    save(made, recipe.run / "painter.safetensors", facts | {"right": round(right, 4)}, torch.float16)
+    yield {"step": recipe.steps, "error": (painted - drawn.images).square().mean().item(), "right": right}
