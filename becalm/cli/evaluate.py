@@ -31,14 +31,14 @@ class Evaluate:
     eta: float = 1.0
     """Sudoku: noise put back in each step."""
     rounds: int = 10
-    """Sudoku and images: rounds of the walk `refine`."""
+    """Sudoku: rounds of the walk `refine`."""
     walks: tuple[Literal["certainty", "graph", "order", "random", "together", "refine"], ...] = ()
     """Sudoku and images: surest first, best known neighbours first (sudoku), row by row, random order, all at once, surest
-    first and then `refine`; the usual ones where none is named."""
+    first and then `refine` (sudoku); the usual ones where none is named."""
     images: int = 200
     """Even pixels, polygons: images made by each walk."""
     picture: Path | None = None
-    """Even pixels, polygons: a PNG to write with up to 64 of the images made by certainty, or refined if that is named too."""
+    """Even pixels, polygons: a PNG to write with up to 64 of the images made by certainty."""
     shapes: int = 60
     """Families, ldraw: shapes that are drawn, and compared with as many that no model has seen."""
     data: Path = Path("ldraw_parts_4096.npz")
@@ -129,22 +129,19 @@ class Evaluate:
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
         from becalm.core.files import InputError
         from becalm.images.even_pixels import even_scores
-        from becalm.systems.image_trial import REFINED, SETTINGS, WALKS, trial
+        from becalm.systems.image_trial import WALKS, trial
         from becalm.systems.pictures import TASKS, fitting, write_sheet
         from becalm.systems.srm import SRM
         from becalm.systems.store import load
 
         task = TASKS[self.benchmark]
         model = fitting(load(self.model, SRM), task, self.model)
-        known = (*WALKS, REFINED)
-        if unknown := set(self.walks) - set(known):
+        if unknown := set(self.walks) - set(WALKS):
             raise InputError(
-                f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(known)}"
+                f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(WALKS)}"
             )
-        settings, names = SETTINGS[task.name]._replace(rounds=self.rounds), self.walks or WALKS
-        shown = REFINED if REFINED in names else "certainty"
-        for row, images in trial(model, task, self.images, names, settings, seed=self.seed):
-            if self.picture and row.walk == shown:
+        for row, images in trial(model, task, self.images, self.walks or WALKS, seed=self.seed):
+            if self.picture and row.walk == "certainty":
                 write_sheet(images[:64], self.picture)
             deviations = even_scores(images)[2:] if self.benchmark == "even-pixels" else ()
             yield row._asdict() | dict(zip(("saturation", "value"), deviations, strict=False))

@@ -12,14 +12,11 @@ from becalm.core.typing import Bool, Float, Tensor
 from becalm.images.even_pixels import hue_histogram, rgb_to_hsv, split_error, to_unit
 from becalm.images.polygon_reader import read_polygons
 from becalm.systems.pictures import Task
-from becalm.systems.srm import SRM, Way, refine, solve, solved
+from becalm.systems.srm import SRM, Way, solve, solved
 from becalm.systems.trial import operations, wilson
 
 WALKS = ("certainty", "order", "random", "together")
 """Surest patch first; row by row; in a random order; all at once."""
-
-REFINED = "refine"
-"""A further one: surest first, and then cautious rounds of `refine`."""
 
 
 class Settings(NamedTuple):
@@ -35,10 +32,6 @@ class Settings(NamedTuple):
     """Steps of the walk that takes all at once."""
     eta: float = 0.5
     """Noise put back in each step."""
-    rounds: int = 10
-    """Rounds of `refine`."""
-    share: float = 0.05
-    """Share of the patches that is solved again in each."""
 
 
 SETTINGS = {
@@ -96,7 +89,7 @@ VERDICTS: dict[str, Callable[[Tensor], Verdict]] = {"even-pixels": even_verdict,
 
 
 def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> Way:
-    """The walk and the step of a name in WALKS, or of REFINED, for a batch of images."""
+    """The walk and the step of a name in WALKS, for a batch of images."""
     random = torch.rand(batch, task.side**2, generator=torch.Generator().manual_seed(seed))
     budget = settings.group, settings.overlap, None, settings.steps_per_variable
     walks = {
@@ -105,20 +98,18 @@ def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> 
         "random": lambda: walk.in_order(random, *budget),
         "together": lambda: walk.together(settings.together),
     }
-    return Way(walks["certainty" if name == REFINED else name](), reverse(eta=settings.eta))
+    return Way(walks[name](), reverse(eta=settings.eta))
 
 
 def generated(
-    model: SRM, task: Task, number: int, way: Way, generator: torch.Generator, rounds: int = 0, share: float = 0.05
+    model: SRM, task: Task, number: int, way: Way, generator: torch.Generator
 ) -> tuple[Float[Tensor, "image height width 3"], int]:
-    """New images, refined in so many rounds, and the number of network calls; all walks begin with the same noise."""
+    """New images and the number of network calls; the first noise is drawn first, so that all walks begin with the same."""
     counts: list[int] = []
     nothing, unknown = torch.zeros(number, task.side**2, task.channels), torch.ones(number, task.side**2).bool()
     counted = model.register_forward_pre_hook(lambda module, inputs: counts.append(1))
     try:
         patches = solved(solve(model, nothing, unknown, way, generator), nothing)
-        if rounds:
-            *_, patches = refine(model, patches, unknown, rounds, share, way, generator, cautious=True)
     finally:
         counted.remove()
     return task.pictures(patches), len(counts)
@@ -146,9 +137,7 @@ def trial(
         for start in range(0, number, batch):
             count = min(batch, number - start)
             way = way_of(name, task, settings, count, seed + start)
-            rounds = settings.rounds if name == REFINED else 0
-            draws = torch.Generator().manual_seed(seed + start)
-            images, asked = generated(model, task, count, way, draws, rounds, settings.share)
+            images, asked = generated(model, task, count, way, torch.Generator().manual_seed(seed + start))
             made.append(images)
             calls += asked * count
         right, deviation = VERDICTS[task.name](torch.cat(made))

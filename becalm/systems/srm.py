@@ -239,34 +239,14 @@ def refine(
     share: float = 0.25,
     way: Way | None = None,
     generator: torch.Generator | None = None,
-    cautious: bool = False,
 ) -> Iterator[Float[Tensor, "batch variable channel"]]:
-    """Solve again, `rounds` times, the share of the unknown variables that fits the others least; yields x after each round.
-
-    In `cautious` rounds chance has a part in which these are, and a round is kept where all variables together fit better after
-    it, as the network tells: what is merely unusual is not made worse.
-    """
-    if not rounds:
-        return
-    way, seed = way or Way(), int(torch.randint(2**62, (), generator=generator)) if cautious else 0
-
-    def strain(x: Tensor) -> Float[Tensor, "batch variable"]:
-        """How little each fits: if cautious, seen twice in the same parts and with the same noise whenever it is asked for."""
-        if not cautious:
-            return strangeness(model, x, unknown, generator)
-        draws = (torch.Generator().manual_seed(seed + k) for k in range(2))
-        return torch.stack([strangeness(model, x, unknown, draw) for draw in draws]).mean(0)
-
-    strange = strain(x)
-    count = torch.ceil(share * unknown.sum(1, keepdim=True))
+    """Solve again, `rounds` times, the share of the unknown variables that fits the others least; yields x after each round."""
+    way = way or Way()
     for _ in range(rounds):
-        chance = noise_like(strange, generator).exp() if cautious else 0
-        rank = (strange + chance).masked_fill(~unknown, -torch.inf)
-        again = unknown & (rank.argsort(1, descending=True).argsort(1) < count)
-        new = solved(solve(model, x, again, way, generator), x)
-        found = strain(new)
-        kept = (found.sum(1) < strange.sum(1))[:, None] if cautious else torch.ones_like(count).bool()
-        x, strange = torch.where(kept[..., None], new, x), torch.where(kept, found, strange)
+        strange = strangeness(model, x, unknown, generator).masked_fill(~unknown, -torch.inf)
+        count = torch.ceil(share * unknown.sum(1, keepdim=True))
+        again = unknown & (strange.argsort(1, descending=True).argsort(1) < count)
+        x = solved(solve(model, x, again, way, generator), x)
         yield x
 
 

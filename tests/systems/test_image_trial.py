@@ -61,14 +61,6 @@ def test_rows_of_all_walks_are_counted():
         assert row.gflop == pytest.approx(rows[0].gflop * row.calls / rows[0].calls)
 
 
-def test_refining_goes_on_from_the_surest_first():
-    some = SHORT._replace(rounds=2, share=0.1)
-    (plain, images), (refined, others) = trial(model(EVEN_PIXELS), EVEN_PIXELS, 2, ("certainty", "refine"), some)
-    assert plain.calls == 64
-    assert refined.calls == 64 + 3 * 8 + 2 * 7, "each time 8 calls to see what fits, and 7 patches of 64 to solve"
-    assert others.shape == images.shape
-
-
 def test_a_seed_makes_the_same_images():
     one, again, other = (
         next(trial(model(EVEN_PIXELS), EVEN_PIXELS, 3, ("together",), SHORT, 2, seed)) for seed in (0, 0, 1)
