@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from becalm.core.files import InputError
 from becalm.images import painter
 from becalm.images.polygon_plan import plan
 from becalm.images.polygon_reader import polygon_scores
@@ -31,6 +32,8 @@ class Recipe:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train, yielding the error of colours, then paint new plans, write the weights and yield the share that is read right."""
+    if recipe.steps < 1 or recipe.images < 1:
+        raise InputError("--steps and --images: must be at least 1")
     generator = torch.Generator().manual_seed(recipe.seed)
     for step, (made, error) in enumerate(painter.fit(recipe.steps, generator), 1):
         if step % recipe.log_every == 0:

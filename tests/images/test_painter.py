@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from becalm.core.files import InputError
 from becalm.images import painter
 from becalm.images.painter import Painter, examples
 from becalm.images.polygon_plan import WIDTH, plan
@@ -39,6 +40,11 @@ def test_it_learns_and_the_recipe_writes_what_it_learned(tmp_path):
     drawn = polygons(2, seeded(5), background=plain)
     painted = load(tmp_path / "painter.safetensors", Painter).paint(plan(drawn, 16), 128)
     assert painted.shape == (2, 128, 128, 3)
+
+
+def test_no_steps_are_refused(tmp_path):
+    with pytest.raises(InputError, match="--steps and --images: must be at least 1"):
+        next(run(Recipe(run=tmp_path, steps=0)))
 
 
 def test_fitting_is_a_function_of_the_generator():
