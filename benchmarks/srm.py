@@ -22,10 +22,12 @@ import tyro
 
 from becalm.images import judge, sudoku
 from becalm.images.digits import read_mnist
+from becalm.images.polygon_plan import told
 from becalm.images.polygons import MOST
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_products
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
+from becalm.systems.flags import FLAG
 from becalm.systems.pictures import POLYGONS
 from becalm.systems.srm import SRM
 from becalm.systems.store import load
@@ -215,11 +217,38 @@ def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
         yield f"hidden: {name:8}  that it is so is told in {100 * seen:.0f} %{right}"
 
 
+def half_known(model: SRM, number: int, seed: int) -> str:
+    """What it tells of held-out polygons of whose drawings and whose other patches half are known, beside what is so: how many
+    figures and numbers are expected, with the corners of those that are known, and nearer to a drawing than any other can be."""
+    generator = torch.Generator().manual_seed(seed)
+    x = POLYGONS.real(number, generator)
+    there, kind, way, radius, _ = told(x)
+    figure = there & (kind >= MOST)
+    known = (torch.rand(there.shape, generator=generator) < 0.5) | (figure & (figure.cumsum(1) == 1))
+    z = torch.where(known[..., None], x, torch.randn(x.shape, generator=generator))
+    with torch.inference_mode(), fast_products("cpu"):
+        share = model(z, (~known)[..., None].double()).value[..., : POLYGONS.flags].float() / FLAG
+    share = share.clamp_min(0) * ~known[..., None]
+    corners = kind.where(figure, torch.tensor(0)).amax(1)[:, None, None].expand(-1, len(there[0]), 1)
+    row = torch.arange(POLYGONS.side) + 0.5
+    middle = torch.stack(torch.meshgrid(row, row, indexing="xy"), -1).flatten(0, 1)
+    distance = torch.cdist(middle.expand(number, -1, -1), middle + way)
+    near = (distance < 1.6 * radius.mT - 0.5) & (there & known)[:, None]
+    figures, numbers = share[..., MOST:].sum() / number, share[..., :MOST].sum() / number
+    right, wrong = share.gather(2, corners).sum() / figures / number, (share.sum(-1) * near.any(-1)).sum() / share.sum()
+    real = [float((part & ~known).sum() / number) for part in (figure, there & ~figure)]
+    return (
+        f"half known: {figures:.2f} figures expected, {real[0]:.2f} hidden, {100 * right:.1f} % with the right corners; "
+        f"{numbers:.2f} numbers, {real[1]:.2f} hidden; {100 * wrong:.1f} % too near"
+    )
+
+
 def main(benchmark: Benchmark) -> None:
     """Train, measure, keep and print, or draw."""
     torch.set_num_threads(1)
     if benchmark.show == "hidden":
-        print(*hidden(load(benchmark.model, SRM), 300, 99), sep="\n")
+        model = load(benchmark.model, SRM)
+        print(*hidden(model, 300, 99), half_known(model, 300, 99), sep="\n")
         return
     draw_picture(benchmark.picture)
     if benchmark.show == "picture":

@@ -1,28 +1,52 @@
 """A network over variables that fill a square, as the patches of an image do: convolutions see around, attention sees all."""
 
-from math import isqrt
+import math
 
 import torch
 from torch import nn
-from torch.nn.functional import silu
+from torch.nn.functional import conv2d, silu
 
 from becalm.core.typing import Float, Tensor
 from becalm.nets.embed import CoordinateEmbedding, LevelEmbedding
 from becalm.nets.transformer import PARTS, Block, Modulated, Shape
 
+REACH, RING = 5, 0.8
+"""Places on either side that a convolution sees, two of the widest circles of Counting Polygons, and a ring's width in them."""
+
+
+def rings() -> Float[Tensor, "kernel down across"]:
+    """Kernels that tell places by their distance, in rings that overlap; the same times the cosine and sine of the direction."""
+    at = torch.arange(-REACH, REACH + 1).float()
+    down, across = torch.meshgrid(at, at, indexing="ij")
+    distance = (down.square() + across.square()).sqrt()
+    ring = (1 - (distance / RING - torch.arange(math.ceil(REACH / RING) + 1)[:, None, None]).abs()).clamp_min(0)
+    toward = torch.stack([torch.ones_like(distance), down / distance.clamp_min(1), across / distance.clamp_min(1)])
+    return (ring[:, None] * toward).flatten(0, 1)
+
+
+RINGS = rings()
+"""Shared by all layers."""
+
 
 class Near(Modulated):
-    """Every place of a square sees those around it, 3 × 3, then mixes its own numbers; both modulated per place."""
+    """Every place of a square sees those around it, then mixes its own numbers; both modulated per place.
+
+    All numbers of the 3 × 3 places around are seen together, and each number on its own as far as it reaches, by its distance
+    and by whether it lies more to one side: what keeps its distance is told by where it is missing.
+    """
 
     def __init__(self, width: int, ratio: int):
         super().__init__(width, ratio)
         self.around = nn.Conv2d(width, width, 3, padding=1)
+        self.beyond = nn.Parameter(torch.zeros(width, len(RINGS)))
 
     def gathered(self, h: Float[Tensor, "batch place width"], kin: Tensor | None) -> Tensor:
-        """The convolution."""
-        side = isqrt(h.shape[1])
+        """Both convolutions."""
+        side = math.isqrt(h.shape[1])
         planes = h.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        return self.around(planes).permute(0, 2, 3, 1).flatten(1, 2)
+        kernel = torch.tensordot(self.beyond, RINGS.to(self.beyond), 1)[:, None].to(planes)
+        beyond = conv2d(planes, kernel, padding=REACH, groups=len(kernel))
+        return (self.around(planes) + beyond).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class Mosaic(nn.Module):
@@ -43,6 +67,8 @@ class Mosaic(nn.Module):
         self.enter = nn.Linear(channels - heard, width)
         layers = CoordinateEmbedding(heard, width), nn.SiLU(), nn.Linear(width, width)
         self.hear = nn.Sequential(*layers) if heard else None
+        layers = nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
+        self.reply = nn.Sequential(*layers) if heard else None
         blocks = [(Near(width, 1), Block(width, shape.heads, shape.ratio)) for _ in range(shape.depth)]
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
         self.norm, self.leave = nn.LayerNorm(width), nn.Linear(width, outputs)
@@ -50,7 +76,7 @@ class Mosaic(nn.Module):
 
     def begin(self) -> None:
         """Gates begin open by a little and the answer at zero."""
-        for layer in (self.modulate, self.leave):
+        for layer in (self.modulate, self.leave, *([self.reply[-1]] if self.reply else [])):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         for block in self.blocks:
@@ -64,8 +90,9 @@ class Mosaic(nn.Module):
         level = self.level(t)
         told = self.modulate(silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0)
         h = self.enter(z[..., : z.shape[-1] - self.heard]) + self.place(places) + level
-        if self.hear:
-            h = h + self.hear(z[:, :1, -self.heard :] / 10)
+        heard = self.hear(z[:, :1, -self.heard :] / 10) if self.hear else 0
+        h = h + heard
         for block in self.blocks:
             h = block(h, told)
-        return self.leave(self.norm(h))[None]
+        said = self.leave(self.norm(h))
+        return (said + self.reply(heard) if self.reply else said)[None]

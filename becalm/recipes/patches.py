@@ -19,6 +19,9 @@ from becalm.systems.srm import SRM, losses, shown
 from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
 
+NEARLY = 0.2
+"""Level up to which what holds something is nearly settled: that it does, and what, shows by itself."""
+
 T_LEAST = 0.01
 """Levels below this are taken as 0, given: what is hardly noisy teaches nothing, and its variance would drown all else."""
 
@@ -46,14 +49,20 @@ class Recipe:
     """Of these: share in which the number of patches that are left is log-uniform; in the others it is uniform."""
     late: float = 1.0
     """Of these endings: n patches of which nᵘ are left, u being uniform to this power; 3 leaves one patch in half of them."""
+    urgent: float = 1.0
+    """Of these: power of n/left in the weight of an image of n patches; at 1 all of them count alike, at 0 all patches do."""
     active: int = 1
     """Of these: patches on their way at once, at most."""
+    settling: float = 0.0
+    """Of `visited`, where patches hold something or nothing: share in which all that hold something are nearly settled, and the
+    rest is, so that where and how large it all is can be learned from one another."""
     led: float = 0.0
     """Half of the images are shown as the model's own step leads to them, from levels up to so much above."""
     shift: float = 1.0
     """Of the schedule: how much of the time is spent where patches are mostly noise, and decided upon."""
     stress: float = 0.0
-    """Weight of the error of what is summed beside that of all numbers of a patch; needs `summed`."""
+    """Weight of the error of what is summed, or of the surprise at what a patch holds, beside the error of all its numbers;
+    needs `summed`."""
     summed: bool = False
     """Whether patches are told the sum of all mean colours, or how many plans hold what; certainty is of the same."""
     grains: int = 3
@@ -90,12 +99,13 @@ COUNTED = Recipe(
     task="polygons",
     sharpness=0.5,
     visited=0.75,
-    endings=0.6,
+    endings=0.3,
+    urgent=0.5,
     active=8,
-    stress=3.0,
+    settling=0.25,
+    stress=0.1,
     summed=True,
     shift=3.0,
-    late=2.0,
     grains=0,
     near=True,
     batch=48,
@@ -153,9 +163,9 @@ def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Floa
     """States of a sequential walk over x, and their weight: finished patches, 1 to `active` on their way, the others at t = 1.
 
     The number u of n patches that are not finished is uniform, with weight 1, or for the share `endings` log-uniform with
-    weight n/u, so that all these images count alike: only when few are left does a count decide anything. Which are left is
-    left to chance; where patches hold something or nothing, each kind of thing is sooner or, more often, later than the rest
-    in three quarters of the images, as a walk has it that begins with the surest.
+    weight n/u to the power `urgent`: only when few are left does a count decide anything. Which are left is left to chance;
+    where patches hold something or nothing, each kind of thing is sooner or, more often, later than the rest in three quarters
+    of the images, as a walk has it that begins with the surest.
     """
     batch, n, _ = x.shape
 
@@ -163,13 +173,19 @@ def visited(recipe: Recipe, x: Tensor, generator: torch.Generator) -> tuple[Floa
         return torch.rand(batch, *shape, generator=generator, dtype=torch.float64)
 
     chance, flags = draw(n), task_of(recipe).flags
+    held = x[..., :flags] > 2
     if flags:
-        chance += ((x[..., :flags] > 2) * (1.5 * draw(1, flags) - 0.5) * (draw(1, 1) < 0.75)).sum(-1)
+        chance += (held * (1.5 * draw(1, flags) - 0.5) * (draw(1, 1) < 0.75)).sum(-1)
     place, level, ends = chance.argsort(1).argsort(1), draw(n), draw(1) < recipe.endings
     left = torch.where(ends, n ** draw(1) ** recipe.late, 1 + n * draw(1)).floor().clamp(1, n)
     moving = (1 + recipe.active * draw(1)).floor().clamp_max(recipe.active)
     t = torch.where(place < n - left, 0.0, torch.where(place < n - left + moving, level, 1.0))
-    return t[..., None], torch.where(ends, n / left, 1.0)[..., None].expand(-1, n, 1)
+    weight = torch.where(ends, (n / left) ** recipe.urgent, 1.0).expand(-1, n)
+    if recipe.settling:
+        nearly = draw(1) < recipe.settling
+        t = torch.where(nearly, NEARLY * level * held.any(-1), t)
+        weight = torch.where(nearly, 1.0, weight)
+    return t[..., None], weight[..., None]
 
 
 def loss(recipe: Recipe, model: SRM, batch: Batch) -> dict[str, Tensor]:

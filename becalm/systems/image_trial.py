@@ -11,6 +11,7 @@ from becalm.core.sample import reverse
 from becalm.core.typing import Bool, Float, Tensor
 from becalm.images.even_pixels import hue_histogram, rgb_to_hsv, split_error, to_unit
 from becalm.images.polygon_reader import read_polygons
+from becalm.systems.flags import drawn
 from becalm.systems.pictures import Task
 from becalm.systems.srm import SRM, Way, solve, solved
 from becalm.systems.trial import operations, wilson
@@ -98,7 +99,8 @@ def way_of(name: str, task: Task, settings: Settings, batch: int, seed: int) -> 
         "random": lambda: walk.in_order(random, *budget),
         "together": lambda: walk.together(settings.together),
     }
-    return Way(walks[name](), reverse(eta=settings.eta))
+    step = reverse(eta=settings.eta)
+    return Way(walks[name](), drawn(task.flags, step) if task.flags else step)
 
 
 def generated(

@@ -25,6 +25,7 @@ from becalm.core.walk import Walk, by_certainty
 from becalm.nets.mosaic import Mosaic
 from becalm.nets.precision import inferred
 from becalm.nets.transformer import Shape, Transformer
+from becalm.systems import flags
 
 Head = Literal["clean", "velocity", "residual"]
 """What a network tells: x, ε − x, or what the best linear guess of x leaves over."""
@@ -96,18 +97,22 @@ class SRM(nn.Module):
     def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
         """What the network says of x after each run of its stack."""
         width, seen = z.shape[-1], z.float()
+        if count := self.config["flags"]:
+            seen = self.flagged(torch.cat([torch.zeros_like(seen[..., :count]), seen[..., count:]], -1), seen, t)[0]
         if self.summed:
             sums = self.sums(seen, t.float())
             seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
-        value = self.cleaned(value, z.float(), t)
-        outputs = zip(value, log_var.clamp(-12, 12), (spread + 1) / 2, strict=True)
+        value, log_var = self.cleaned(value, z.float(), t), log_var.clamp(-12, 12)
+        if self.config["flags"]:
+            value, log_var = self.flagged(value, z.float(), t)
+        outputs = zip(value, log_var, (spread + 1) / 2, strict=True)
         return [Output(*parts) for parts in outputs]
 
     def sums(self, z: Tensor, t: Tensor) -> Float[Tensor, "batch 1 feature"]:
         """What the features of all variables add up to, bounded and in so far as they are settled; flags are counted."""
-        bounded = torch.sigmoid(STEEP * (z - 2)) if self.config["flags"] else torch.tanh(STEEP * z)
+        bounded = z / flags.FLAG if self.config["flags"] else torch.tanh(STEEP * z)
         total = ((1 - t) * bounded).sum(1, keepdim=True)
         return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
 
@@ -121,6 +126,11 @@ class SRM(nn.Module):
             return alpha * share * z + sigma * share.sqrt() * value
         return value
 
+    def flagged(self, value: Tensor, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x and how far its flags may be off, from what is told of flags and what z shows of them (`systems/flags.py`)."""
+        alpha, sigma = (part.float() for part in self.schedule(t)[1:])
+        return flags.expected(value, z, alpha, sigma, self.config["flags"])
+
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
         """The last of `answers`: what a `Denoiser` asks for."""
         return self.answers(z, t.expand(*z.shape[:2], 1))[-1]
@@ -130,6 +140,12 @@ class SRM(nn.Module):
         if self.features is None:
             return objective.squared(value, target)
         return ((target - value).float() @ self.features).square().mean(-1, keepdim=True)
+
+    def surprise(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
+        """The error of the features, or how surprising the flags are."""
+        if self.config["flags"]:
+            return flags.surprise(value, target, self.config["flags"])
+        return self.error(value, target)
 
 
 def denoiser_of(model: SRM) -> Denoiser:
@@ -188,7 +204,7 @@ def losses(
     for answer in said.answers:
         error = objective.squared(answer.value, x)
         if stress:
-            error = error + stress * model.error(answer.value, x)
+            error = error + stress * model.surprise(answer.value, x)
         terms["velocity"].append((velocity * error).mean())
         doubt = objective.doubt(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
         terms["uncertainty"].append((weight * doubt).mean())

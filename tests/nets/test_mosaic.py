@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from becalm.nets.mosaic import Mosaic, Near
+from becalm.nets.mosaic import REACH, RINGS, Mosaic, Near
 from becalm.nets.transformer import Shape
 
 AT = torch.linspace(-1, 1, 4)
@@ -30,11 +30,27 @@ def test_a_fresh_network_answers_zero_in_the_right_shape():
     assert said.shape == (1, 2, 16, 15) and not said.any()
 
 
-def test_convolutions_see_next_to_them_alone():
-    near, h = Near(8, 2), torch.zeros(1, 25, 8)
-    h[0, 12] = 1
-    moved = (near.gathered(h, None) - near.gathered(torch.zeros_like(h), None)).abs().amax((0, 2)).view(5, 5) > 1e-6
-    assert torch.equal(moved, torch.nn.functional.pad(torch.ones(3, 3), (1, 1, 1, 1)) > 0)
+def test_all_numbers_are_seen_nearby_and_each_on_its_own_as_far_as_it_reaches():
+    near, h = Near(8, 2), torch.zeros(1, 15 * 15, 8)
+    torch.nn.init.normal_(near.beyond)
+    h[0, 7 * 15 + 7, 2] = 1
+    moved = (near.gathered(h, None) - near.gathered(torch.zeros_like(h), None)).abs().view(15, 15, 8) > 1e-7
+    at = (torch.arange(15) - 7).abs()
+    around, distance = torch.maximum(at[:, None], at), (at[:, None] ** 2 + at**2) ** 0.5
+    assert torch.equal(moved[..., 1], around <= 1)
+    assert torch.equal(moved[..., 2], (around <= REACH) & (distance < 6.4))
+
+
+def test_rings_share_out_every_place_by_its_distance_and_tell_its_direction():
+    ring, down, across = RINGS.view(-1, 3, 11, 11).unbind(1)
+    at = torch.arange(11.0) - 5
+    distance = (at[:, None] ** 2 + at**2) ** 0.5
+    inside = distance <= 5.6
+    torch.testing.assert_close(ring.sum(0)[inside], torch.ones(int(inside.sum())))
+    middle = 0.8 * torch.arange(len(ring))[:, None, None]
+    torch.testing.assert_close((ring * middle).sum(0)[inside], distance[inside])
+    torch.testing.assert_close((down.sum(0) * distance)[inside], at[:, None].expand(11, 11)[inside])
+    torch.testing.assert_close((across.sum(0) * distance)[inside], at.expand(11, 11)[inside])
 
 
 def test_every_patch_sees_every_other_its_level_and_its_place():

@@ -80,6 +80,8 @@ def test_late_endings_leave_one_patch_in_half_of_them():
     left = (t[..., 0] > 0).sum(1)
     assert (left == 1).double().mean().item() == pytest.approx((1 / 6) ** (1 / 3), abs=0.03)
     assert torch.allclose(weight[:, 0, 0] * left, torch.tensor(64.0).double())
+    _, less = patches.visited(replace(patches.EVEN, late=3.0, urgent=0.5), torch.zeros(4000, 64, 1), seeded())
+    assert torch.allclose(less.square(), weight)
 
 
 def test_visited_states_of_an_overlapping_walk():

@@ -14,7 +14,7 @@ from becalm.images.polygons import polygons
 from becalm.systems import image_trial, pictures
 from becalm.systems.image_trial import WALKS, Settings, trial
 from becalm.systems.pictures import EVEN_PIXELS, POLYGONS
-from becalm.systems.srm import SRM
+from becalm.systems.srm import SRM, solve, solved
 from becalm.systems.store import save
 
 SHORT = Settings(steps_per_variable=1, together=3)
@@ -74,6 +74,17 @@ def test_overlap_and_groups_save_calls():
     faster = Settings(steps_per_variable=4, overlap=0.75, group=2)
     row, _ = next(trial(model(EVEN_PIXELS), EVEN_PIXELS, 2, ("certainty",), faster))
     assert row.calls == 31 + 4
+
+
+def test_of_each_patch_of_a_plan_one_thing_is_drawn_or_none():
+    torch.manual_seed(0)
+    made = SRM(25, POLYGONS.places(), [16, 1, 1, 1, 1], features=14, summed=True, near=True, flags=POLYGONS.flags)
+    torch.nn.init.constant_(made.network.leave.bias[:14], 3.0)  # type: ignore[union-attr]
+    nothing, unknown = torch.zeros(2, 256, 25), torch.ones(2, 256).bool()
+    way = image_trial.way_of("together", POLYGONS, SHORT, 2, 0)
+    flags = solved(solve(made, nothing, unknown, way, seeded()), nothing)[..., :14]
+    assert ((flags == 4).sum(-1) + (flags == 0).sum(-1) == 14).all()
+    assert 0.2 < flags.amax(-1).gt(2).double().mean() < 0.7 and flags.gt(2).sum(-1).max() == 1
 
 
 def test_a_pixel_too_many_is_not_even():

@@ -121,6 +121,33 @@ def test_flags_are_added_up_as_counts():
     assert made(z, t).value.shape == z.shape
 
 
+def test_what_flags_are_is_told_by_their_logits_and_by_what_is_shown():
+    places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
+    made = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2)
+    x, t = torch.tensor([[4.0, 0, 1, 1, 1], [0, 4, 0, 2, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]), torch.zeros(1, 4, 1)
+    said = made(x[None], t)
+    torch.testing.assert_close(
+        said.value[..., :2], x[None, :, :2], atol=1e-4, rtol=0, msg="shown, though nothing is learned"
+    )
+    nothing = made(torch.randn(1, 4, 5), t + 1)
+    assert nothing.value[..., :2].max() < 0.02, "rare, where nothing is shown"
+    assert said.log_var.max() < nothing.log_var.min() < -3
+    torch.testing.assert_close(made.surprise(x[None], x[None]), torch.zeros(1, 4, 1), atol=1e-5, rtol=0)
+    without = model(), x[None, :, :3], x[None, :, 2:]
+    assert torch.equal(SRM.surprise(*without), SRM.error(*without))
+
+
+def test_noise_where_nothing_is_known_changes_nothing_when_flags_are_told():
+    places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
+    made, z = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2), torch.randn(1, 4, 5)
+    for parameter in made.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    t, other = torch.tensor([0.0, 1, 1, 1])[None, :, None], torch.randn(1, 4, 5)
+    other[:, 0] = z[:, 0]
+    here, there = (made(noisy, t).value[..., :2] for noisy in (z, other))
+    torch.testing.assert_close(here, there, atol=2e-3, rtol=0.05)
+
+
 def test_known_variables_have_no_loss():
     made, x = model(), torch.randn(8, 4, 3, generator=gen())
     t = torch.zeros(8, 4, 1).double()
