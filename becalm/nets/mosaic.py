@@ -54,7 +54,7 @@ class Mosaic(nn.Module):
 
     The patches fill a square in row-major order; `shape` tells how many of `Near` and of attention see them in turn. The last
     `heard` channels are counts, alike for all patches: each is told as waves and passes a layer of its own, for it takes more
-    than a product to tell three from four.
+    than a product to tell three from four. What is heard is added to the answer as well, by layers of its own.
     """
 
     def __init__(self, channels: int, outputs: int, shape: Shape, heard: int = 0):
@@ -67,8 +67,8 @@ class Mosaic(nn.Module):
         self.enter = nn.Linear(channels - heard, width)
         layers = CoordinateEmbedding(heard, width), nn.SiLU(), nn.Linear(width, width)
         self.hear = nn.Sequential(*layers) if heard else None
-        layers = nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
-        self.reply = nn.Sequential(*layers) if heard else None
+        self.reply = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU()) if heard else None
+        self.add = nn.Linear(width, outputs) if heard else None
         blocks = [(Near(width, 1), Block(width, shape.heads, shape.ratio)) for _ in range(shape.depth)]
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
         self.norm, self.leave = nn.LayerNorm(width), nn.Linear(width, outputs)
@@ -76,9 +76,10 @@ class Mosaic(nn.Module):
 
     def begin(self) -> None:
         """Gates begin open by a little and the answer at zero."""
-        for layer in (self.modulate, self.leave, *([self.reply[-1]] if self.reply else [])):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.modulate, self.leave, self.add):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         for block in self.blocks:
             with torch.no_grad():
                 block.offset[[2, 5]] = 0.1  # type: ignore[index]
@@ -90,9 +91,10 @@ class Mosaic(nn.Module):
         level = self.level(t)
         told = self.modulate(silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0)
         h = self.enter(z[..., : z.shape[-1] - self.heard]) + self.place(places) + level
-        heard = self.hear(z[:, :1, -self.heard :] / 10) if self.hear else 0
-        h = h + heard
+        said: Tensor | float = 0.0
+        if self.hear and self.reply and self.add:
+            heard = self.hear(z[:, :1, -self.heard :] / 10)
+            h, said = h + heard, self.add(self.reply(heard))
         for block in self.blocks:
             h = block(h, told)
-        said = self.leave(self.norm(h))
-        return (said + self.reply(heard) if self.reply else said)[None]
+        return (said + self.leave(self.norm(h)))[None]
