@@ -213,6 +213,8 @@ def begun(recipe: Recipe) -> SRM:
         raise InputError("--grains: are pixels, and polygons are made of a plan; give --grains 0")
     if not 0 <= recipe.visited <= 1 or recipe.active < 1:
         raise InputError("--visited must be from 0 to 1, --active at least 1")
+    if not 0 <= recipe.settling <= 1 or (recipe.settling and not task.flags):
+        raise InputError("--settling must be from 0 to 1, and 0 where patches are pixels")
     if recipe.start:
         model = fitting(load(recipe.start, SRM), task, str(recipe.start))
         if model.config["shift"] != recipe.shift:

@@ -106,6 +106,18 @@ def test_what_holds_something_is_settled_late_or_early_kind_by_kind():
     assert apart[half].abs().mean() > 0.35, "numbers without figures, and the other way round"
 
 
+def test_what_holds_something_is_nearly_settled_where_nothing_else_is_left():
+    x = patches.task_of(patches.COUNTED).real(400, seeded())
+    held = (x[..., :14] > 2).any(-1)
+    t, weight = patches.visited(replace(patches.COUNTED, settling=1.0), x, seeded(1))
+    assert torch.equal(t[..., 0] > 0, held) and t.max() < patches.NEARLY and (weight == 1).all()
+    t, _ = patches.visited(patches.COUNTED, x, seeded(1))
+    settling = ((t[..., 0] > 0) == held).all(1) & (t.amax(1) < patches.NEARLY)[:, 0]
+    assert settling.double().mean().item() == pytest.approx(0.25, abs=0.06)
+    with pytest.raises(InputError, match="--settling must be from 0 to 1"):
+        patches.begun(replace(patches.COUNTED, settling=2.0))
+
+
 def test_grains_are_not_for_plans():
     with pytest.raises(InputError, match="--grains: are pixels"):
         patches.begun(replace(patches.COUNTED, grains=3))
