@@ -72,6 +72,9 @@ def test_what_is_heard_is_told_to_every_patch():
     assert not torch.isclose(one, other).all(-1).any()
     twice = [model(torch.cat([z, k * counts], -1), t, PLACES) for k in (1, 2, 3)]
     assert not torch.allclose(twice[2] - twice[1], twice[1] - twice[0], rtol=0.05), "not as a mere product"
+    torch.nn.init.zeros_(model.leave.weight)
+    one, other = (model(torch.cat([z, heard], -1), t, PLACES) for heard in (counts, 2 * counts))
+    assert not torch.isclose(one, other).all(-1).any(), "nor through the patches alone"
 
 
 def test_loops_are_refused():

@@ -137,15 +137,14 @@ def test_what_flags_are_is_told_by_their_logits_and_by_what_is_shown():
     assert torch.equal(SRM.surprise(*without), SRM.error(*without))
 
 
-def test_noise_where_nothing_is_known_changes_nothing_when_flags_are_told():
+def test_of_flags_the_network_sees_what_a_variable_shows_and_no_noise():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
-    made, z = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2), torch.randn(1, 4, 5)
-    for parameter in made.network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    t, other = torch.tensor([0.0, 1, 1, 1])[None, :, None], torch.randn(1, 4, 5)
-    other[:, 0] = z[:, 0]
-    here, there = (made(noisy, t).value[..., :2] for noisy in (z, other))
-    torch.testing.assert_close(here, there, atol=2e-3, rtol=0.05)
+    made, seen = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2), []
+    made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    z = torch.cat([torch.tensor([[0.0, 4, 1, 2, 3]]), torch.randn(3, 5, generator=gen())])[None]
+    made(z, torch.tensor([0.0, 1, 1, 1])[None, :, None])
+    torch.testing.assert_close(seen[0][:, 0, :5], z[:, 0], atol=1e-4, rtol=0)
+    assert seen[0][:, 1:, :5].abs().max() < 0.03
 
 
 def test_known_variables_have_no_loss():
