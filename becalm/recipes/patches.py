@@ -115,7 +115,7 @@ COUNTED = Recipe(
     ratio=2,
     plan=Plan(steps=10_000, rate=2e-3, warmup=200, ema=0.998),
 )
-"""`polygons`: an hour of two cores; the packaged weights had 100 minutes."""
+"""`polygons`: 80 minutes of two cores; the packaged weights had three hours, in pieces (their card)."""
 
 
 class Batch(NamedTuple):

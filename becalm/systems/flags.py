@@ -31,7 +31,7 @@ def expected(
     the other channels where there is one.
 
     log N(z | 4α, σ²) − log N(z | 0, σ²) = (4 α z − 8 α²)/σ² is what z adds to a logit. x is the mean of what may be, by its
-    probabilities (score interpolation; Dieleman et al. 2022, § 3.1).
+    probabilities (score interpolation; Dieleman et al. 2022).
     """
     shown = (FLAG * alpha * z[..., :count] - FLAG**2 / 2 * alpha.square()) / sigma.square().clamp_min(1e-4)
     share = torch.softmax(pad(told[..., :count] - RARE + shown, (0, 1)), -1)[..., :count]
