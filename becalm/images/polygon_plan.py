@@ -12,6 +12,9 @@ KINDS = MOST + len(CORNERS)
 WIDTH = KINDS + 11
 """Numbers that tell a patch."""
 
+WAY, RADIUS, LEAST = 3.0, 2.0, 3.8
+"""Of its numbers: what the way to a centre and the radius are multiplied by, and what is taken off the latter."""
+
 
 def plan(scene: Scene, side: int) -> Float[Tensor, "batch patch 25"]:
     """What is centred in each of side × side patches, of an image on a plain ground.
@@ -27,7 +30,9 @@ def plan(scene: Scene, side: int) -> Float[Tensor, "batch patch 25"]:
     phase = torch.cat([torch.zeros_like(scene.turn[:, :2]), scene.corners[:, None] * scene.turn], 1)
     turn = 2 * torch.stack([phase.cos(), phase.sin()], -1) * (kind >= MOST)[..., None]
     colour, ground = (c.flatten(1, 2)[:, :1].expand(*kind.shape, -1) * 2 - 1 for c in (scene.colour, scene.ground))
-    told = torch.cat([4 * one_hot(kind, KINDS), 3 * (at - patch - 0.5), 2 * radius - 3.8, turn, colour, ground], -1)
+    told = torch.cat(
+        [4 * one_hot(kind, KINDS), WAY * (at - patch - 0.5), RADIUS * radius - LEAST, turn, colour, ground], -1
+    )
     index = (patch[..., 1:] * side + patch[..., :1]).long().expand(-1, -1, told.shape[-1])
     held = torch.zeros(len(told), side * side, told.shape[-1], device=told.device)
     return held.scatter_add(1, index, torch.where(radius > 0, told, 0.0))
@@ -44,4 +49,4 @@ def told(
 ]:
     """Whether something is centred in each patch, its kind, the way to its centre and its radius in patches, and its turn."""
     flags, way, radius, turn, _ = plan.split([KINDS, 2, 1, 2, 6], -1)
-    return flags.amax(-1) > 2, flags.argmax(-1), way / 3, (radius + 3.8) / 2, turn / 2
+    return flags.amax(-1) > 2, flags.argmax(-1), way / WAY, (radius + LEAST) / RADIUS, turn / 2

@@ -18,7 +18,8 @@ import torch
 from becalm.core.files import InputError, replacing
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.latent import FORM, farthest, picked
-from becalm.shapes import metrics, sets
+from becalm.recipes.lion_health import health, likeness
+from becalm.shapes import sets
 from becalm.shapes.worn import chosen, cut, gridded, noisy
 from becalm.systems import lion, lion_autoencoder
 from becalm.systems.lion import Lion, Prior, Weight
@@ -232,41 +233,6 @@ def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Pat
     return store
 
 
-def health(recipe: Recipe, model: Autoencoder, test: sets.ShapeSet) -> dict:
-    """Chamfer distance of decoded shapes over that between two samplings of the same shape: 1 is perfect."""
-    from becalm.points.metrics import chamfer
-
-    generator, half = torch.Generator().manual_seed(0), test.points.shape[1] // 2
-    points = chosen(test.points[:12], 2 * half, generator)
-    one, two = points.split(half, 1)
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        _, latent = model.encode(one[:, : recipe.seen].to(device), generator)
-    found = lion_autoencoder.decode(model, latent, half, generator).cpu()
-    pairs = zip(found.double().numpy(), one.double().numpy(), two.double().numpy(), strict=True)
-    ratio = [chamfer(made, b) / chamfer(a, b) for made, a, b in pairs]
-    return {"chamfer_over_floor": round(float(np.mean(ratio)), 3), "worst": round(float(np.max(ratio)), 3)}
-
-
-def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: int = 256) -> dict:
-    """1-NNA by Chamfer distance of new shapes against `test`, of the same classes, and of shapes to learn from: the oracle.
-
-    50 % is perfect, 100 % is told apart with ease; both are rough for so few shapes and points.
-    """
-    generator, count = torch.Generator().manual_seed(0), min(len(shapes), len(test))
-    label = torch.from_numpy(test.labels[:count]) + 1
-    device, anchors = next(model.parameters()).device, model.autoencoder.sizes.anchors
-    latent = lion.generate(model.prior, label.to(device), anchors, lion.Way(10), generator)
-    made = lion_autoencoder.decode(model.autoencoder, latent, points, generator).cpu().numpy()
-    known = sets.some(shapes, count, 0)
-    sides = [made, *(chosen(part.points[:count], points, generator).numpy() for part in (test, known))]
-    new, real, oracle = (
-        sets.boxed(replace(test, points=p, labels=test.labels[:count], names=())).points for p in sides
-    )
-    share = lambda part: metrics.one_nna(metrics.distances(metrics.chamfers, part, real))  # noqa: E731
-    return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(oracle), 1)}
-
-
 def staged(number: int, steps: Iterator[dict], every: int, check: Callable[[], dict], folder: Path) -> Iterator[dict]:
     """The records of a stage and, every so many steps, what `check` finds, which goes into the log in `folder` too."""
     for record in steps:
@@ -308,11 +274,11 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
     folder, make = recipe.run / "autoencoder", partial(batch_of, recipe, shapes)
     work = train(model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder)
-    yield from staged(1, work, recipe.check, partial(health, recipe, model.autoencoder, test), folder)
+    yield from staged(1, work, recipe.check, partial(health, model.autoencoder, test, recipe.seen), folder)
     store = encoded(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
     if recipe.prior_steps:
         model.prior.measure(drawn(store, torch.arange(len(store.label)), torch.Generator().manual_seed(recipe.seed)))
-    yield {"stage": 2, "latents": len(store.label), **health(recipe, model.autoencoder, test)}
+    yield {"stage": 2, "latents": len(store.label), **health(model.autoencoder, test, recipe.seen)}
 
     def loss(prior: Prior, seed: int) -> dict[str, Tensor]:
         return prior_loss(recipe, prior, store, seed)

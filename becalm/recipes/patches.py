@@ -226,7 +226,7 @@ def begun(recipe: Recipe) -> SRM:
         told = recipe.summed or task.flags
         extras = {"features": features.shape[1] if told else 0, "summed": recipe.summed, "head": recipe.head}
         extras |= {"grain": 3 * bool(recipe.grains), "grain_depth": recipe.grains}
-        extras |= {"near": recipe.near, "flags": task.flags}
+        extras |= {"near": recipe.near, "flags": task.flags, "circle": task.circle}
         model = SRM(task.channels, task.places(), shape, task.power, recipe.shift, **extras)
     if model.features is not None:
         model.features.copy_(features)

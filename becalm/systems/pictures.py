@@ -12,8 +12,9 @@ from becalm.core.typing import Float, Tensor
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
 from becalm.images.painter import Painter
-from becalm.images.polygon_plan import KINDS, WIDTH, plan
+from becalm.images.polygon_plan import KINDS, LEAST, RADIUS, WAY, WIDTH, plan
 from becalm.images.polygons import plain, polygons, scene
+from becalm.systems.circles import Circle
 from becalm.systems.srm import SRM
 from becalm.systems.store import load
 
@@ -53,6 +54,11 @@ class Task:
         """How many of them, the first ones, are 0 or 4."""
         return 0
 
+    @property
+    def circle(self) -> list[float] | None:
+        """How they tell a circle, if they do (`systems/circles.py`)."""
+        return None
+
     def places(self) -> list[list[float]]:
         """Row and column of every patch in row-major order, in [−1, 1]: no patch is nearer to one than to another at first."""
         at = torch.linspace(-1, 1, self.side).tolist()
@@ -82,6 +88,10 @@ class PolygonTask(Task):
     @property
     def flags(self) -> int:
         return KINDS
+
+    @property
+    def circle(self) -> list[float] | None:
+        return list(Circle(KINDS, WAY, RADIUS, LEAST))
 
     def features(self) -> Float[Tensor, "channel feature"]:
         return torch.eye(WIDTH, KINDS)

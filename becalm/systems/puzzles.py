@@ -14,7 +14,8 @@ from becalm.core.sample import Step
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.images.grid import cut, enlarge, join, shrink
 from becalm.images.sudoku import conflicts
-from becalm.systems.srm import SRM, Way, refine
+from becalm.systems.refine import refine
+from becalm.systems.srm import SRM, Way
 
 BLANK = -0.6
 """The greatest value of an empty cell, from −1, paper, to 1, ink."""

@@ -5,7 +5,7 @@ the reverse variance lies in its range. It learns from the error of the velocity
 asked to, it tells x: a variable has more channels than the network is wide, and its noise would not pass through, while what it
 shows does (Li & He 2025).
 Given variables have t = 0; sampling settles the others one by one, always next the one the network is most certain of, so that
-what is settled informs what is not. `refine` takes back what contradicts the rest.
+what is settled informs what is not. What contradicts the rest can be taken back (`systems/refine.py`).
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from becalm.nets.mosaic import Mosaic
 from becalm.nets.precision import inferred
 from becalm.nets.transformer import Shape, Transformer
 from becalm.systems import flags
+from becalm.systems.circles import TOLD, Circle, beside
 
 Head = Literal["clean", "velocity", "residual"]
 """What a network tells: x, ε − x, or what the best linear guess of x leaves over."""
@@ -75,12 +76,13 @@ class SRM(nn.Module):
         grain_depth: int = 3,
         near: bool = False,
         flags: int = 0,
+        circle: list[float] | None = None,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
         self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
         self.head: Head = head or ("residual" if grain else "clean")
-        self.config |= {"head": self.head, "grain_depth": grain_depth, "near": near, "flags": flags}
+        self.config |= {"head": self.head, "grain_depth": grain_depth, "near": near, "flags": flags, "circle": circle}
         self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
@@ -88,7 +90,8 @@ class SRM(nn.Module):
         axes = 0 if whole else len(places[0])
         self.register_buffer("places", torch.tensor(places))
         grains = (channels // grain, grain) if grain else (0, 0)
-        inputs, outputs, form = channels + summed * features, 2 * channels + 1, Shape(*self.config["shape"])
+        inputs = channels + TOLD * bool(circle) + summed * features
+        outputs, form = 2 * channels + 1, Shape(*self.config["shape"])
         if near:
             self.network: Transformer | Mosaic = Mosaic(inputs, outputs, form, summed * features)
         else:
@@ -99,9 +102,12 @@ class SRM(nn.Module):
         width, seen = z.shape[-1], z.float()
         if count := self.config["flags"]:
             seen = self.flagged(torch.cat([torch.zeros_like(seen[..., :count]), seen[..., count:]], -1), seen, t)[0]
+        parts = [seen]
+        if circle := self.config["circle"]:
+            parts.append(self.beside(seen, t, Circle(*circle)))
         if self.summed:
-            sums = self.sums(seen, t.float())
-            seen = torch.cat([seen, sums.expand(*z.shape[:2], -1)], -1)
+            parts.append(self.sums(seen, t.float()).expand(*z.shape[:2], -1))
+        seen = torch.cat(parts, -1)
         said = self.network(seen, t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
         value, log_var = self.cleaned(value, z.float(), t), log_var.clamp(-12, 12)
@@ -115,6 +121,12 @@ class SRM(nn.Module):
         bounded = z / flags.FLAG if self.config["flags"] else torch.tanh(STEEP * z)
         total = ((1 - t) * bounded).sum(1, keepdim=True)
         return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
+
+    def beside(self, seen: Tensor, t: Tensor, circle: Circle) -> Float[Tensor, "batch variable told"]:
+        """What stands next to each variable (`systems/circles.py`)."""
+        alpha, sigma = (part[..., 0].float() for part in self.schedule(t)[1:])
+        held = seen[..., : self.config["flags"]].sum(-1) / flags.FLAG
+        return beside(seen, held, alpha, sigma, circle)
 
     def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """x, from what the head tells: z = x + σ (ε − x)."""
@@ -245,45 +257,3 @@ def solved(
     for step in steps:
         x = step.z
     return x
-
-
-def refine(
-    model: SRM,
-    x: Float[Tensor, "batch variable channel"],
-    unknown: Bool[Tensor, "batch variable"],
-    rounds: int,
-    share: float = 0.25,
-    way: Way | None = None,
-    generator: torch.Generator | None = None,
-) -> Iterator[Float[Tensor, "batch variable channel"]]:
-    """Solve again, `rounds` times, the share of the unknown variables that fits the others least; yields x after each round."""
-    way = way or Way()
-    for _ in range(rounds):
-        strange = strangeness(model, x, unknown, generator).masked_fill(~unknown, -torch.inf)
-        count = torch.ceil(share * unknown.sum(1, keepdim=True))
-        again = unknown & (strange.argsort(1, descending=True).argsort(1) < count)
-        x = solved(solve(model, x, again, way, generator), x)
-        yield x
-
-
-def strangeness(
-    model: SRM,
-    x: Float[Tensor, "batch variable channel"],
-    unknown: Bool[Tensor, "batch variable"],
-    generator: torch.Generator | None = None,
-    parts: int = 4,
-) -> Float[Tensor, "batch variable"]:
-    """−log p(x_i | the others) a channel or feature, up to a constant, as the network tells it of each unknown variable.
-
-    The variables are hidden a random part at a time, and guessed from the rest.
-    """
-    denoiser, batch, variables = denoiser_of(model), *x.shape[:2]
-    part = torch.rand(batch, variables, generator=generator).argsort(1).argsort(1).to(x.device) % parts
-    found = torch.zeros(batch, variables, device=x.device)
-    for i in range(parts):
-        hidden = unknown & (part == i)
-        z = torch.where(hidden[..., None], noise_like(x, generator), x)
-        answer = next(inferred(denoiser(z, h, None) for h in (hidden[..., None].double(),)))
-        cost = objective.doubt(model.error(answer.x, x), answer.log_var)[..., 0]
-        found = torch.where(hidden, cost.float(), found)
-    return found

@@ -15,7 +15,8 @@ from becalm.images import sudoku
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import inferred
 from becalm.systems.puzzles import Read
-from becalm.systems.srm import SRM, Way, denoiser_of, refine, solve
+from becalm.systems.refine import refine
+from becalm.systems.srm import SRM, Way, denoiser_of, solve
 
 WALKS = ("certainty", "graph", "random", "together", "refine")
 """Surest first; best known neighbours first; random order; all at once; surest first, then rounds of `refine`."""

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from becalm.core.files import InputError
 from becalm.recipes import lion
+from becalm.recipes.lion_health import likeness
 from becalm.shapes import worn
 from becalm.systems.lion import Lion
 from becalm.systems.lion_autoencoder import Sizes
@@ -108,8 +109,8 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path):
 def test_the_oracle_is_of_other_shapes(shapes):
     model = lion.begun(SMALL, shapes).eval()
     test = lion.shapes_of(SMALL, "test", 12)
-    assert lion.likeness(model, test, test)["oracle"] < 20 < lion.likeness(model, shapes, test)["oracle"]
-    assert lion.likeness(model, shapes, test)["one_nna"] > 80
+    assert likeness(model, test, test)["oracle"] < 20 < likeness(model, shapes, test)["oracle"]
+    assert likeness(model, shapes, test)["one_nna"] > 80
 
 
 def test_a_run_may_start_from_weights_and_leave_stage_1_as_it_is(tmp_path, shapes):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from becalm.core import process, times, walk
-from becalm.systems.srm import SRM, STEEP, Way, losses, refine, shown, solve, solved, strangeness
+from becalm.systems.refine import refine, strangeness
+from becalm.systems.srm import SRM, STEEP, Way, losses, shown, solve, solved
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
