@@ -26,9 +26,9 @@ class Circle(NamedTuple):
     way: float
     """What the way is multiplied by."""
     radius: float
-    """What the radius is multiplied by,"""
+    """What the radius is multiplied by, before `less` is taken off."""
     less: float
-    """and what is taken off then."""
+    """What is taken off."""
 
 
 RINGS = math.floor(REACH / RING) + 1

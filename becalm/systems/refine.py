@@ -1,6 +1,6 @@
-"""Refinement: what fits the others least is taken back and solved again, a variable's certainty being known only at the end.
+"""Refinement: what fits the others least is taken back and solved again, since what SRM settles early it settles knowing little.
 
-On hard Sudokus it raised what SRM solves from 55.8 to 75.0 % with unchanged weights.
+Of hard Sudokus `sudoku9` solves 52 % by certainty and 75 % after ten rounds (`benchmarks/README.md`).
 """
 
 from collections.abc import Iterator

@@ -53,7 +53,8 @@ class SRM(nn.Module):
     Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, by `grain_depth`
     layers that share out between them what they make up together. With `near` the variables fill a square, and see those around
     them before all others (`nets/mosaic.py`). The first `flags` channels are 0 or 4, yes or no: the features, so that their sums
-    are counts; they are told by logits (`systems/flags.py`).
+    are counts; they are told by logits (`systems/flags.py`). `circle` tells which channels are a circle where a flag is set: each
+    variable is then told exactly which ones are next to it (`systems/circles.py`).
     What the network tells is its `head`: x ("clean"), the velocity ε − x, or what the best linear guess of x leaves over
     ("residual", Karras et al. 2022, § 5), which is what grains alone tell where nothing is asked for. `power` is the variance of
     the data, and of what the uncertainty is about, to tell certainty as a share.
