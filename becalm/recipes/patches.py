@@ -92,7 +92,7 @@ class Recipe:
 
 
 EVEN = Recipe(stress=1.0, summed=True, grains=6, visited=0.75, late=3.0, led=0.1)
-"""`even_pixels`: some fifteen minutes on one core; the packaged weights had two hours."""
+"""`even_pixels`: some fifteen minutes on one core; the packaged weights had two and a half hours."""
 
 COUNTED = Recipe(
     run=Path("runs/polygons"),
@@ -115,7 +115,7 @@ COUNTED = Recipe(
     ratio=2,
     plan=Plan(steps=10_000, rate=2e-3, warmup=200, ema=0.998),
 )
-"""`polygons`: 80 minutes of two cores; the packaged weights had three hours, in pieces (their card)."""
+"""`polygons`: 80 minutes of two cores; the packaged weights had four hours, in pieces (their card)."""
 
 
 class Batch(NamedTuple):
