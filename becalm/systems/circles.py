@@ -49,7 +49,7 @@ def beside(
     `held` is how likely a variable has a circle; one stands where it is more likely than not. z is taken for what it shows of x
     on average if it has unit variance, α z/(α² + σ²).
     """
-    side, first = math.isqrt(z.shape[1]), int(circle.first)
+    side, first = math.isqrt(z.shape[1]), circle.first
     told = z[..., first : first + 3] * (alpha / (alpha.square() + sigma.square()))[..., None]
     at = torch.arange(side, device=z.device, dtype=z.dtype)
     middle = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).flatten(0, 1)

@@ -55,7 +55,7 @@ class Task:
         return 0
 
     @property
-    def circle(self) -> list[float] | None:
+    def circle(self) -> list | None:
         """How they tell a circle, if they do (`systems/circles.py`)."""
         return None
 
@@ -90,7 +90,7 @@ class PolygonTask(Task):
         return KINDS
 
     @property
-    def circle(self) -> list[float] | None:
+    def circle(self) -> list | None:
         return list(Circle(KINDS, WAY, RADIUS, LEAST))
 
     def features(self) -> Float[Tensor, "channel feature"]:

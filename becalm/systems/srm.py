@@ -77,7 +77,7 @@ class SRM(nn.Module):
         grain_depth: int = 3,
         near: bool = False,
         flags: int = 0,
-        circle: list[float] | None = None,
+        circle: list | None = None,
     ):
         super().__init__()
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
