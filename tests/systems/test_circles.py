@@ -64,7 +64,7 @@ def test_circles_of_real_plans_never_overlap_and_mostly_touch():
     x = POLYGONS.real(20, torch.Generator().manual_seed(0))
     there, _, _, radius, _ = told(x)
     sure = torch.ones(20, 256)
-    said = beside(x, there.float(), sure, 0 * sure, Circle(*POLYGONS.circle or CIRCLE))
+    said = beside(x, there.float(), sure, 0 * sure, Circle(*POLYGONS.circle or []))
     nearest = said.unflatten(-1, (NEXT, -1))[..., 0, :][there]
     left = (begins(nearest) - radius[there][:, 0])[nearest[:, :RINGS].sum(-1) > 0.999]
     assert left.min() > -1e-4
