@@ -103,13 +103,12 @@ class SRM(nn.Module):
         width, seen = z.shape[-1], z.float()
         if count := self.config["flags"]:
             seen = self.flagged(torch.cat([torch.zeros_like(seen[..., :count]), seen[..., count:]], -1), seen, t)[0]
-        parts = [seen]
+        heard = [seen]
         if circle := self.config["circle"]:
-            parts.append(self.beside(seen, t, Circle(*circle)))
+            heard.append(self.beside(seen, t, Circle(*circle)))
         if self.summed:
-            parts.append(self.sums(seen, t.float()).expand(*z.shape[:2], -1))
-        seen = torch.cat(parts, -1)
-        said = self.network(seen, t, self.places).float()
+            heard.append(self.sums(seen, t.float()).expand(*z.shape[:2], -1))
+        said = self.network(torch.cat(heard, -1), t, self.places).float()
         value, spread, log_var = said.split([width, width, 1], -1)
         value, log_var = self.cleaned(value, z.float(), t), log_var.clamp(-12, 12)
         if self.config["flags"]:
