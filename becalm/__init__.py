@@ -7,7 +7,7 @@ from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_
 from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.points.denoise import denoise
-from becalm.systems.store import load
+from becalm.weights.store import load
 
 __all__ = [
     "Betas",

@@ -22,11 +22,11 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
+from becalm.compression import archive, bits_back
 from becalm.core.likelihood import joined
-from becalm.images import files
-from becalm.systems import archive, codec
-from becalm.systems.store import load
+from becalm.images import image_files
 from becalm.systems.vdm import VDM, bound, denoiser_of, images_of, variables
+from becalm.weights.store import load
 
 HERE = Path(__file__).parent
 
@@ -56,13 +56,15 @@ class Benchmark:
 def main(asked: Benchmark) -> None:
     """Measure, print a table, write the rows."""
     model = load(asked.model, VDM)
-    images = files.read(asked.images, files.Expected(*model.shape, model.levels), asked.array).values[: asked.count]
+    images = image_files.read(asked.images, image_files.Expected(*model.shape, model.levels), asked.array).values[
+        : asked.count
+    ]
     rows = [*general(images.numpy(), model.levels)]
     rows += [ours(model, images, steps, asked) for steps in asked.steps]
     for row in rows:
         row["bits_per_dim"] = 8 * row["bytes"] / images.numel()
     facts = {"model": asked.model, "fingerprint": archive.fingerprint(model), "images": str(asked.images.name)}
-    facts |= {"count": len(images), "where": codec.surroundings()}
+    facts |= {"count": len(images), "where": bits_back.surroundings()}
     asked.output.parent.mkdir(exist_ok=True)
     asked.output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: -row["bytes"]):
@@ -72,8 +74,8 @@ def main(asked: Benchmark) -> None:
 
 def general(values: np.ndarray, levels: int):
     """A row for each general-purpose compressor; values [image, height, width, colour]."""
-    expected = files.Expected(*values.shape[1:], levels)
-    shown = list(files.brightened(values, expected))
+    expected = image_files.Expected(*values.shape[1:], levels)
+    shown = list(image_files.brightened(values, expected))
     raw = archive.raw(torch.from_numpy(values), levels)
     yield {"method": "plain bytes", "bytes": len(raw)}
     for name, options in (("PNG", {"optimize": True}), ("WebP", {"lossless": True, "quality": 100, "method": 6})):
@@ -110,9 +112,9 @@ def sheet(shown: list[np.ndarray]) -> np.ndarray:
 
 def ours(model: VDM, images: torch.Tensor, steps: int, asked: Benchmark) -> dict:
     """The codec's row: written, read, decoded and compared, with the bound of the same steps."""
-    chain, v = codec.chain(denoiser_of(model), model.levels, steps, model.start), variables(model, images)
+    chain, v = bits_back.chain(denoiser_of(model), model.levels, steps, model.start), variables(model, images)
     started, wall = time.process_time(), time.time()
-    for coded in watched(codec.encode(chain, v, asked.batch), f"T = {steps}", lambda c: c.count, len(v)):
+    for coded in watched(bits_back.encode(chain, v, asked.batch), f"T = {steps}", lambda c: c.count, len(v)):
         pass
     between, wall_between = time.process_time(), time.time()
     with TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def ours(model: VDM, images: torch.Tensor, steps: int, asked: Benchmark) -> dict
         archive.write(path, model, images, coded)
         size = path.stat().st_size
         header, again = archive.read(path)
-    groups = [*watched(codec.decode(chain, again, (v.shape[1], v.shape[2])), "decoding", None, len(again.groups))]
+    groups = [*watched(bits_back.decode(chain, again, (v.shape[1], v.shape[2])), "decoding", None, len(again.groups))]
     ended, wall_ended = time.process_time(), time.time()
     decoded = images_of(model, torch.cat(groups[::-1]))
     archive.confirm(path, header, decoded)

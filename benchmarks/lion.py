@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from becalm.core.files import replacing
+from becalm.evaluation.shapes import BATCH, POINTS, references, trial
 from becalm.points.metrics import chamfer, hausdorff
-from becalm.shapes import metrics, sets
-from becalm.systems.lion import Lion, Way
-from becalm.systems.lion_autoencoder import decode
-from becalm.systems.point_diffusion import PointDiffusion
-from becalm.systems.shape_trial import BATCH, POINTS, references, trial
-from becalm.systems.store import load
+from becalm.shapes import set_metrics, sets
+from becalm.systems.lion_sparse import Lion, Way
+from becalm.systems.lion_sparse_autoencoder import decode
+from becalm.systems.pvd import PointDiffusion
+from becalm.weights.store import load
 
 
 def reconstruction(model: Lion, test: sets.ShapeSet, seed: int) -> dict:
@@ -58,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     model = load(asked.model, Lion)
     test, train = references("ldraw" if asked.ldraw else "families", asked.ldraw or Path(), asked.count)
-    settings = metrics.Settings(chamfer_points=POINTS, emd_points=asked.emd_points, seed=asked.seed)
+    settings = set_metrics.Settings(chamfer_points=POINTS, emd_points=asked.emd_points, seed=asked.seed)
     result: dict = {
         "model": asked.model,
         "steps": asked.steps,

@@ -39,8 +39,8 @@ def projection(task: Task) -> Denoise:
 
 def ours(task: Task) -> Denoise:
     """The model, told nothing."""
-    from becalm.points.stage import last
-    from becalm.systems.store import load
+    from becalm.points.progress import last
+    from becalm.weights.store import load
 
     model = load(task.model)
     return lambda xyz: last(model.sweeps(xyz))
@@ -50,7 +50,7 @@ def ours_without_outliers(task: Task) -> Denoise:
     """As `becalm denoise --outliers remove`: isolated points are dropped first."""
     from becalm.points.cloud import Cloud
     from becalm.points.denoise import denoise
-    from becalm.systems.store import load
+    from becalm.weights.store import load
 
     model = load(task.model)
     return lambda xyz: denoise(Cloud(xyz), model, outliers="remove").xyz
@@ -58,8 +58,8 @@ def ours_without_outliers(task: Task) -> Denoise:
 
 def spd_fast(task: Task) -> Denoise:
     """SPD with the official weights in our inference: one answer a point."""
-    from becalm.points.stage import last
-    from becalm.systems.importer import read_official
+    from becalm.points.progress import last
+    from becalm.weights.importer import read_official
 
     model = read_official(task.official)
     return lambda xyz: last(model.sweeps(xyz))
@@ -67,9 +67,9 @@ def spd_fast(task: Task) -> Denoise:
 
 def spd_paper(task: Task) -> Denoise:
     """SPD as published: sphere, farthest-point seeds, merge; two passes at 3 %, which its authors knew to be 3 %."""
-    from becalm.points.stage import last
-    from becalm.systems.importer import read_official
+    from becalm.points.progress import last
     from becalm.systems.spd import paper
+    from becalm.weights.importer import read_official
 
     model = read_official(task.official)
     return lambda xyz: last(paper(model, xyz, passes=2 if task.noise > 0.025 else 1))

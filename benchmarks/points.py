@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 from clouds import SEED, SOLIDS, Cell, mesh_of, names, pair
+from markdown_tables import PLAIN, ratios, table
 from peers import METHODS, UNORDERED, Task
-from tables import PLAIN, ratios, table
 
 HERE = Path(__file__).parent
 
@@ -246,8 +246,8 @@ def products(benchmark: Benchmark) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from becalm.points.stage import last
-    from becalm.systems.store import load
+    from becalm.points.progress import last
+    from becalm.weights.store import load
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(SEED)

@@ -66,7 +66,7 @@ def measure(scans: Scans, path: Path) -> dict:
     from becalm.points.estimate import noise_level
     from becalm.points.formats import read
     from becalm.points.neighbours import spacing
-    from becalm.systems.store import load
+    from becalm.weights.store import load
 
     cloud, model = read(path), load(scans.model)
     begun = time.process_time()

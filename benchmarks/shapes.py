@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from becalm.shapes import families, metrics, sets
+from becalm.shapes import families, set_metrics, sets
 
 HERE = Path(__file__).parent
 
@@ -46,38 +46,40 @@ def milliseconds(name: str, n: int = 2048, count: int = 100) -> float:
 def costs(points: np.ndarray, emd_points: int) -> dict[str, float]:
     """CPU milliseconds a pair of CD and EMD, and a shape of thickness."""
     some, out = points[:12], {}
-    for name, metric, x in (("CD", metrics.chamfers, some), ("EMD", metrics.emds, some[:, :emd_points])):
+    for name, metric, x in (("CD", set_metrics.chamfers, some), ("EMD", set_metrics.emds, some[:, :emd_points])):
         start = time.process_time()
         metric(x, x.copy())
         out[f"{name} ms a pair"] = (time.process_time() - start) / len(x) ** 2 * 1e3
     start = time.process_time()
-    metrics.thickness(some)
+    set_metrics.thickness(some)
     return out | {"thickness ms a shape": (time.process_time() - start) / len(some) * 1e3}
 
 
-def rows(benchmark: Benchmark) -> list[metrics.Row]:
+def rows(benchmark: Benchmark) -> list[set_metrics.Row]:
     """The oracle row of every family, of all families together, and of LDraw."""
-    settings = metrics.Settings(benchmark.chamfer_points, benchmark.emd_points, seed=benchmark.seed)
+    settings = set_metrics.Settings(benchmark.chamfer_points, benchmark.emd_points, seed=benchmark.seed)
     found, n, seed = [], benchmark.chamfer_points, benchmark.seed
     for classes in (*((name,) for name in families.CLASSES), families.CLASSES):
         train = sets.generated(benchmark.shapes, n, 2 * seed, classes, "train")
         test = sets.generated(benchmark.shapes, n, 2 * seed + 1, classes, "test")
-        found.append({"set": classes[0] if len(classes) == 1 else "families"} | metrics.oracle(test, train, settings))
+        found.append(
+            {"set": classes[0] if len(classes) == 1 else "families"} | set_metrics.oracle(test, train, settings)
+        )
         print(line(found[-1]), flush=True)
     if benchmark.ldraw:
         train, test = sets.ldraw(benchmark.ldraw, "train"), sets.ldraw(benchmark.ldraw, "test")
         chosen = np.random.default_rng(seed).permutation(len(test))[: benchmark.shapes]
         few = sets.ShapeSet(test.points[chosen], test.labels[chosen], test.classes, test.protocol)
-        found.append({"set": "ldraw"} | metrics.oracle(few, train, settings))
+        found.append({"set": "ldraw"} | set_metrics.oracle(few, train, settings))
         print(line(found[-1]), flush=True)
     return found
 
 
-def line(row: metrics.Row) -> str:
+def line(row: set_metrics.Row) -> str:
     """A row in words, with its intervals."""
     cells = [f"{row['set']:>10}"]
     for name, value in row.items():
-        if isinstance(value, metrics.Estimate):
+        if isinstance(value, set_metrics.Estimate):
             cells.append(f"{name} {value.value:.4g} ({value.low:.4g}–{value.high:.4g})")
     return "  ".join([*cells, f"JSD {row['JSD']:.4f}"])
 
@@ -87,7 +89,8 @@ def main(benchmark: Benchmark) -> None:
     cost = costs(sets.generated(12, benchmark.chamfer_points, 0, ("chair",)).points, benchmark.emd_points)
     print({name: round(value, 3) for name, value in (made | cost).items()})
     found = [
-        {k: v._asdict() if isinstance(v, metrics.Estimate) else v for k, v in row.items()} for row in rows(benchmark)
+        {k: v._asdict() if isinstance(v, set_metrics.Estimate) else v for k, v in row.items()}
+        for row in rows(benchmark)
     ]
     result = {"ms a shape of 2048 points": made, "costs": cost, "oracles": found}
     (HERE / "results" / "shapes.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -20,18 +20,18 @@ from typing import Literal
 import torch
 import tyro
 
-from becalm.images import judge, sudoku
+from becalm.evaluation.image_tasks import POLYGONS
+from becalm.evaluation.sudoku import LEVELS, trial
+from becalm.images import digit_classifier, sudoku
+from becalm.images.counting_polygons.categorical import FLAG
+from becalm.images.counting_polygons.layout import told
+from becalm.images.counting_polygons.scenes import MOST
 from becalm.images.digits import read_mnist
-from becalm.images.polygon_plan import told
-from becalm.images.polygons import MOST
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_products
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
-from becalm.systems.flags import FLAG
-from becalm.systems.pictures import POLYGONS
 from becalm.systems.srm import SRM
-from becalm.systems.store import load
-from becalm.systems.trial import LEVELS, trial
+from becalm.weights.store import load
 
 HERE = Path(__file__).parent
 WALKS = ("certainty", "random", "together")
@@ -115,8 +115,8 @@ def seconds_per_step(recipe: Recipe) -> float:
 def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
     """Puzzles of held-out grids and digits, the same for every row, and a judge that reads them."""
     known, fresh = (part.only(range(1, SMALL.side + 1)) for part in read_mnist(benchmark.digits))
-    reader = judge.fit(known, SMALL.pixels, torch.Generator().manual_seed(0))
-    digits = judge.clearest(reader, fresh, 400)
+    reader = digit_classifier.fit(known, SMALL.pixels, torch.Generator().manual_seed(0))
+    digits = digit_classifier.clearest(reader, fresh, 400)
     groups = {
         name: sudoku.puzzles(SMALL.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
         for name, given in LEVELS[SMALL.side].items()

@@ -7,8 +7,8 @@ import numpy as np
 import becalm
 from becalm.points import Cloud, read, write
 from becalm.points.denoise import finished, judged, outliers_of, report, stages
-from becalm.points.picture import draw
-from becalm.shapes.scan import simulate, to_scene, yard
+from becalm.points.plot import draw
+from becalm.shapes.simulated_scan import simulate, to_scene, yard
 
 FOLDER = Path("demo")
 

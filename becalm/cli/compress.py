@@ -35,28 +35,28 @@ class Compress:
         import torch
         from tqdm import tqdm
 
+        from becalm.compression import archive, bits_back
         from becalm.core.files import InputError, check_outputs
-        from becalm.images import files
-        from becalm.systems import archive, codec
-        from becalm.systems.store import load, located
+        from becalm.images import image_files
         from becalm.systems.vdm import VDM, denoiser_of, variables
+        from becalm.weights.store import load, located
 
         started = time.time()
         output = self.output or self.images.with_name(f"{self.images.name}.bcz")
-        check_outputs([output], (*files.sources(self.images), located(self.model)))
+        check_outputs([output], (*image_files.sources(self.images), located(self.model)))
         if self.steps < 1 or self.batch < 1:
             raise InputError("--steps and --batch must be at least 1")
         model = load(self.model, VDM)
-        images = files.read(self.images, files.Expected(*model.shape, model.levels), self.array).values
-        v, chain = variables(model, images), codec.chain(denoiser_of(model), model.levels, self.steps, model.start)
+        images = image_files.read(self.images, image_files.Expected(*model.shape, model.levels), self.array).values
+        v, chain = variables(model, images), bits_back.chain(denoiser_of(model), model.levels, self.steps, model.start)
         try:
             with tqdm(total=len(v), desc="compressing", unit="image", disable=None) as bar:
-                for coded in codec.encode(chain, v, self.batch):
+                for coded in bits_back.encode(chain, v, self.batch):
                     bar.update(coded.count - bar.n)
         except FloatingPointError as error:
             raise InputError(f"{self.model}: cannot code {self.images}: {error}; take another") from error
         if self.check:
-            parts = codec.decode(chain, coded, (v.shape[1], v.shape[2]))
+            parts = bits_back.decode(chain, coded, (v.shape[1], v.shape[2]))
             again = list(tqdm(parts, "checking", len(coded.groups), disable=None))
             if not torch.equal(torch.cat(again[::-1]), v):
                 raise InputError(f"{self.images}: do not come out as they went in on this machine; nothing was written")

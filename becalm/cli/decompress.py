@@ -27,34 +27,34 @@ class Decompress:
         import torch
         from tqdm import tqdm
 
+        from becalm.compression import archive, bits_back
         from becalm.core.files import InputError
-        from becalm.images import files
-        from becalm.systems import archive, codec
-        from becalm.systems.store import load, located
+        from becalm.images import image_files
         from becalm.systems.vdm import VDM, denoiser_of, images_of
+        from becalm.weights.store import load, located
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
         if output.resolve() in (self.file.resolve(), located(self.model).resolve()):
             raise InputError(f"{output}: is the input, and inputs are never overwritten; give another name")
-        files.check_target(output)
+        image_files.check_target(output)
         header, coded = archive.read(self.file)
         model = load(self.model, VDM)
         archive.fitting(self.file, header, model, self.model)
         height, width, colours = model.shape
-        chain, groups = codec.chain(denoiser_of(model), model.levels, coded.steps, model.start), []
+        chain, groups = bits_back.chain(denoiser_of(model), model.levels, coded.steps, model.start), []
         try:
             with (
-                codec.threads(header.threads),
+                bits_back.threads(header.threads),
                 tqdm(total=coded.count, desc="decompressing", unit="image", disable=None) as bar,
             ):
-                for group in codec.decode(chain, coded, (height * width, colours)):
+                for group in bits_back.decode(chain, coded, (height * width, colours)):
                     groups.append(group)
                     bar.update(len(group))
-        except (codec.Uneven, FloatingPointError) as error:
+        except (bits_back.Uneven, FloatingPointError) as error:
             raise InputError(f"{self.file}: {error}; {archive.difference(header)}") from error
         images = images_of(model, torch.cat(groups[::-1]))
         archive.confirm(self.file, header, images)
-        files.write(output, images, model.levels)
+        image_files.write(output, images, model.levels)
         summary = {"images": len(images), "seconds": round(time.time() - started, 2), "output": str(output)}
         print(
             json.dumps(summary)

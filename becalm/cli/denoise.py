@@ -47,7 +47,7 @@ class Denoise:
         from becalm.systems.jets import Jets
         from becalm.systems.sbd import SBD
         from becalm.systems.spd import SPD
-        from becalm.systems.store import load
+        from becalm.weights.store import load
 
         started = time.time()
         output = self.output or self.scan.with_name(f"{self.scan.stem}.denoised{self.scan.suffix}")
@@ -147,16 +147,16 @@ def recorded(path: Path, cloud, frames: list, facts: dict) -> None:
     """Write the positions before and after every sweep as one trajectory, about the cloud's origin."""
     import torch
 
-    from becalm.core import record
+    from becalm.core import trajectory
 
     z = torch.stack([torch.as_tensor(xyz - cloud.origin) for xyz in (cloud.xyz, *frames)])[:, None]
     t = torch.linspace(1, 0, len(z), dtype=z.dtype)[:, None, None, None].expand(*z.shape[:3], 1)
-    record.write(record.Record(z, t, z.clone(), facts | {"origin": cloud.origin.tolist()}), path)
+    trajectory.write(trajectory.Record(z, t, z.clone(), facts | {"origin": cloud.origin.tolist()}), path)
 
 
 def pictured(path: Path, cloud, xyz, kept) -> None:
     """Draw before and after."""
-    from becalm.points.picture import draw
+    from becalm.points.plot import draw
 
     shown = cloud.finite & kept
     draw(cloud.local()[shown], xyz[shown] - cloud.origin, path)

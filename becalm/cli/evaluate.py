@@ -61,7 +61,7 @@ class Evaluate:
     def check(self) -> None:
         """Raise InputError, before any work, for what cannot be measured or written."""
         from becalm.core.files import InputError, check_outputs
-        from becalm.systems.store import located
+        from becalm.weights.store import located
 
         for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points"):
             if getattr(self, name) < 1:
@@ -78,11 +78,11 @@ class Evaluate:
 
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
-        from becalm.points.stage import last
+        from becalm.points.progress import last
         from becalm.systems.jets import Jets
         from becalm.systems.sbd import SBD
         from becalm.systems.spd import SPD
-        from becalm.systems.store import load
+        from becalm.weights.store import load
 
         model, mesh = load(self.model, Jets, SBD, SPD), meshes.unit_sphere(meshes.load(Path(self.benchmark)))
         clean = meshes.poisson_disk(mesh, self.points, np.random.default_rng(self.seed)).points
@@ -103,20 +103,24 @@ class Evaluate:
         import torch
 
         from becalm.core.files import InputError
-        from becalm.images import judge, sudoku
+        from becalm.evaluation.sudoku import LEVELS, WALKS, trial
+        from becalm.images import digit_classifier, sudoku
         from becalm.images.digits import read
         from becalm.systems.puzzles import side_of
         from becalm.systems.srm import SRM
-        from becalm.systems.store import load
-        from becalm.systems.trial import LEVELS, WALKS, trial
+        from becalm.weights.store import load
 
         model = load(self.model, SRM)
         side, pixels = side_of(model, self.model), isqrt(model.config["channels"])
         known, fresh = (d.only(range(1, side + 1)) for d in read(self.digits))
         if pixels > known.images.shape[1]:
             raise InputError(f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {known.images.shape[1]}")
-        reader = judge.fit(known, pixels, torch.Generator().manual_seed(0))
-        digits = judge.clearest(reader, known, 1000) if self.shared else judge.clearest(reader, fresh, 400)
+        reader = digit_classifier.fit(known, pixels, torch.Generator().manual_seed(0))
+        digits = (
+            digit_classifier.clearest(reader, known, 1000)
+            if self.shared
+            else digit_classifier.clearest(reader, fresh, 400)
+        )
         puzzles = {
             name: sudoku.puzzles(side, self.puzzles, given, digits, "test", self.seed)
             for name, given in LEVELS[side].items()
@@ -128,11 +132,11 @@ class Evaluate:
     def counted(self):
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
         from becalm.core.files import InputError
+        from becalm.evaluation.image_tasks import TASKS, fitting, write_sheet
+        from becalm.evaluation.images import WALKS, trial
         from becalm.images.even_pixels import even_scores
-        from becalm.systems.image_trial import WALKS, trial
-        from becalm.systems.pictures import TASKS, fitting, write_sheet
         from becalm.systems.srm import SRM
-        from becalm.systems.store import load
+        from becalm.weights.store import load
 
         task = TASKS[self.benchmark]
         model = fitting(load(self.model, SRM), task, self.model)
@@ -149,9 +153,9 @@ class Evaluate:
     def drawn(self):
         """1-NNA, COV, MMD, JSD and thickness of new shapes against held-out ones, and those of training shapes, the oracle."""
         from becalm.core.files import InputError
-        from becalm.shapes.metrics import Settings
-        from becalm.systems.shape_trial import DenseLion, Lion, PointDiffusion, Way, references, trial
-        from becalm.systems.store import load
+        from becalm.evaluation.shapes import DenseLion, Lion, PointDiffusion, Way, references, trial
+        from becalm.shapes.set_metrics import Settings
+        from becalm.weights.store import load
 
         model = load(self.model, Lion, DenseLion, PointDiffusion)
         test, train = references(self.benchmark, self.data, self.shapes)

@@ -43,9 +43,9 @@ class Generate:
         """Load, draw, write, report."""
         from becalm.cli.shapes import generate_shapes
         from becalm.core.files import InputError
-        from becalm.systems.shape_trial import DenseLion, Lion, PointDiffusion
-        from becalm.systems.store import load
+        from becalm.evaluation.shapes import DenseLion, Lion, PointDiffusion
         from becalm.systems.vdm import VDM
+        from becalm.weights.store import load
 
         kinds = {VDM: images, **dict.fromkeys((Lion, DenseLion, PointDiffusion), generate_shapes)}
         started = time.time()
@@ -65,11 +65,11 @@ def images(model, asked: Generate, output: Path) -> dict:
 
     from becalm.core.files import InputError, check_outputs
     from becalm.core.sample import dpm_solver_pp_2m, reverse
-    from becalm.images import files
-    from becalm.systems.store import located
+    from becalm.images import image_files
     from becalm.systems.vdm import ended, generate
+    from becalm.weights.store import located
 
-    files.check_target(output)
+    image_files.check_target(output)
     check_outputs((asked.picture, output if output.is_file() else None), [located(asked.model)])
     if asked.label is not None or asked.mesh != "none" or asked.guidance:
         raise InputError(f"{asked.model}: is a model of images, without --label, --guidance and --mesh; leave them out")
@@ -83,7 +83,7 @@ def images(model, asked: Generate, output: Path) -> dict:
         raise InputError(f"{asked.model}: gives numbers that are not finite: damaged weights? take others")
     with torch.no_grad():
         drawn = ended(model, step.z, generator)
-    files.write(output, drawn, model.levels)
+    image_files.write(output, drawn, model.levels)
     if asked.picture:
-        files.grid(asked.picture, drawn, model.levels)
+        image_files.grid(asked.picture, drawn, model.levels)
     return {"images": len(drawn), "sampler": sampler, "steps": steps}

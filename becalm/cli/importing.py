@@ -21,8 +21,8 @@ class Import:
     def run(self) -> None:
         """Read, convert, write."""
         from becalm.points.formats.files import check_target
-        from becalm.systems.importer import read_official
-        from becalm.systems.store import save
+        from becalm.weights.importer import read_official
+        from becalm.weights.store import save
 
         check_target(self.output, self.checkpoint)
         model = read_official(self.checkpoint)

@@ -52,6 +52,6 @@ def scan(path: Path) -> dict:
 
 def weights(path: Path) -> dict:
     """What a file of weights says of itself."""
-    from becalm.systems.store import describe
+    from becalm.weights.store import describe
 
     return describe(path)

@@ -44,10 +44,10 @@ class Interpolate:
 
         from becalm.cli import shapes
         from becalm.core.files import InputError
-        from becalm.systems.lion import Lion, Way
-        from becalm.systems.lion_autoencoder import Latent, decode
-        from becalm.systems.lion_edit import interpolate
-        from becalm.systems.store import load
+        from becalm.systems.lion_sparse import Lion, Way
+        from becalm.systems.lion_sparse_autoencoder import Latent, decode
+        from becalm.systems.lion_sparse_edit import interpolate
+        from becalm.weights.store import load
 
         started = time.time()
         shapes.checked(self, self.output, (self.one, self.other))

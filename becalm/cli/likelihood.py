@@ -48,9 +48,9 @@ class Likelihood:
         import torch
 
         from becalm.core.files import InputError, check_outputs
-        from becalm.images import files
-        from becalm.systems.store import load, located
+        from becalm.images import image_files
         from becalm.systems.vdm import VDM, variables
+        from becalm.weights.store import load, located
 
         started = time.time()
         counts = (self.draws, self.batch, self.flow_steps, *(n for n in (self.steps, self.probes) if n is not None))
@@ -58,11 +58,11 @@ class Likelihood:
             raise InputError(
                 "--steps, --draws, --probes, --flow-steps and --batch must be at least 1, --rank at least 0"
             )
-        check_outputs((self.csv, self.picture), (*files.sources(self.images), located(self.model)))
+        check_outputs((self.csv, self.picture), (*image_files.sources(self.images), located(self.model)))
         model = load(self.model, VDM)
         if self.exact and model.start > 0:
             raise InputError(f"{self.model}: γ(0) is infinite, so the flow has no first state; leave out --exact")
-        images = files.read(self.images, files.Expected(*model.shape, model.levels), self.array)
+        images = image_files.read(self.images, image_files.Expected(*model.shape, model.levels), self.array)
         v, generator = variables(model, images.values), torch.Generator().manual_seed(self.seed)
         found = self.measured(model, v, generator)
         if not torch.isfinite(found.total).all():

@@ -13,7 +13,7 @@ class Models:
 
     def run(self) -> None:
         """Look into the package's weights."""
-        from becalm.systems.store import packaged
+        from becalm.weights.store import packaged
 
         found = packaged()
         if self.json:

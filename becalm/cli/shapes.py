@@ -23,8 +23,8 @@ def generate_shapes(model, asked, output: Path) -> dict:
     import torch
 
     from becalm.core.sample import dpm_solver_pp_2m, reverse
-    from becalm.systems.lion import Way
-    from becalm.systems.shape_trial import drawn
+    from becalm.evaluation.shapes import drawn
+    from becalm.systems.lion_sparse import Way
 
     checked(asked, output)
     label = label_of(model.classes, asked.label)
@@ -73,7 +73,7 @@ def checked(asked, output: Path, inputs: tuple[Path, ...] = ()) -> None:
     from becalm.core.files import InputError, check_outputs
     from becalm.points.formats import FORMATS
     from becalm.shapes.meshfiles import READERS
-    from becalm.systems.store import located
+    from becalm.weights.store import located
 
     number, points = asked.number, asked.points
     check_outputs((asked.picture, output if output.suffix == ".npz" else None), [located(asked.model), *inputs])
@@ -118,7 +118,7 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     from becalm.core.files import gathering, replacing
     from becalm.points import Cloud, write
     from becalm.shapes import meshfiles
-    from becalm.shapes.surface import wrapped
+    from becalm.shapes.reconstruct import wrapped
 
     if output.suffix == ".npz":
         with replacing(output) as temporary, temporary.open("wb") as file:
@@ -133,9 +133,9 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
 
 def draw(shapes, path: Path, given=None, columns: int = 8) -> None:
     """A picture of shapes, made to fit the box."""
-    from becalm.shapes import picture
+    from becalm.shapes import plot
 
-    picture.draw(shapes.clip(-1.2, 1.2), path, columns, given=given)
+    plot.draw(shapes.clip(-1.2, 1.2), path, columns, given=given)
 
 
 def read_shape(path: Path, points: int, seed: int):

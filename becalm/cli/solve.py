@@ -49,13 +49,13 @@ class Solve:
         import torch
         from tqdm import tqdm
 
-        from becalm.core import record
+        from becalm.core import trajectory
         from becalm.core.files import InputError, check_outputs, check_picture
-        from becalm.images import picture
+        from becalm.evaluation.sudoku import way_of
+        from becalm.images import puzzle_picture
         from becalm.systems import puzzles
         from becalm.systems.srm import SRM, solve
-        from becalm.systems.store import load, located
-        from becalm.systems.trial import way_of
+        from becalm.weights.store import load, located
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
@@ -67,7 +67,7 @@ class Solve:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
         model = load(self.model, SRM)
         side = puzzles.side_of(model, self.model)
-        image, mask = picture.read(self.image), picture.read(self.mask)
+        image, mask = puzzle_picture.read(self.image), puzzle_picture.read(self.mask)
         puzzle = puzzles.puzzle_of(image, mask, model, str(self.image), str(self.mask))
         read = self.reading(puzzle)
         if read:
@@ -84,11 +84,11 @@ class Solve:
         answer = puzzles.refined(model, puzzle, answer, self.refine, way, generator)
 
         solved = puzzles.drawn(answer, puzzle, image, mask)
-        picture.write(solved, output)
+        puzzle_picture.write(solved, output)
         if self.record:
-            record.write(record.collected(kept, {"model": self.model, "seed": self.seed}), self.record)
+            trajectory.write(trajectory.collected(kept, {"model": self.model, "seed": self.seed}), self.record)
         if self.picture:
-            picture.numbered(solved, answer.order, answer.certainty, self.picture)
+            puzzle_picture.numbered(solved, answer.order, answer.certainty, self.picture)
         sure = [None if x != x else round(x, 4) for x in answer.certainty.tolist()]
         summary = {"cells": len(sure), "solved": int(puzzle.unknown.sum()), "steps": steps}
         summary |= {"seconds": round(time.time() - started, 2), "output": str(output), **checked(answer.cells, read)}
@@ -98,8 +98,8 @@ class Solve:
     def reading(self, puzzle):
         """The function that reads cells; None where none is wanted, or, with a note, where ours reads cells of another size."""
         from becalm.core.files import InputError
-        from becalm.images.judge import Judge
-        from becalm.systems.store import load
+        from becalm.images.digit_classifier import Judge
+        from becalm.weights.store import load
 
         if self.reader == "none":
             return None

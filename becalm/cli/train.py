@@ -16,11 +16,11 @@ def command() -> Callable:
         ddpm,
         digits8,
         ebm_toy,
+        image_srm,
         jets,
         lion,
         lion_rivals,
         painter,
-        patches,
         reader,
         sbd,
         spd,
@@ -34,8 +34,8 @@ def command() -> Callable:
         | Annotated[digits8.Recipe, tyro.conf.subcommand("ncsn_digits8", default=digits8.NCSN, prefix_name=False)]
         | Annotated[digits8.Recipe, tyro.conf.subcommand("ebm_digits8", default=digits8.EBM, prefix_name=False)]
         | Annotated[ebm_toy.Recipe, tyro.conf.subcommand("ebm_toy", prefix_name=False)]
-        | Annotated[patches.Recipe, tyro.conf.subcommand("even_pixels", default=patches.EVEN, prefix_name=False)]
-        | Annotated[patches.Recipe, tyro.conf.subcommand("polygons", default=patches.COUNTED, prefix_name=False)]
+        | Annotated[image_srm.Recipe, tyro.conf.subcommand("even_pixels", default=image_srm.EVEN, prefix_name=False)]
+        | Annotated[image_srm.Recipe, tyro.conf.subcommand("polygons", default=image_srm.COUNTED, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_families", default=lion.FAMILIES, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_ldraw", default=lion.LDRAW, prefix_name=False)]
         | Annotated[lion.Recipe, tyro.conf.subcommand("lion_gpu", default=lion.GPU, prefix_name=False)]
@@ -72,7 +72,7 @@ def command() -> Callable:
             reader.Recipe: reader.run,
             vdm.Recipe: vdm.run,
             ddpm.Recipe: ddpm.run,
-            patches.Recipe: patches.run,
+            image_srm.Recipe: image_srm.run,
         }
         return Training(recipe, runs[type(recipe)])
 

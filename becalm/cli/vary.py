@@ -44,10 +44,10 @@ class Vary:
 
         from becalm.cli import shapes
         from becalm.core.files import InputError
-        from becalm.systems.lion import Lion, Way
-        from becalm.systems.lion_autoencoder import decode
-        from becalm.systems.lion_edit import vary
-        from becalm.systems.store import load
+        from becalm.systems.lion_sparse import Lion, Way
+        from becalm.systems.lion_sparse_autoencoder import decode
+        from becalm.systems.lion_sparse_edit import vary
+        from becalm.weights.store import load
 
         started = time.time()
         shapes.checked(self, self.output, (self.shape,))

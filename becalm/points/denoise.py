@@ -14,7 +14,7 @@ from becalm.points.cloud import Cloud, ScanError
 from becalm.points.estimate import noise_level, noise_levels
 from becalm.points.neighbours import spacing
 from becalm.points.outliers import contradicting, isolated
-from becalm.points.stage import Stage, final
+from becalm.points.progress import Stage, final
 
 FEWEST = 16
 """A surface needs this many distinct points to be told from noise."""

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from becalm.points.jets import SCALES, jets
 from becalm.points.neighbours import knn
+from becalm.points.polyfit import SCALES, jets
 
 KEPT = (0.60, 0.83, 0.93, 0.97, 0.985)
 """Share of a point's own noise that its offset from the quadric shows, scale by scale: the fit follows the point a little."""

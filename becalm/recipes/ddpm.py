@@ -20,9 +20,9 @@ from becalm.core.times import stratified
 from becalm.core.typing import Float, Tensor
 from becalm.nets.precision import fast_products
 from becalm.recipes import vdm
-from becalm.systems.store import save
 from becalm.systems.vdm import VDM, denoiser_of, encoded, variables
 from becalm.train.loop import Plan, train
+from becalm.weights.store import save
 
 Variance = Literal["small", "large"]
 

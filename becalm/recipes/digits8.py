@@ -22,12 +22,12 @@ from becalm.core.sample import sample
 from becalm.core.scores import at_level
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
-from becalm.images import picture
+from becalm.images import puzzle_picture
 from becalm.images.digits import Digits, read_mnist, read_small
 from becalm.systems.ebm import Energy, energy_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma
-from becalm.systems.store import save
 from becalm.train.loop import Plan, train
+from becalm.weights.store import save
 
 SIDE = 8
 """Pixels in a row."""
@@ -199,7 +199,7 @@ def judged(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]
     samples = drawn(recipe, learner, SAMPLES, generator)
     tiles = (samples[:100].reshape(10, 10, SIDE, SIDE) + 1) / 2
     sheet = torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=0.3).permute(0, 2, 1, 3).reshape(100, 100)
-    picture.write(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")
+    puzzle_picture.write(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")
     test = two_sample(samples[..., 0], usual[..., 0], 999, generator)
     found = {"distance": test.distance, "limit": test.limit, "ink": float((samples + 1).mean() / 2)}
     if isinstance(learner.denoiser.network, Energy):

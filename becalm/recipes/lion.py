@@ -20,13 +20,13 @@ from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.latent import FORM, farthest, picked
 from becalm.recipes.lion_health import health, likeness
 from becalm.shapes import sets
-from becalm.shapes.worn import chosen, cut, gridded, noisy
-from becalm.systems import lion, lion_autoencoder
-from becalm.systems.lion import Lion, Prior, Weight
-from becalm.systems.lion_autoencoder import Autoencoder, Latent, Sizes
-from becalm.systems.store import load, save
+from becalm.shapes.augment import chosen, cut, gridded, noisy
+from becalm.systems import lion_sparse, lion_sparse_autoencoder
+from becalm.systems.lion_sparse import Lion, Prior, Weight
+from becalm.systems.lion_sparse_autoencoder import Autoencoder, Latent, Sizes
 from becalm.train import log
 from becalm.train.loop import Plan, train
+from becalm.weights.store import load, save
 
 CHECKED = 60
 """Test shapes by which health is checked while a model learns."""
@@ -160,7 +160,7 @@ def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
     """The terms of stage 1."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(batch.seed)
-    return lion_autoencoder.losses(
+    return lion_sparse_autoencoder.losses(
         model, batch.seen.to(device), batch.target.to(device), batch.weight, batch.anchors, generator
     )
 
@@ -171,7 +171,7 @@ def prior_loss(recipe: Recipe, prior: Prior, store: Store, seed: int) -> dict[st
     rows = torch.randint(len(store.label), (recipe.latents,), generator=generator)
     device = next(prior.parameters()).device
     latent = Latent(*(part.to(device) for part in drawn(store, rows, generator)))
-    return lion.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss)
+    return lion_sparse.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss)
 
 
 def drawn(store: Store, rows: Int[Tensor, " row"], generator: torch.Generator) -> Latent:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from becalm.points.metrics import chamfer
-from becalm.shapes import metrics, sets
-from becalm.shapes.worn import chosen
-from becalm.systems import lion, lion_autoencoder
-from becalm.systems.lion import Lion
-from becalm.systems.lion_autoencoder import Autoencoder
+from becalm.shapes import set_metrics, sets
+from becalm.shapes.augment import chosen
+from becalm.systems import lion_sparse, lion_sparse_autoencoder
+from becalm.systems.lion_sparse import Lion
+from becalm.systems.lion_sparse_autoencoder import Autoencoder
 
 
 def health(model: Autoencoder, test: sets.ShapeSet, seen: int) -> dict:
@@ -21,7 +21,7 @@ def health(model: Autoencoder, test: sets.ShapeSet, seen: int) -> dict:
     device = next(model.parameters()).device
     with torch.no_grad():
         _, latent = model.encode(one[:, :seen].to(device), generator)
-    found = lion_autoencoder.decode(model, latent, half, generator).cpu()
+    found = lion_sparse_autoencoder.decode(model, latent, half, generator).cpu()
     pairs = zip(found.double().numpy(), one.double().numpy(), two.double().numpy(), strict=True)
     ratio = [chamfer(made, b) / chamfer(a, b) for made, a, b in pairs]
     return {"chamfer_over_floor": round(float(np.mean(ratio)), 3), "worst": round(float(np.max(ratio)), 3)}
@@ -35,12 +35,12 @@ def likeness(model: Lion, shapes: sets.ShapeSet, test: sets.ShapeSet, points: in
     generator, count = torch.Generator().manual_seed(0), min(len(shapes), len(test))
     label = torch.from_numpy(test.labels[:count]) + 1
     device, anchors = next(model.parameters()).device, model.autoencoder.sizes.anchors
-    latent = lion.generate(model.prior, label.to(device), anchors, lion.Way(10), generator)
-    made = lion_autoencoder.decode(model.autoencoder, latent, points, generator).cpu().numpy()
+    latent = lion_sparse.generate(model.prior, label.to(device), anchors, lion_sparse.Way(10), generator)
+    made = lion_sparse_autoencoder.decode(model.autoencoder, latent, points, generator).cpu().numpy()
     known = sets.some(shapes, count, 0)
     sides = [made, *(chosen(part.points[:count], points, generator).numpy() for part in (test, known))]
     new, real, oracle = (
         sets.boxed(replace(test, points=p, labels=test.labels[:count], names=())).points for p in sides
     )
-    share = lambda part: metrics.one_nna(metrics.distances(metrics.chamfers, part, real))  # noqa: E731
+    share = lambda part: set_metrics.one_nna(set_metrics.distances(set_metrics.chamfers, part, real))  # noqa: E731
     return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(oracle), 1)}

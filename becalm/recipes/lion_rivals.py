@@ -11,13 +11,14 @@ import torch
 from becalm.core.typing import Int, Tensor
 from becalm.recipes import lion
 from becalm.shapes import sets
-from becalm.shapes.worn import chosen
-from becalm.systems import lion_dense, point_diffusion
-from becalm.systems.lion_autoencoder import Latent
-from becalm.systems.lion_dense import DenseLion
-from becalm.systems.point_diffusion import PointDiffusion
-from becalm.systems.store import save
+from becalm.shapes.augment import chosen
+from becalm.systems import lion as lion_dense
+from becalm.systems import pvd
+from becalm.systems.lion import DenseLion
+from becalm.systems.lion_sparse_autoencoder import Latent
+from becalm.systems.pvd import PointDiffusion
 from becalm.train.loop import Plan, train
+from becalm.weights.store import save
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def trained_points(recipe: Recipe, shapes: sets.ShapeSet, model: PointDiffusion)
 
     def loss(model: PointDiffusion, step: int) -> dict[str, Tensor]:
         points, label, generator = batch_of(recipe, shapes, step)
-        return point_diffusion.losses(model, points.to(recipe.device), label.to(recipe.device), generator)
+        return pvd.losses(model, points.to(recipe.device), label.to(recipe.device), generator)
 
     yield from train(model, loss, count, recipe.plan, recipe.run)
 

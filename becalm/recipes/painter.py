@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from becalm.core.files import InputError
-from becalm.images import painter
-from becalm.images.polygon_plan import plan
-from becalm.images.polygon_reader import polygon_scores
-from becalm.images.polygons import plain, polygons
-from becalm.systems.store import save
+from becalm.images.counting_polygons import renderer
+from becalm.images.counting_polygons.layout import plan
+from becalm.images.counting_polygons.reader import polygon_scores
+from becalm.images.counting_polygons.scenes import plain, polygons
+from becalm.weights.store import save
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     if recipe.steps < 1 or recipe.images < 1:
         raise InputError("--steps and --images: must be at least 1")
     generator = torch.Generator().manual_seed(recipe.seed)
-    for step, (made, error) in enumerate(painter.fit(recipe.steps, generator), 1):
+    for step, (made, error) in enumerate(renderer.fit(recipe.steps, generator), 1):
         if step % recipe.log_every == 0:
             yield {"step": step, "error": error}
     drawn = polygons(recipe.images, generator, background=plain)

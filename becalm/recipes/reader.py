@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from becalm.images import judge
+from becalm.images import digit_classifier
 from becalm.images.digits import read_mnist
 from becalm.images.grid import shrink
-from becalm.systems.store import save
+from becalm.weights.store import save
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Recipe:
 def run(recipe: Recipe) -> Iterator[dict]:
     """Fit, write the weights, and yield one record: the share of MNIST's test digits 1 to 9 that are read right."""
     known, fresh = (part.only(range(1, 10)) for part in read_mnist(recipe.digits))
-    reader = judge.fit(known, recipe.pixels, torch.Generator().manual_seed(recipe.seed), recipe.epochs)
+    reader = digit_classifier.fit(known, recipe.pixels, torch.Generator().manual_seed(recipe.seed), recipe.epochs)
     cells = shrink(fresh.images.flatten(1), recipe.pixels) * 2 - 1
     right = float((reader.read(cells) == fresh.labels).double().mean())
     name = f"reader{recipe.pixels}"

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from becalm.core.typing import Tensor
+from becalm.shapes.cloud_pairs import cloud_pair
 from becalm.systems.jets import Jets, Sample, joined, placed, sample_of
 from becalm.systems.sbd import SBD, losses
-from becalm.systems.store import load, save
-from becalm.train.data import cloud_pair
 from becalm.train.loop import Plan, train
 from becalm.train.prefetch import prefetch
+from becalm.weights.store import load, save
 
 
 @dataclass(frozen=True)

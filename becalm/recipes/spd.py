@@ -11,11 +11,11 @@ import torch
 
 from becalm.core.typing import Float, Int, Tensor
 from becalm.points.neighbours import knn
+from becalm.shapes.cloud_pairs import cloud_pair
 from becalm.systems.spd import PATCH, RADII, SPD, supervised_loss, unsupervised_loss
-from becalm.systems.store import load, save
-from becalm.train.data import cloud_pair
 from becalm.train.loop import Plan, train
 from becalm.train.prefetch import prefetch
+from becalm.weights.store import load, save
 
 CLEAN = 1200
 """Clean points that go with a patch."""

@@ -14,11 +14,11 @@ from becalm.core import times
 from becalm.core.files import InputError
 from becalm.core.process import Prediction
 from becalm.core.typing import Tensor
-from becalm.images import judge, sudoku
+from becalm.images import digit_classifier, sudoku
 from becalm.images.digits import Digits, discriminants, read
 from becalm.systems.srm import SRM, Head, losses, shown
-from becalm.systems.store import load, save
 from becalm.train.loop import Plan, train
+from becalm.weights.store import load, save
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ def pool(recipe: Recipe) -> Digits:
         raise InputError(
             f"--pixels {recipe.pixels}: {recipe.digits} has digits of {known.images.shape[1]} pixels a side"
         )
-    return judge.clearest(judge.fit(known, recipe.pixels, torch.Generator().manual_seed(0)), known, recipe.top)
+    return digit_classifier.clearest(
+        digit_classifier.fit(known, recipe.pixels, torch.Generator().manual_seed(0)), known, recipe.top
+    )
 
 
 def levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -> Tensor:

@@ -15,9 +15,9 @@ from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.images.pools import Pools, batches_of_cifar, from_npz, missing, small_digits, swirl
 from becalm.nets.precision import fast_products
-from becalm.systems.store import load, save
 from becalm.systems.vdm import VDM, bound, losses, variables
 from becalm.train.loop import Plan, train
+from becalm.weights.store import load, save
 
 HELD = 128
 """Images whose bound is estimated at a time."""

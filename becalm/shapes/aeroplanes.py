@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from becalm.points.mesh import Mesh
-from becalm.shapes.dials import Dials
 from becalm.shapes.lofts import SQUARE, Piece, around, beams, both_sides, joined, lathe, moved, superellipse, turned
+from becalm.shapes.param_reader import Dials
 from becalm.shapes.wings import WINGS, Body, Wing, body, wing
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from becalm.points.mesh import Mesh
-from becalm.shapes.dials import Dials
 from becalm.shapes.lofts import SQUARE, Piece, beams, both_sides, box, joined, loft, superellipse, sweep
+from becalm.shapes.param_reader import Dials
 
 TYRE = superellipse(2, 20)
 

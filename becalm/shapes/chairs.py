@@ -7,8 +7,8 @@ import numpy as np
 
 from becalm.points.mesh import Mesh
 from becalm.shapes import lofts
-from becalm.shapes.dials import Dials
 from becalm.shapes.lofts import ROUND, SQUARE, Piece, beams, both_sides, box, joined, slab, superellipse, sweep
+from becalm.shapes.param_reader import Dials
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 
 from becalm.core.files import InputError
 from becalm.points.mesh import Mesh, sample
-from becalm.shapes import aeroplanes, cars, chairs, tables, turned
-from becalm.shapes.dials import Dials, Number, chosen
+from becalm.shapes import aeroplanes, cars, chairs, furniture_tables, mugs_lamps
+from becalm.shapes.param_reader import Dials, Number, chosen
 
 Split = Literal["train", "test", "novel"]
 DIALS = 96
@@ -70,19 +70,19 @@ FAMILIES: dict[str, Family] = {
         frozenset({("pedestal", "ladder"), ("sled", "spindle"), ("crossed", "hoop"), ("panels", "oval")}),
     ),
     "lamp": Family(
-        turned.lamp,
+        mugs_lamps.lamp,
         {"vase": 4, "pole": 2, "tripod": 1.3, "desk": 1.5, "arc": 1, "hanging": 1.8},
         {"cone": 3, "drum": 2, "dome": 2, "globe": 1.5},
         frozenset({("tripod", "dome"), ("vase", "globe"), ("desk", "drum")}),
     ),
     "mug": Family(
-        turned.mug,
+        mugs_lamps.mug,
         {"conical": 3, "barrel": 2, "bowl": 1.3, "stepped": 1.3},
         {"round": 4, "square": 2, "ear": 2, "hook": 1.5, "pair": 0.8, "none": 0.5},
         frozenset({("bowl", "square"), ("barrel", "hook"), ("conical", "pair")}),
     ),
     "table": Family(
-        tables.table,
+        furniture_tables.table,
         {"four": 4, "pedestal": 2, "trestle": 1.3, "panels": 1.2, "crossed": 1.2, "desk": 1.5, "bent": 1.2},
         {"board": 4, "round": 1.5, "oval": 1.5, "corners": 1},
         frozenset({("desk", "round"), ("trestle", "oval"), ("pedestal", "corners")}),

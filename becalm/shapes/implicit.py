@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from becalm.points.mesh import Samples
-from becalm.shapes.patches import Draw
+from becalm.shapes.charts import Draw
 
 Field = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """points [n, 3] -> values [n] and gradients [n, 3]."""

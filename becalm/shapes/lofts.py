@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from becalm.points.mesh import Mesh
-from becalm.shapes.dials import Number
+from becalm.shapes.param_reader import Number
 
 Vector = np.ndarray | Sequence
 """Numbers, or rows of them."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from becalm.points.mesh import Samples
 from becalm.points.noise import directions
-from becalm.shapes.patches import Draw, together, where
+from becalm.shapes.charts import Draw, together, where
 
 
 @dataclass(frozen=True)

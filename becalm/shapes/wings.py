@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from becalm.shapes.dials import Dials
 from becalm.shapes.lofts import Piece, Vector, beams, both_sides, loft, superellipse
+from becalm.shapes.param_reader import Dials
 
 OVAL = superellipse(2, 18)
 AEROFOIL = np.array([[0.5, 0], [0.42, 0.5], [0.2, 0.95], [0, 0.85], [-0.25, 0.5], [-0.5, 0.0]])

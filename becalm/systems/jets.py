@@ -17,10 +17,10 @@ from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import Blend, Graph, Settled
 from becalm.nets.precision import inferred
 from becalm.points.estimate import KEPT, THIN
-from becalm.points.even import spread
-from becalm.points.jets import FEATURES_PER_SCALE, OFFSET, RADIUS, SCALES, VECTORS_PER_SCALE, jets, local_scale
 from becalm.points.neighbours import Tree, morton
-from becalm.points.stage import Stage
+from becalm.points.polyfit import FEATURES_PER_SCALE, OFFSET, RADIUS, SCALES, VECTORS_PER_SCALE, jets, local_scale
+from becalm.points.progress import Stage
+from becalm.points.regularize import spread
 
 RANKS = np.unique(np.concatenate([np.arange(1, 11), np.geomspace(13, max(SCALES) - 1, 8).round().astype(int)]))
 """Which neighbours, by nearness, an edge leads to: all of the ten nearest, then ever fewer outwards."""

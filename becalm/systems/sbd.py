@@ -24,10 +24,10 @@ from becalm.core.walk import together
 from becalm.nets.bridge import Bridge, Scan
 from becalm.nets.precision import inferred
 from becalm.points.estimate import noise_levels
-from becalm.points.even import spread
-from becalm.points.jets import SCALES, VECTORS_PER_SCALE
 from becalm.points.neighbours import morton
-from becalm.points.stage import Stage
+from becalm.points.polyfit import SCALES, VECTORS_PER_SCALE
+from becalm.points.progress import Stage
+from becalm.points.regularize import spread
 from becalm.systems.jets import Fitted, Jets, Sample, fitted
 
 NORMALS = 3

@@ -15,11 +15,11 @@ from torch import nn
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.edgeconv import FeatureNetwork, ScoreNetwork, frozen, scores
 from becalm.nets.precision import fast_products
+from becalm.points.cover import Patches, cover
 from becalm.points.estimate import noise_level
 from becalm.points.metrics import unit_sphere
 from becalm.points.neighbours import farthest_points, knn
-from becalm.points.patches import Patches, cover
-from becalm.points.stage import Stage
+from becalm.points.progress import Stage
 
 PATCH = 1000
 """Points of a patch, in training and in use."""

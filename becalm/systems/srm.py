@@ -22,11 +22,11 @@ from becalm.core.sample import Step, Stepper, reverse, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Tensor
 from becalm.core.walk import Walk, by_certainty
+from becalm.images.counting_polygons import categorical
+from becalm.images.counting_polygons.nearest_circles import TOLD, Circle, beside
 from becalm.nets.mosaic import Mosaic
 from becalm.nets.precision import inferred
 from becalm.nets.transformer import Shape, Transformer
-from becalm.systems import flags
-from becalm.systems.circles import TOLD, Circle, beside
 
 Head = Literal["clean", "velocity", "residual"]
 """What a network tells: x, ε − x, or what the best linear guess of x leaves over."""
@@ -83,7 +83,13 @@ class SRM(nn.Module):
         self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
         self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
         self.head: Head = head or ("residual" if grain else "clean")
-        self.config |= {"head": self.head, "grain_depth": grain_depth, "near": near, "flags": flags, "circle": circle}
+        self.config |= {
+            "head": self.head,
+            "grain_depth": grain_depth,
+            "near": near,
+            "flags": flags,
+            "circle": circle,
+        }
         self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
         self.register_buffer("features", torch.eye(channels, features) if features else None)
         whole = isinstance(places[0][0], int)
@@ -118,14 +124,14 @@ class SRM(nn.Module):
 
     def sums(self, z: Tensor, t: Tensor) -> Float[Tensor, "batch 1 feature"]:
         """What the features of all variables add up to, bounded and in so far as they are settled; flags are counted."""
-        bounded = z / flags.FLAG if self.config["flags"] else torch.tanh(STEEP * z)
+        bounded = z / categorical.FLAG if self.config["flags"] else torch.tanh(STEEP * z)
         total = ((1 - t) * bounded).sum(1, keepdim=True)
         return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
 
     def beside(self, seen: Tensor, t: Tensor, circle: Circle) -> Float[Tensor, "batch variable told"]:
         """What stands next to each variable (`systems/circles.py`)."""
         alpha, sigma = (part[..., 0].float() for part in self.schedule(t)[1:])
-        held = seen[..., : self.config["flags"]].sum(-1) / flags.FLAG
+        held = seen[..., : self.config["flags"]].sum(-1) / categorical.FLAG
         return beside(seen, held, alpha, sigma, circle)
 
     def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -141,7 +147,7 @@ class SRM(nn.Module):
     def flagged(self, value: Tensor, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x and how far its flags may be off, from what is told of flags and what z shows of them (`systems/flags.py`)."""
         alpha, sigma = (part.float() for part in self.schedule(t)[1:])
-        return flags.expected(value, z, alpha, sigma, self.config["flags"])
+        return categorical.expected(value, z, alpha, sigma, self.config["flags"])
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
         """The last of `answers`: what a `Denoiser` asks for."""
@@ -156,7 +162,7 @@ class SRM(nn.Module):
     def surprise(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
         """The error of the features, or how surprising the flags are."""
         if self.config["flags"]:
-            return flags.surprise(value, target, self.config["flags"])
+            return categorical.surprise(value, target, self.config["flags"])
         return self.error(value, target)
 
 

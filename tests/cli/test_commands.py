@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from becalm.cli import main
-from becalm.core import record
+from becalm.core import trajectory
 from becalm.points import Cloud, read, write
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
-from becalm.systems.store import WEIGHTS, save
+from becalm.weights.store import WEIGHTS, save
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_denoise_does_all_that_its_options_say(capsys, folder):
     assert cloud.attributes["outlier"][9] == 1
     for name in ("displacement", "noise", "confidence"):
         assert cloud.attributes[name].shape == (400,)
-    kept = record.read(files[1])
+    kept = trajectory.read(files[1])
     np.testing.assert_allclose(kept.z[-1, 0] + torch.tensor(kept.facts["origin"]), cloud.xyz, atol=1e-6)
     assert kept.t[0, 0, 0, 0] == 1
     assert kept.t[-1, 0, 0, 0] == 0
@@ -208,7 +208,7 @@ def test_evaluate_measures_before_and_after(capsys, folder):
 
 
 def test_a_small_spd_is_stored_and_loaded(tmp_path):
-    from becalm.systems.store import load
+    from becalm.weights.store import load
 
     save(SPD(hidden=16, blocks=1), tmp_path / "spd.safetensors", {})
     assert isinstance(load(tmp_path / "spd.safetensors"), SPD)

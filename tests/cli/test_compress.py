@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from becalm.cli import main
-from becalm.images import files
-from becalm.systems import codec
-from becalm.systems.store import save
+from becalm.compression import bits_back
+from becalm.images import image_files
 from becalm.systems.vdm import VDM
+from becalm.weights.store import save
 
 pytest.importorskip("constriction")
 
@@ -55,14 +55,14 @@ def test_there_and_back_in_every_form(folder, capsys):
     for name in ("again.npy", "again-idx3-ubyte.gz", "again"):
         assert decompress(folder, "-o", folder / name) == 0
         assert "every bit as it was" in capsys.readouterr().out
-        again = files.read(folder / name, files.Expected(4, 4, 1, 17)).values[..., 0]
+        again = image_files.read(folder / name, image_files.Expected(4, 4, 1, 17)).values[..., 0]
         assert np.array_equal(again.numpy(), np.load(folder / "images.npy"))
     assert (folder / "again.npy").read_bytes() == (folder / "images.npy").read_bytes()
 
 
 def test_the_threads_of_the_encoder_are_set_and_given_back():
     before = torch.get_num_threads()
-    with codec.threads(before + 1):
+    with bits_back.threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

@@ -8,7 +8,7 @@ import torch
 from becalm.cli import main
 from becalm.images.sudoku import places
 from becalm.systems.srm import SRM
-from becalm.systems.store import save
+from becalm.weights.store import save
 
 
 @pytest.fixture

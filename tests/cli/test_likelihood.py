@@ -11,8 +11,8 @@ from PIL import Image
 
 from becalm.cli import main
 from becalm.core import likelihood
-from becalm.systems.store import save
 from becalm.systems.vdm import VDM
+from becalm.weights.store import save
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_damaged_weights_are_told_and_no_number_is_printed(folder, capsys):
 
 def test_the_values_are_those_of_the_library(folder, capsys):
     """One draw in one batch: the command adds nothing of its own."""
-    from becalm.systems.store import load
     from becalm.systems.vdm import bound, variables
+    from becalm.weights.store import load
 
     told = measure(folder, capsys, "--batch", 200, "--seed", 5)
     model, images = load(folder / "model.safetensors", VDM), np.load(folder / "images.npy")

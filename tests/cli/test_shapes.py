@@ -9,10 +9,10 @@ import torch
 from becalm.cli import main, shapes
 from becalm.points import Cloud, read, write
 from becalm.shapes.families import CLASSES
-from becalm.systems.lion import Lion
-from becalm.systems.lion_dense import DenseLion
-from becalm.systems.point_diffusion import PointDiffusion
-from becalm.systems.store import save
+from becalm.systems.lion import DenseLion
+from becalm.systems.lion_sparse import Lion
+from becalm.systems.pvd import PointDiffusion
+from becalm.weights.store import save
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from becalm.core import record
+from becalm.core import trajectory
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import score as score_kind
 from becalm.core.langevin import annealed, corrected, log_ratio, mala, placed, unadjusted, warm_up
@@ -203,14 +203,14 @@ def test_given_variables_stay_and_no_sample_depends_on_another(stepper):
 
 def test_trajectories_are_recorded(tmp_path):
     z = torch.randn(5, 2, 3, generator=generator())
-    kept = record.collected(unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
-    record.write(kept, tmp_path / "chain.safetensors")
-    back = record.read(tmp_path / "chain.safetensors")
+    kept = trajectory.collected(unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
+    trajectory.write(kept, tmp_path / "chain.safetensors")
+    back = trajectory.read(tmp_path / "chain.safetensors")
     assert back.z.shape == (6, 5, 2, 3) and (back.t == 0).all()
     assert torch.equal(
         back.z, torch.stack([s.z for s in unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1))])
     )
-    assert record.collected(mala(bowl, z, 0.1, 4)).z.shape == (4, 5, 2, 3)
+    assert trajectory.collected(mala(bowl, z, 0.1, 4)).z.shape == (4, 5, 2, 3)
 
 
 @pytest.mark.parametrize("energy", [lambda x: 200 * bowl(x), lambda x: (x**4).sum(1)], ids=["narrow", "quartic"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from becalm.core import kinds, record
+from becalm.core import kinds, trajectory
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
 from becalm.core.process import Output, Prediction
@@ -205,9 +205,9 @@ def test_the_flow_s_likelihood_is_the_mixture_s_density():
 def test_a_record_gives_back_the_walk(tmp_path):
     z = torch.randn(2, 3, 2, generator=generator(), dtype=torch.float64)
     steps = list(sample(denoiser(CORRELATED, Rectified()), z, torch.ones(2, 3, 1), together(5), generator=generator(1)))
-    kept = record.collected(steps, {"schedule": "Rectified", "seed": 1})
-    record.write(kept, tmp_path / "run.safetensors")
-    back = record.read(tmp_path / "run.safetensors")
+    kept = trajectory.collected(steps, {"schedule": "Rectified", "seed": 1})
+    trajectory.write(kept, tmp_path / "run.safetensors")
+    back = trajectory.read(tmp_path / "run.safetensors")
     assert torch.equal(back.z, torch.stack([s.z for s in steps]))
     assert torch.equal(back.t, torch.stack([s.t for s in steps]))
     assert back.facts == {"schedule": "Rectified", "seed": 1}
@@ -217,16 +217,16 @@ def test_what_is_no_record_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"z": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="no trajectory"):
-        record.read(path)
+        trajectory.read(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="not a whole safetensors file"):
-        record.read(path)
+        trajectory.read(path)
     tensors = {"z": torch.zeros(2, 1, 1, 1), "t": torch.zeros(1, 1, 1, 1), "x": torch.zeros(2, 1, 1, 1)}
     save_file(tensors, path, {"becalm.record": json.dumps({"version": 1})})
     with pytest.raises(InputError, match="do not fit"):
-        record.read(path)
+        trajectory.read(path)
     with pytest.raises(ValueError, match="took no step"):
-        record.collected([])
+        trajectory.collected([])
 
 
 def test_a_prediction_is_a_pair():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from becalm.core import kinds, record
+from becalm.core import kinds, trajectory
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
 from becalm.core.process import Output, Prediction, reverse_moments
@@ -104,4 +104,4 @@ def test_facts_that_are_no_object_are_refused(tmp_path, facts):
     part = torch.zeros(2, 1, 1, 1)
     save_file({"z": part, "t": part.clone(), "x": part.clone()}, tmp_path / "a", {"becalm.record": facts})
     with pytest.raises(InputError, match="no trajectory"):
-        record.read(tmp_path / "a")
+        trajectory.read(tmp_path / "a")

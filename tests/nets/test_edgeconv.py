@@ -68,7 +68,7 @@ def test_frozen_network_is_the_plain_one(anchors, k, chunk):
 
 
 def test_authors_numbers(shared):
-    from becalm.systems.importer import read_official
+    from becalm.weights.importer import read_official
 
     model = read_official(shared("weights/score_denoise_official.safetensors"))
     given = {name: torch.as_tensor(value) for name, value in np.load(shared("vectors/spd.npz")).items()}

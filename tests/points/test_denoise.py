@@ -7,7 +7,7 @@ from becalm.points import Cloud, ScanError
 from becalm.points.denoise import check, denoise, details, outliers_of, report, stages
 from becalm.points.estimate import noise_levels
 from becalm.points.outliers import contradicting, isolated
-from becalm.points.stage import Stage, final
+from becalm.points.progress import Stage, final
 
 
 class Shift:

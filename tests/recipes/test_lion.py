@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from becalm.core.files import InputError
 from becalm.recipes import lion
 from becalm.recipes.lion_health import likeness
-from becalm.shapes import worn
-from becalm.systems.lion import Lion
-from becalm.systems.lion_autoencoder import Sizes
-from becalm.systems.store import load, save
+from becalm.shapes import augment
+from becalm.systems.lion_sparse import Lion
+from becalm.systems.lion_sparse_autoencoder import Sizes
 from becalm.train.loop import Plan
+from becalm.weights.store import load, save
 
 SMALL = replace(
     lion.FAMILIES,
@@ -68,7 +68,7 @@ def test_a_cut_is_by_a_plane_that_both_halves_share():
     generator = torch.Generator().manual_seed(0)
     one, other = (torch.rand(1, 500, 3, generator=generator) for _ in range(2))
     generator = torch.Generator().manual_seed(1)
-    a, b = worn.cut(one, 0.4, generator), worn.cut(other, 0.4, generator)
+    a, b = augment.cut(one, 0.4, generator), augment.cut(other, 0.4, generator)
     normal = torch.randn(1, 1, 3, generator=torch.Generator().manual_seed(1))
     edge = [(x * normal).sum(-1).max() for x in (a, b)]
     assert abs(float(edge[0] - edge[1])) < 0.2 * float(normal.norm())
@@ -158,7 +158,7 @@ def test_a_folder_of_shapes_is_learned_from(tmp_path):
 
 def test_worn_points_lie_near_the_clean_ones():
     points = 2 * torch.rand(4, 500, 3, generator=torch.Generator().manual_seed(0)) - 1
-    made = [wear(points, torch.Generator().manual_seed(1)) for wear in (worn.noisy, worn.gridded)]
+    made = [wear(points, torch.Generator().manual_seed(1)) for wear in (augment.noisy, augment.gridded)]
     assert made[0].sub(points).abs().mean((1, 2)).max() < 0.06
     assert made[1].sub(points).abs().max() <= 1 / 6 + 1e-6
     assert min(len(shape.unique(dim=0)) for shape in made[1]) < 500 or made[1].sub(points).std() > 0.01

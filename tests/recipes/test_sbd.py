@@ -4,8 +4,8 @@ import torch
 from becalm.core.files import InputError
 from becalm.recipes.sbd import Recipe, batch_of, begun, loss, run
 from becalm.systems.sbd import SBD
-from becalm.systems.store import load, save
 from becalm.train.loop import Plan
+from becalm.weights.store import load, save
 
 
 def recipe(folder, **fields) -> Recipe:

@@ -14,9 +14,9 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
 from becalm.core.schedule import Betas
 from becalm.recipes import ddpm, vdm
-from becalm.systems.store import load, save
 from becalm.systems.vdm import VDM
 from becalm.train.loop import Plan
+from becalm.weights.store import load, save
 
 TINY = {
     "widths": (8, 16),

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from becalm.core.files import InputError
 from becalm.points.mesh import normals_and_areas, sample
 from becalm.shapes import families, lofts
-from becalm.shapes.dials import Dials, chosen
+from becalm.shapes.param_reader import Dials, chosen
 
 
 def volume(vertices: np.ndarray, faces: np.ndarray) -> float:

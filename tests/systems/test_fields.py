@@ -16,7 +16,7 @@ from becalm.core.scores import at_level, denoising, denoising_many, of_energy
 from becalm.core.walk import together
 from becalm.systems.ebm import energy_at, traceable_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma, denoiser_of
-from becalm.systems.store import load, save
+from becalm.weights.store import load, save
 
 MODES = Mixture(
     torch.tensor([[1.5, 0.0], [-1.0, 1.0], [0.0, -1.5]]).double(),

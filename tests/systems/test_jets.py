@@ -6,10 +6,10 @@ import torch
 
 from becalm.nets.blend import Settled
 from becalm.points.metrics import chamfer
-from becalm.points.stage import last
+from becalm.points.progress import last
 from becalm.recipes.jets import Recipe, batch_of, begun, swept
 from becalm.systems.jets import RANKS, Jets, fitted, joined, losses, sample_of
-from becalm.systems.store import load
+from becalm.weights.store import load
 
 
 def sphere(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
 from becalm.points.cloud import Cloud
 from becalm.points.denoise import denoise
-from becalm.points.stage import last
+from becalm.points.progress import last
 from becalm.systems.jets import fitted, sample_of
 from becalm.systems.sbd import (
     RULES,

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from becalm.points.metrics import chamfer, point_to_surface
-from becalm.systems.importer import read_official
 from becalm.systems.spd import SPD, climb, paper, supervised_loss, unsupervised_loss
+from becalm.weights.importer import read_official
 
 
 @pytest.fixture(scope="module")

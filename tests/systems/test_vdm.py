@@ -11,8 +11,8 @@ from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.learned import Learned
 from becalm.systems import vdm
-from becalm.systems.store import load, save
 from becalm.systems.vdm import VDM, bound, denoiser_of, ended, generate, images_of, losses, posterior_mean, variables
+from becalm.weights.store import load, save
 
 SIZE = {"widths": [8, 16], "depth": 1}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, records
+from becalm.points.formats import attributes, files, packed
 
 _COORDINATES = ("xyz", "points", "pos", "vertices", "coords", "arr_0")
 """Names under which an NPZ may hold the coordinates, best first."""
@@ -72,7 +72,7 @@ def _cloud(array: np.ndarray, named: dict[str, np.ndarray], path: Path, layout: 
     if array.dtype.names:
         if array.ndim != 1:
             raise ScanError(f"{path}: records of shape {array.shape}, one a point is needed")
-        cloud = records.cloud_from(array, Source("array", path, layout, array))
+        cloud = packed.cloud_from(array, Source("array", path, layout, array))
         return cloud.with_attributes(named)
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf":
         raise ScanError(f"{path}: an array {array.dtype} {array.shape}, numbers [n, 3] are needed (2-D points?)")
@@ -138,7 +138,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
         _write_npz(cloud, source, temporary, target, warn)
         return
     if source is not None and source.rows.dtype.names:
-        array, lost = records.rows_from(cloud, source.rows, warn, str(target)), []
+        array, lost = packed.rows_from(cloud, source.rows, warn, str(target)), []
     else:
         array, lost = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
     if lost:
@@ -168,13 +168,13 @@ def _filled(array: np.ndarray, cloud: Cloud) -> tuple[np.ndarray, list[str]]:
 
 def _matrix(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> np.ndarray:
     """The rows that were read, [n, k], with x, y, z where they are now, in a type that holds them."""
-    fields = dict.fromkeys(records.AXES, source.rows.dtype)
+    fields = dict.fromkeys(packed.AXES, source.rows.dtype)
     old = np.zeros(len(cloud), list(fields.items()))
-    for index, axis in enumerate(records.AXES):
+    for index, axis in enumerate(packed.AXES):
         old[axis] = source.rows[:, index]
-    new = records.rows_from(Cloud(cloud.xyz), old, warn, str(target))
+    new = packed.rows_from(Cloud(cloud.xyz), old, warn, str(target))
     array = source.rows.astype(new.dtype["x"], copy=True)
-    for index, axis in enumerate(records.AXES):
+    for index, axis in enumerate(packed.AXES):
         array[:, index] = new[axis]
     return array
 
@@ -185,7 +185,7 @@ def _write_npz(
     layout: Layout = source.header if source else Layout(coordinates="xyz")
     if source is not None and source.rows.dtype.names:
         fields = {name: values for name, values in cloud.attributes.items() if name in source.rows.dtype.names}
-        array = records.rows_from(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
+        array = packed.rows_from(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
         rest = [name for name in cloud.attributes if name not in fields]
     else:
         array, rest = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)

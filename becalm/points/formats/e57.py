@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, e57nodes, files, records
+from becalm.points.formats import attributes, e57nodes, files, packed
 
 _INFLATED = 64 << 20
 _INFLATION = 100
@@ -249,7 +249,7 @@ def _coordinates(local: np.ndarray, missing: np.ndarray, scan: Scan) -> dict[str
     """The three columns: single precision where the file had it and it is enough, zero where a point has no place."""
     seen = local[~missing]
     single = all(name in scan.fields and scan.fields[name].kind == np.float32 for name in _CARTESIAN)
-    enough = single and records.enough(seen, seen, np.dtype(np.float32))
+    enough = single and packed.enough(seen, seen, np.dtype(np.float32))
     filled = np.where(missing[:, None], 0.0, local).astype(np.float32 if enough else np.float64)
     return dict(zip(map(str, _CARTESIAN), filled.T, strict=True))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, lines, lzf, records
+from becalm.points.formats import attributes, files, lines, lzf
+from becalm.points.formats import packed as records
 
 _HEADER_LIMIT = 1 << 20
 _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")

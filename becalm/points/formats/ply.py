@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, lines, plylists, records
+from becalm.points.formats import attributes, files, lines, packed, plylists
 
 _TYPES = {
     **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2"},
@@ -87,7 +87,7 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
         body=data if "values" in (rows.dtype.names or ()) else b"",
         kept=not header.vertex.has_lists,
     )
-    return records.cloud_from(_values(rows, header), Source("ply", path, header, rows))
+    return packed.cloud_from(_values(rows, header), Source("ply", path, header, rows))
 
 
 def _values(rows: np.ndarray, header: Header) -> np.ndarray:
@@ -183,7 +183,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     header: Header | None = source.header if source else None
     old = _values(source.rows, source.header) if source else None
     name = str(target)
-    rows = records.rows_from(attributes.fitted(cloud, set(_NAMES), warn, name, own=old), old, warn, name)
+    rows = packed.rows_from(attributes.fitted(cloud, set(_NAMES), warn, name, own=old), old, warn, name)
     with open(temporary, "wb") as file:
         for block in _encoded(rows, old, source, header, warn, name):
             file.write(block)

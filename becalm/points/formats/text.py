@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, lines, records
+from becalm.points.formats import attributes, files, lines, packed
 
 _COMMENTS = (b"#", b"//")
 _PREAMBLE = 100
@@ -55,11 +55,11 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     words = [_split(line, separator) for line in sample]
     names = _names(layout, len(words[0]), path)
     kinds = [_kind([line[column : column + 1] for line in words]) for column in range(len(names))]
-    kinds = [("f8" if name in records.AXES else kind) for name, kind in zip(names, kinds, strict=True)]
+    kinds = [("f8" if name in packed.AXES else kind) for name, kind in zip(names, kinds, strict=True)]
     values = _parse(layout, points, names, kinds, path)
     rows = np.zeros(len(points), [("line", np.int64, (2,)), ("values", values.dtype)])
     rows["line"], rows["values"] = points, values
-    return records.cloud_from(rows["values"], Source("text", path, layout, rows))
+    return packed.cloud_from(rows["values"], Source("text", path, layout, rows))
 
 
 def _split(line: str, separator: str | None) -> list[str]:
@@ -132,12 +132,12 @@ def _names(layout: Layout, columns: int, path: Path) -> list[str]:
         known = _PTS[1:] if columns == 6 else _PTS[: columns - 3]
         extra = [f"column_{index}" for index in range(4, columns + 1)]
         known = known if path.suffix.lower() == ".pts" else ()
-        return [*records.AXES, *known, *extra[len(known) :]]
+        return [*packed.AXES, *known, *extra[len(known) :]]
     lower = [word.lower() for word in words]
-    if all(lower.count(axis) == 1 for axis in records.AXES):
-        return [low if low in records.AXES else word for word, low in zip(words, lower, strict=True)]
-    rest = [f"{word}_" if word in records.AXES else word or f"column_{i + 4}" for i, word in enumerate(words[3:])]
-    return [*records.AXES, *rest]
+    if all(lower.count(axis) == 1 for axis in packed.AXES):
+        return [low if low in packed.AXES else word for word, low in zip(words, lower, strict=True)]
+    rest = [f"{word}_" if word in packed.AXES else word or f"column_{i + 4}" for i, word in enumerate(words[3:])]
+    return [*packed.AXES, *rest]
 
 
 def _kind(words: list[list[str]]) -> str:
@@ -186,8 +186,8 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     old = source.rows["values"] if source else None
     words = {values.dtype for values in cloud.attributes.values() if _plain_words(values)}
     fitted = attributes.fitted(cloud, _NUMBERS | words, warn, str(target), own=old)
-    rows = records.rows_from(fitted, old, warn, str(target))
-    exact = [(name, "f8" if name in records.AXES else rows.dtype[name]) for name in rows.dtype.names or ()]
+    rows = packed.rows_from(fitted, old, warn, str(target))
+    exact = [(name, "f8" if name in packed.AXES else rows.dtype[name]) for name in rows.dtype.names or ()]
     rows = rows.astype(exact, copy=False)
     kept = source is not None and old is not None and lines.extends(rows.dtype, old.dtype)
     with open(temporary, "wb") as file:

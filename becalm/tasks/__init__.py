@@ -1,0 +1,1 @@
+"""The verbs: what the command line, a page and a notebook call."""

@@ -1,0 +1,151 @@
+"""Models as files: tensors in safetensors, and JSON metadata that says which model they are and where they come from."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from becalm.core.files import InputError, replacing
+from becalm.images.counting_polygons.renderer import Painter
+from becalm.images.digit_classifier import Judge
+from becalm.systems.fields import EnergyModel, ScoreModel
+from becalm.systems.jets import Jets
+from becalm.systems.lion import DenseLion
+from becalm.systems.lion_sparse import Lion
+from becalm.systems.pvd import PointDiffusion
+from becalm.systems.sbd import SBD
+from becalm.systems.spd import SPD
+from becalm.systems.srm import SRM
+from becalm.systems.vdm import VDM
+
+WEIGHTS = Path(__file__).parent
+
+System = TypeVar("System", bound=nn.Module)
+
+SYSTEMS = {
+    "spd": SPD,
+    "jets": Jets,
+    "sbd": SBD,
+    "srm": SRM,
+    "judge": Judge,
+    "painter": Painter,
+    "vdm": VDM,
+    "score": ScoreModel,
+    "energy": EnergyModel,
+    "lion": Lion,
+    "lion_dense": DenseLion,
+    "points": PointDiffusion,
+}
+"""Constructors by name; a model's `config` attribute holds the arguments it was made with."""
+
+
+def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dtype = torch.float32) -> None:
+    """Write a model of SYSTEMS with any further JSON metadata; the file is whole or the old one stays as it was.
+
+    float32 weights are written in `precision`; `load` gives float32 again.
+    """
+    from safetensors.torch import save as serialised
+
+    names = [name for name, system in SYSTEMS.items() if type(model) is system]
+    if not names:
+        raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
+    fields = {**metadata, "model": names[0], "config": model.config}
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
+
+
+def packaged() -> list[dict]:
+    """What ships with the package: name, task, file and sha256 of each model."""
+    found = []
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        task = metadata(path).get("task", "")
+        found.append(
+            {"name": path.stem, "task": task, "file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+        )
+    return found
+
+
+def located(name: Path | str) -> Path:
+    """The file of a packaged model, or the file itself. Raises InputError naming what there is."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = WEIGHTS / f"{name}.safetensors"
+    if path.suffix or path.name != str(name) or not shipped.is_file():
+        known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
+        raise InputError(f"{name}: no such file, and no packaged model of that name (there is {known})")
+    return shipped
+
+
+def load(name: Path | str, *wanted: type[System]) -> System:
+    """A packaged model by name, or one from a file, in evaluation mode; of the systems `wanted`, where any are named.
+
+    Raises InputError naming file and field.
+    """
+    path = located(name)
+    state, fields = _read(path)
+    system, config = SYSTEMS.get(str(fields.get("model"))), fields.get("config")
+    if system is None:
+        raise InputError(f"{path}: model: {fields.get('model')!r} is not known; known are {', '.join(SYSTEMS)}")
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: config: must be an object, found {config!r}")
+    try:
+        with torch.device("meta"):
+            model = system(**config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: config: {error}") from error
+    if wanted and not isinstance(model, wanted):
+        fitting = " or ".join(kind.__name__ for kind in wanted)
+        raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
+    return filled(model, state, path).eval()  # type: ignore[return-value]
+
+
+def filled(model: System, state: dict, path: Path | str) -> System:
+    """The model with the tensors of a file. Raises InputError naming the first missing, unknown or misshapen one."""
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state or name not in expected:
+            raise InputError(f"{path}: {name}: {'is missing' if name in expected else 'is not part of this model'}")
+        want = expected[name]
+        if want.dtype == torch.float32 and state[name].dtype in (torch.float16, torch.bfloat16):
+            state[name] = state[name].float()
+        found = state[name]
+        if found.shape != want.shape or found.dtype != want.dtype:
+            raise InputError(
+                f"{path}: {name}: is {found.dtype} {list(found.shape)}, not {want.dtype} {list(want.shape)}"
+            )
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def describe(path: Path | str) -> dict:
+    """What a file of weights is: its metadata, its tensors and parameters counted."""
+    state, fields = _read(Path(path))
+    return {"file": str(path), **fields, "tensors": len(state), "parameters": sum(t.numel() for t in state.values())}
+
+
+def metadata(path: Path | str) -> dict:
+    """The JSON metadata of a stored model. Raises InputError when it is not one."""
+    return _read(Path(path))[1]
+
+
+def _read(path: Path) -> tuple[dict, dict]:
+    """The tensors and the metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            fields = json.loads((file.metadata() or {})["becalm"])
+    except SafetensorError as error:
+        raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: becalm: the metadata of a becalm model is missing or damaged") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: becalm: must be a JSON object")
+    return state, fields
