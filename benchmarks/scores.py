@@ -29,7 +29,7 @@ from becalm.core.scores import at_level, for_sampling, of_energy
 from becalm.recipes import ebm_toy, plane
 from becalm.recipes.ebm_toy import NOISY, OBJECTIVES, Recipe
 from becalm.systems.fields import Learner
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 
 RESULTS = Path(__file__).parent / "results" / "scores.json"
 SIZE = 100_000

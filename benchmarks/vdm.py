@@ -24,8 +24,8 @@ import torch
 from becalm.core.files import replacing
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, bound, variables
-from becalm.train import average
-from becalm.train.loop import learning_rate, optimiser_of
+from becalm.training import average
+from becalm.training.loop import learning_rate, optimiser_of
 
 RESULTS = Path(__file__).parent / "results" / "vdm.json"
 CHAINS = (10, 100, 1000, None)

@@ -21,7 +21,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.nets.precision import fast_products
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, denoiser_of, encoded, variables
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
 Variance = Literal["small", "large"]

@@ -26,7 +26,7 @@ from becalm.images import puzzle_picture
 from becalm.images.digits import Digits, read_mnist, read_small
 from becalm.systems.ebm import Energy, energy_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
 SIDE = 8

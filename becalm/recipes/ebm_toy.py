@@ -20,7 +20,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.recipes import plane
 from becalm.systems.ebm import energy_at, traceable_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
 ONE = torch.ones(1, 1, 1, dtype=torch.float64)

@@ -16,7 +16,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.evaluation.image_tasks import TASKS, Task, fitting
 from becalm.systems import srm
 from becalm.systems.srm import SRM, losses, shown
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 NEARLY = 0.2

@@ -13,8 +13,8 @@ from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.shapes.cloud_pairs import cloud_pair
 from becalm.systems.jets import Jets, Sample, joined, losses, placed, sample_of
-from becalm.train.loop import Plan, train
-from becalm.train.prefetch import prefetch
+from becalm.training.loop import Plan, train
+from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
 
 

@@ -24,8 +24,8 @@ from becalm.shapes.augment import chosen, cut, gridded, noisy
 from becalm.systems import lion_sparse, lion_sparse_autoencoder
 from becalm.systems.lion_sparse import Lion, Prior, Weight
 from becalm.systems.lion_sparse_autoencoder import Autoencoder, Latent, Sizes
-from becalm.train import log
-from becalm.train.loop import Plan, train
+from becalm.training import log
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 CHECKED = 60

@@ -17,7 +17,7 @@ from becalm.systems import pvd
 from becalm.systems.lion import DenseLion
 from becalm.systems.lion_sparse_autoencoder import Latent
 from becalm.systems.pvd import PointDiffusion
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
 

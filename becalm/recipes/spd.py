@@ -13,8 +13,8 @@ from becalm.core.typing import Float, Int, Tensor
 from becalm.points.neighbours import knn
 from becalm.shapes.cloud_pairs import cloud_pair
 from becalm.systems.spd import PATCH, RADII, SPD, supervised_loss, unsupervised_loss
-from becalm.train.loop import Plan, train
-from becalm.train.prefetch import prefetch
+from becalm.training.loop import Plan, train
+from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
 
 CLEAN = 1200

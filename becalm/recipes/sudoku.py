@@ -17,7 +17,7 @@ from becalm.core.typing import Tensor
 from becalm.images import digit_classifier, sudoku
 from becalm.images.digits import Digits, discriminants, read
 from becalm.systems.srm import SRM, Head, losses, shown
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 

@@ -16,7 +16,7 @@ from becalm.images.digits import read_mnist
 from becalm.images.pools import Pools, batches_of_cifar, from_npz, missing, small_digits, swirl
 from becalm.nets.precision import fast_products
 from becalm.systems.vdm import VDM, bound, losses, variables
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 HELD = 128

@@ -11,7 +11,7 @@ from becalm.core.files import InputError
 from becalm.images.digits import Digits
 from becalm.recipes import digits8
 from becalm.systems.fields import EnergyModel, ScoreModel
-from becalm.train.loop import Plan
+from becalm.training.loop import Plan
 from becalm.weights.store import load
 
 PLAN = Plan(steps=2, rate=1e-3, bfloat16=False, log_every=1, save_every=1)

@@ -12,7 +12,7 @@ from becalm.core.densities import Mixture
 from becalm.core.files import InputError
 from becalm.recipes import ebm_toy
 from becalm.systems.fields import ScoreModel
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load
 
 PLAN = Plan(steps=4, rate=1e-3, bfloat16=False, log_every=1, save_every=2)

@@ -14,7 +14,7 @@ from becalm.images.even_pixels import even_pixels
 from becalm.recipes import image_srm
 from becalm.systems import srm
 from becalm.systems.srm import SRM
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 TINY = replace(

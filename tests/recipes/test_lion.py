@@ -13,7 +13,7 @@ from becalm.recipes.lion_health import likeness
 from becalm.shapes import augment
 from becalm.systems.lion_sparse import Lion
 from becalm.systems.lion_sparse_autoencoder import Sizes
-from becalm.train.loop import Plan
+from becalm.training.loop import Plan
 from becalm.weights.store import load, save
 
 SMALL = replace(

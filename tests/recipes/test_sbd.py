@@ -4,7 +4,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.recipes.sbd import Recipe, batch_of, begun, loss, run
 from becalm.systems.sbd import SBD
-from becalm.train.loop import Plan
+from becalm.training.loop import Plan
 from becalm.weights.store import load, save
 
 

@@ -13,7 +13,7 @@ from becalm.images import sudoku as grids
 from becalm.images.digits import Digits
 from becalm.recipes import sudoku
 from becalm.systems.jets import Jets
-from becalm.train.loop import Plan, train
+from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 SMALL = replace(sudoku.SMALL, pixels=2, batch=32, width=32, depth=2, plan=Plan(steps=60, rate=3e-3, warmup=5, ema=0.9))

@@ -15,7 +15,7 @@ from becalm.core.files import InputError
 from becalm.core.schedule import Betas
 from becalm.recipes import ddpm, vdm
 from becalm.systems.vdm import VDM
-from becalm.train.loop import Plan
+from becalm.training.loop import Plan
 from becalm.weights.store import load, save
 
 TINY = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from becalm.train import average, log
-from becalm.train.loop import Plan, learning_rate, train
-from becalm.train.prefetch import prefetch
+from becalm.training import average, log
+from becalm.training.loop import Plan, learning_rate, train
+from becalm.training.prefetch import prefetch
 
 PLAN = Plan(steps=12, rate=1e-2, warmup=3, ema=0.9, bfloat16=False, log_every=2, save_every=4)
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from becalm.core.typing import Tensor
-from becalm.train import average as averages
-from becalm.train import log, state
-from becalm.train.flops import flop_counter
+from becalm.training import average as averages
+from becalm.training import log, state
+from becalm.training.flops import flop_counter
 
 
 @dataclass(frozen=True)

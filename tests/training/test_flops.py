@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from becalm.train.flops import flop_counter
+from becalm.training.flops import flop_counter
 
 
 class Slope(nn.Module):
