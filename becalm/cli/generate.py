@@ -64,9 +64,9 @@ def images(model, asked: Generate, output: Path) -> dict:
     from tqdm import tqdm
 
     from becalm.core.files import InputError, check_outputs
-    from becalm.core.sample import dpm_solver_pp_2m, reverse
+    from becalm.core.sampler import Sampler
     from becalm.images import image_files
-    from becalm.systems.vdm import ended, generate
+    from becalm.systems.vdm import decode_images, generate
     from becalm.weights.store import located
 
     image_files.check_target(output)
@@ -75,14 +75,13 @@ def images(model, asked: Generate, output: Path) -> dict:
         raise InputError(f"{asked.model}: is a model of images, without --label, --guidance and --mesh; leave them out")
     sampler, steps = asked.sampler or "ancestral", asked.steps or 250
     generator = torch.Generator().manual_seed(asked.seed)
-    samplers = {"ancestral": reverse(eta=1.0), "ddim": reverse(eta=0.0), "dpm": dpm_solver_pp_2m()}
-    walk = generate(model, asked.number, steps, generator, samplers[sampler])
-    for step in tqdm(walk, "generating", steps, disable=None):
+    states = generate(model, asked.number, Sampler(steps, sampler), generator)
+    for step in tqdm(states, "generating", steps, disable=None):
         pass
     if not torch.isfinite(step.z).all():
         raise InputError(f"{asked.model}: gives numbers that are not finite: damaged weights? take others")
     with torch.no_grad():
-        drawn = ended(model, step.z, generator)
+        drawn = decode_images(model, step.z, generator)
     image_files.write(output, drawn, model.levels)
     if asked.picture:
         image_files.grid(asked.picture, drawn, model.levels)

@@ -17,11 +17,11 @@ from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
 from becalm.core.learned import FewSteps, Learned, LearnedLinear, LearnedSchedule, LeastVariance, Routed
 from becalm.core.process import noise_like
-from becalm.core.sample import Step, Stepper, sample
+from becalm.core.sample import Step, sample
+from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Linear, Schedule
 from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
-from becalm.core.walk import together
 from becalm.nets.fourier import fourier, frequencies
 from becalm.nets.unet import Flat, Perceptron, UNet
 
@@ -38,6 +38,9 @@ SCHEDULES = {
 }
 """Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form
 for the least variance or the least cost of a few steps; DDPM's chain."""
+
+ANCESTRAL = Sampler(steps=250, update="ancestral")
+"""How the model is defined to be sampled: by its own reverse transitions."""
 
 ROWS = 2**20
 """Logits formed at a time: what a processor keeps close to itself."""
@@ -197,18 +200,19 @@ def losses(
 
 
 def generate(
-    model: VDM, count: int, steps: int, generator: torch.Generator | None, step: Stepper | None = None
+    model: VDM, count: int, sampler: Sampler = ANCESTRAL, generator: torch.Generator | None = None
 ) -> Iterator[Step]:
-    """Draw `count` data from noise; yields every state, of which the last one's z is z₀: see `ended`."""
+    """Sample `count` latents z₀ from noise. Yields the state after every step; the last state's z is z₀: see `decode_images`."""
     height, width, colours = model.shape
     z = noise_like(next(model.parameters()).new_empty(count, height * width, colours), generator)
-    return sample(denoiser_of(model), z, torch.ones(1, 1, 1), together(steps), step, None, generator)
+    t = torch.ones(1, 1, 1, device=z.device)
+    return sample(denoiser_of(model), z, t, sampler.walk, sampler.stepper, None, generator)
 
 
-def ended(
+def decode_images(
     model: VDM, z: Float[Tensor, "batch variable channel"], generator: torch.Generator | None = None
 ) -> Int[Tensor, "batch height width colour"]:
-    """Images drawn from p(x | z₀), or its mode where no generator is given or z₀ has no noise."""
+    """Images sampled from the decoder p(x | z₀); its mode where no generator is given or where γ(0) is infinite."""
     level = model.schedule(z.new_zeros((), dtype=torch.float64))
     y = z.double() / level.alpha
     if generator is None or not torch.isfinite(level.gamma):

@@ -10,8 +10,19 @@ from becalm.core import kinds, likelihood
 from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.learned import Learned
+from becalm.core.sampler import Sampler
 from becalm.systems import vdm
-from becalm.systems.vdm import VDM, bound, denoiser_of, ended, generate, images_of, losses, posterior_mean, variables
+from becalm.systems.vdm import (
+    VDM,
+    bound,
+    decode_images,
+    denoiser_of,
+    generate,
+    images_of,
+    losses,
+    posterior_mean,
+    variables,
+)
 from becalm.weights.store import load, save
 
 SIZE = {"widths": [8, 16], "depth": 1}
@@ -208,20 +219,20 @@ def test_variables_and_images_are_each_other_s_inverse():
 @pytest.mark.parametrize("schedule", ["linear", "least variance", "betas"])
 def test_generation_ends_in_levels(schedule):
     made = model(spread=0.05, schedule=schedule).eval()
-    steps = list(generate(made, 3, 8, gen()))
+    steps = list(generate(made, 3, Sampler(8, "ancestral", eta=0.5), gen()))
     assert len(steps) == 8
-    drawn = ended(made, steps[-1].z, gen(1))
+    drawn = decode_images(made, steps[-1].z, gen(1))
     assert drawn.shape == (3, 4, 6, 2) and drawn.min() >= 0 and drawn.max() < 17
-    mode = ended(made, steps[-1].z)
+    mode = decode_images(made, steps[-1].z)
     assert (drawn - mode).abs().max() <= 1
 
 
 def test_fresh_models_draw_uniform_levels():
     """Zero logits: independent uniform levels."""
     made = model(5, shape=50, network="mlp", size={"width": 8, "depth": 1}, low=-10.0).eval()
-    for step in generate(made, 100, 150, gen()):
+    for step in generate(made, 100, Sampler(150, "ancestral", eta=0.5), gen()):
         pass
-    share = torch.bincount(ended(made, step.z, gen(1)).flatten(), minlength=5) / 5000
+    share = torch.bincount(decode_images(made, step.z, gen(1)).flatten(), minlength=5) / 5000
     assert (share - 0.2).abs().max() < 0.03
 
 
@@ -229,7 +240,7 @@ def test_the_end_is_drawn_with_the_probabilities_of_the_decoder():
     made = model(17, low=-4.0)
     level = made.schedule(torch.zeros((), dtype=torch.float64))
     z = (level.alpha * 0.1).float().expand(500, 24, 2)
-    seen = torch.bincount(ended(made, z, gen()).flatten(), minlength=17) / 24000
+    seen = torch.bincount(decode_images(made, z, gen()).flatten(), minlength=17) / 24000
     x = likelihood.encoded(torch.arange(17), 17, torch.float64)
     expected = likelihood.log_probability(x, torch.full_like(x, 0.1), level.gamma, 17).exp()
     assert (seen - expected).abs().max() < 5 * (0.25 / 24000) ** 0.5
