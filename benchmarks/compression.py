@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from becalm.compression import archive, bits_back
-from becalm.core.likelihood import joined
+from becalm.core.likelihood import concatenate_bounds
 from becalm.images import image_files
 from becalm.systems.vdm import VDM, bound, denoiser_of, images_of, variables
 from becalm.weights.store import load
@@ -131,7 +131,7 @@ def ours(model: VDM, images: torch.Tensor, steps: int, asked: Benchmark) -> dict
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         parts = [bound(model, part, steps, asked.draws, generator) for part in tqdm(v.split(128), "bound")]
-    total = joined(parts).estimates()["total"]
+    total = concatenate_bounds(parts).estimates()["total"]
     seconds = {"cpu_seconds": between - started, "cpu_seconds_back": ended - between}
     seconds |= {"seconds": wall_between - wall, "seconds_back": wall_ended - wall_between}
     first = 32 * (coded.initial - coded.unused)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from becalm.core.files import replacing
+from becalm.core.files import atomic_file
 from becalm.evaluation.shapes import BATCH, POINTS, references, trial
 from becalm.points.metrics import chamfer, hausdorff
 from becalm.shapes import set_metrics, sets
@@ -72,7 +72,7 @@ def main() -> None:
     result["generation"] = rows
     print(json.dumps(result, indent=1, default=float))
     asked.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(asked.output) as temporary:
+    with atomic_file(asked.output) as temporary:
         temporary.write_text(json.dumps(result, indent=1, default=float))
 
 

@@ -218,9 +218,9 @@ def forget_peak() -> None:
 
 def write(benchmark: Benchmark, rows: list[dict]) -> None:
     """The rows, whole or not at all."""
-    from becalm.core.files import replacing
+    from becalm.core.files import atomic_file
 
-    with replacing(benchmark.output) as temporary:
+    with atomic_file(benchmark.output) as temporary:
         temporary.write_text(json.dumps({"rows": rows}, indent=1))
 
 

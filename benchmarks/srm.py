@@ -28,7 +28,7 @@ from becalm.images.counting_polygons.layout import told
 from becalm.images.counting_polygons.scenes import MOST
 from becalm.images.digits import read_mnist
 from becalm.images.sudoku import Puzzles
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.recipes.sudoku import SMALL, Recipe, levels, run
 from becalm.systems.srm import SRM
 from becalm.weights.store import load
@@ -209,7 +209,7 @@ def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
         patch = (chance * those).argmax(1)[:, None]
         unknown = torch.zeros(present.shape).scatter(1, patch, 1.0)[..., None]
         z = torch.where(unknown > 0, torch.randn(x.shape, generator=generator), x)
-        with torch.inference_mode(), fast_products("cpu"):
+        with torch.inference_mode(), fast_matmul("cpu"):
             answer = model(z, unknown.double()).value[..., : POLYGONS.flags].float()
         held, said = answer.sum(-1).gather(1, patch) > 2, answer.argmax(-1).gather(1, patch)
         seen = (held == (name != "nothing")).double().mean()
@@ -226,7 +226,7 @@ def half_known(model: SRM, number: int, seed: int) -> str:
     figure = there & (kind >= MOST)
     known = (torch.rand(there.shape, generator=generator) < 0.5) | (figure & (figure.cumsum(1) == 1))
     z = torch.where(known[..., None], x, torch.randn(x.shape, generator=generator))
-    with torch.inference_mode(), fast_products("cpu"):
+    with torch.inference_mode(), fast_matmul("cpu"):
         share = model(z, (~known)[..., None].double()).value[..., : POLYGONS.flags].float() / FLAG
     share = share.clamp_min(0) * ~known[..., None]
     corners = kind.where(figure, torch.tensor(0)).amax(1)[:, None, None].expand(-1, len(there[0]), 1)

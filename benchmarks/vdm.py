@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from becalm.core.files import replacing
+from becalm.core.files import atomic_file
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, bound, variables
 from becalm.training import average
@@ -141,7 +141,7 @@ def table(rows: dict[str, dict]) -> str:
 
 def write(held: dict) -> None:
     """Keep what was measured."""
-    with replacing(RESULTS) as temporary:
+    with atomic_file(RESULTS) as temporary:
         temporary.write_text(json.dumps(held, indent=1, ensure_ascii=False))
 
 

@@ -58,10 +58,10 @@ EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh"}
 
 def guarded(command) -> int:
     """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
-    from becalm.core.files import InputError, check_picture
+    from becalm.core.files import InputError, check_png_name
 
     try:
-        check_picture(getattr(command, "picture", None))
+        check_png_name(getattr(command, "picture", None))
         if not 0 <= getattr(command, "seed", 0) < 2**63:
             raise InputError(f"--seed {command.seed}: must be from 0 to 2⁶³ − 1")
         command.run()

@@ -151,7 +151,7 @@ def recorded(path: Path, cloud, frames: list, facts: dict) -> None:
 
     z = torch.stack([torch.as_tensor(xyz - cloud.origin) for xyz in (cloud.xyz, *frames)])[:, None]
     t = torch.linspace(1, 0, len(z), dtype=z.dtype)[:, None, None, None].expand(*z.shape[:3], 1)
-    trajectory.write(trajectory.Record(z, t, z.clone(), facts | {"origin": cloud.origin.tolist()}), path)
+    trajectory.write(trajectory.Trajectory(z, t, z.clone(), facts | {"origin": cloud.origin.tolist()}), path)
 
 
 def pictured(path: Path, cloud, xyz, kept) -> None:

@@ -89,7 +89,7 @@ class Likelihood:
         import torch
         from tqdm import tqdm
 
-        from becalm.core.likelihood import joined
+        from becalm.core.likelihood import concatenate_bounds
         from becalm.systems.vdm import bound
 
         parts = []
@@ -97,7 +97,7 @@ class Likelihood:
             for rows in v.split(self.batch):
                 parts.append(bound(model, rows, self.steps, self.draws, generator))
                 bar.update(len(rows))
-        return joined(parts)
+        return concatenate_bounds(parts)
 
     def flow(self, model, v, generator) -> dict:
         """Bits by the probability-flow ODE, one draw of z₀ an image as VDM's decoder wants it, and how far off they may be."""
@@ -106,7 +106,7 @@ class Likelihood:
 
         from becalm.core.flow_likelihood import log_density, noised
         from becalm.core.flow_solvers import runge_kutta
-        from becalm.core.likelihood import encoded, estimate
+        from becalm.core.likelihood import encode_levels, mean_estimate
         from becalm.systems.vdm import denoiser_of
 
         denoiser, size = denoiser_of(model), v[0].numel()
@@ -114,11 +114,11 @@ class Likelihood:
         parts = []
         with tqdm(total=len(v), desc="flow", unit="image", disable=None) as bar:
             for rows in v.split(self.batch):
-                y, more = noised(encoded(rows, model.levels), model.schedule, model.levels, generator)
+                y, more = noised(encode_levels(rows, model.levels), model.schedule, model.levels, generator)
                 solver = runge_kutta(self.flow_steps)
                 parts.append(log_density(denoiser, y, solver, probes, generator=generator).plus(more))
                 bar.update(len(rows))
-        mean = estimate(torch.cat([part.nats for part in parts]).neg(), size)
+        mean = mean_estimate(torch.cat([part.nats for part in parts]).neg(), size)
         names, scale = ("end_error", "solver_error", "trace_error"), size * math.log(2)
         errors = {name: torch.cat([getattr(part, name) for part in parts]).mean() for name in names}
         told = {name: plain(float(error) / scale) for name, error in errors.items()}
@@ -135,11 +135,11 @@ def listed(path: Path, names: tuple[str, ...], found) -> None:
     """Write a line an image: bits a dimension of every term."""
     import csv
 
-    from becalm.core.files import replacing
+    from becalm.core.files import atomic_file
 
     scale = found.dimensions * math.log(2)
     parts = [getattr(found, name) / scale for name in ("total", "prior", "reconstruction", "diffusion")]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "bits_per_dim", "prior", "reconstruction", "diffusion"])
         rows.writerows([name, *values] for name, *values in zip(names, *(p.tolist() for p in parts), strict=True))
@@ -149,7 +149,7 @@ def pictured(path: Path, bits, worst, levels: int) -> None:
     """Draw how many images need how many bits, and below it those that fit least."""
     from matplotlib.figure import Figure
 
-    from becalm.core.files import replacing
+    from becalm.core.files import atomic_file
 
     shown = worst[:12]
     figure = Figure(figsize=(8, 4.5 if len(shown) else 3.2), layout="constrained")
@@ -162,7 +162,7 @@ def pictured(path: Path, bits, worst, levels: int) -> None:
         one = figure.add_subplot(upper[1, i])  # type: ignore[index]
         one.imshow(image.squeeze(-1).numpy() / max(levels - 1, 1), cmap="gray", vmin=0, vmax=1)
         one.axis("off")
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 

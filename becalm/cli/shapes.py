@@ -115,16 +115,16 @@ def write_shapes(shapes, output: Path, mesh: Meshes = "none") -> None:
     import numpy as np
     from tqdm import tqdm
 
-    from becalm.core.files import gathering, replacing
+    from becalm.core.files import atomic_file, atomic_folder
     from becalm.points import Cloud, write
     from becalm.shapes import meshfiles
     from becalm.shapes.reconstruct import wrapped
 
     if output.suffix == ".npz":
-        with replacing(output) as temporary, temporary.open("wb") as file:
+        with atomic_file(output) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, points=shapes.astype(np.float32))
         return
-    with gathering(output) as folder:
+    with atomic_folder(output) as folder:
         for i, points in enumerate(tqdm(shapes, "meshing", disable=None if mesh != "none" else True)):
             write(Cloud(points), folder / f"{i:04d}.ply")
             if mesh != "none":

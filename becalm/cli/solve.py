@@ -50,7 +50,7 @@ class Solve:
         from tqdm import tqdm
 
         from becalm.core import trajectory
-        from becalm.core.files import InputError, check_outputs, check_picture
+        from becalm.core.files import InputError, check_outputs, check_png_name
         from becalm.evaluation.sudoku import way_of
         from becalm.images import puzzle_picture
         from becalm.systems import puzzles
@@ -59,7 +59,7 @@ class Solve:
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
-        check_picture(output)
+        check_png_name(output)
         readers = [] if self.reader == "none" else [located(self.reader or READER)]
         inputs = (self.image, self.mask, located(self.model), *readers)
         check_outputs((output, self.record, self.picture), inputs)
@@ -86,7 +86,7 @@ class Solve:
         solved = puzzles.drawn(answer, puzzle, image, mask)
         puzzle_picture.write(solved, output)
         if self.record:
-            trajectory.write(trajectory.collected(kept, {"model": self.model, "seed": self.seed}), self.record)
+            trajectory.write(trajectory.record_steps(kept, {"model": self.model, "seed": self.seed}), self.record)
         if self.picture:
             puzzle_picture.numbered(solved, answer.order, answer.certainty, self.picture)
         sure = [None if x != x else round(x, 4) for x in answer.certainty.tolist()]

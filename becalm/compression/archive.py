@@ -23,7 +23,7 @@ import numpy as np
 from torch import nn
 
 from becalm.compression.bits_back import Coded, surroundings
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Int, Tensor
 
 MAGIC = b"\x89bcz\r\n\x1a\n"
@@ -102,7 +102,7 @@ def write(path: Path, model: nn.Module, images: Int[Tensor, "image height width 
         where=surroundings(),
     )
     packed = zlib.compress(json.dumps(asdict(header), separators=(",", ":")).encode(), 9)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(MAGIC + struct.pack("<HII", VERSION, len(packed), zlib.crc32(packed)) + packed + payload)
 
 

@@ -24,7 +24,7 @@ import torch
 
 from becalm.compression.ans import Stack, Uneven, taken
 from becalm.core.denoiser import Denoiser
-from becalm.core.likelihood import REACH, encoded, finite_ends
+from becalm.core.likelihood import DECODER_REACH, check_finite_ends, encode_levels
 from becalm.core.process import posterior, transition
 from becalm.core.typing import Int, Tensor
 
@@ -84,7 +84,7 @@ def chain(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0) -> Ch
     if steps < 1:
         raise ValueError(f"steps {steps} must be at least 1")
     schedule = denoiser.schedule
-    finite_ends(schedule, start)
+    check_finite_ends(schedule, start)
     t = start + (1 - start) * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     gamma, alpha, sigma = (part.detach() for part in schedule(t))
     factor, inward = (part.detach() for part in transition(t[1:], t[:-1], schedule))
@@ -102,7 +102,7 @@ def encode(chain: Chain, v: Int[Tensor, "image variable channel"], batch: int = 
     Groups grow to `batch` images as the stack grows, so that only the first image's latents cost bits of their own. Raises
     ValueError for values outside.
     """
-    encoded(v, chain.levels)
+    encode_levels(v, chain.levels)
     stack, done, groups, size = Stack.random(), 0, [], v[0].numel()
     peak = max(taken(size, a.inward) + taken(size, b.inward) for a, b in pairwise(chain.layers))
     while done < len(v):
@@ -156,7 +156,7 @@ def pop_images(chain: Chain, stack: Stack, shape: tuple[int, ...]) -> Tensor:
 def data_mean(chain: Chain, v: Tensor) -> np.ndarray:
     """α₀x in cells, flat."""
     first = chain.layers[0]
-    return encoded(v, chain.levels, torch.float64).flatten().numpy() * (first.factor / first.cell)
+    return encode_levels(v, chain.levels, torch.float64).flatten().numpy() * (first.factor / first.cell)
 
 
 def reverse_mean(chain: Chain, z: np.ndarray, here: Layer, below: Layer, shape) -> np.ndarray:
@@ -178,7 +178,7 @@ def decoder(chain: Chain, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     first, levels = chain.layers[0], chain.levels
     y = z * (first.cell / first.factor)
-    span = min(levels, 2 * math.ceil(REACH * chain.width * levels / 2) + 1)
+    span = min(levels, 2 * math.ceil(DECODER_REACH * chain.width * levels / 2) + 1)
     start = np.clip(np.rint((y + 1) * levels / 2 - 0.5) - span // 2, 0, levels - span).astype(np.int64)
     values = (2.0 * (start[:, None] + np.arange(span)) + 1) / levels - 1
     away = ((y[:, None] - values) / chain.width) ** 2 / 2

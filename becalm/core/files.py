@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """An empty temporary file in the same folder that takes the place of `path` when the block ends well.
 
     On any error it is removed and whatever stood at `path` is as it was. Raises OSError as the file system does.
@@ -23,15 +23,15 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        sync(temporary, os.O_RDWR)
+        fsync_path(temporary, os.O_RDWR)
         os.replace(temporary, final)
-        sync(final.parent, os.O_RDONLY)
+        fsync_path(final.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def gathering(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path` that takes its place, which must be free or an empty folder, when the block ends
     well. On any error it is removed with all that is in it. Raises OSError as the file system does.
     """
@@ -41,18 +41,18 @@ def gathering(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         os.replace(temporary, final)
-        sync(final.parent, os.O_RDONLY)
+        fsync_path(final.parent, os.O_RDONLY)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-NOT_PNG = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
+OTHER_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
 """Ends of names that promise a picture of another form."""
 
 
-def check_picture(path: Path | None) -> None:
+def check_png_name(path: Path | None) -> None:
     """Raise InputError for the name of a picture that is not to be a PNG: we write no other."""
-    if path and path.suffix.lower() in NOT_PNG:
+    if path and path.suffix.lower() in OTHER_IMAGE_SUFFIXES:
         raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
 
 
@@ -74,7 +74,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
         taken.add(place)
 
 
-def sync(path: Path, flags: int) -> None:
+def fsync_path(path: Path, flags: int) -> None:
     """Wait until a file or folder is on the disk."""
     handle = os.open(path, flags)
     try:

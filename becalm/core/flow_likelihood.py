@@ -13,9 +13,9 @@ import torch
 
 from becalm.core.denoiser import Denoiser
 from becalm.core.flow_solvers import Flow, Solver, Task, runge_kutta
-from becalm.core.likelihood import log_probability, prior
+from becalm.core.likelihood import decoder_log_prob, prior_kl
 from becalm.core.process import noise_like
-from becalm.core.schedule import Linear, scaled
+from becalm.core.schedule import Linear, level_from_gamma
 from becalm.core.scores import exact_trace, projections, rademacher
 from becalm.core.typing import Float, Tensor
 
@@ -71,8 +71,8 @@ def flow_field(
 
     def field(state: Flow, gamma: Tensor, rows: Tensor) -> Flow:
         gamma = gamma[:, None, None]
-        t, sigma = denoiser.schedule.time(gamma), scaled(gamma, "preserve").sigma
-        unit = (scaled(gamma, denoiser.schedule.scaling).sigma / sigma).to(dtype)
+        t, sigma = denoiser.schedule.time(gamma), level_from_gamma(gamma, "preserve").sigma
+        unit = (level_from_gamma(gamma, denoiser.schedule.scaling).sigma / sigma).to(dtype)
         known = None if given is None else {name: value[rows] for name, value in given.items()}
         v = None if probes is None else probes[:, rows].to(dtype)
         eps, trace = traced(lambda z: denoiser(unit * z, t, known).eps, state.z.to(dtype), v)
@@ -102,7 +102,7 @@ def log_density(
     is infinite.
     """
     low, high = ends_of(denoiser.schedule, low, high)
-    least, size = scaled(torch.tensor(low, dtype=torch.float64, device=x.device), "preserve"), x[0].numel()
+    least, size = level_from_gamma(torch.tensor(low, dtype=torch.float64, device=x.device), "preserve"), x[0].numel()
     v = None if probes is None else rademacher(x, generator, probes)
     start = Flow(least.alpha * x.double(), x.new_zeros((probes or 1, len(x)), dtype=torch.float64))
     field = flow_field(denoiser, x.dtype, given, v)
@@ -110,7 +110,7 @@ def log_density(
         task = Task(start, low, high, field, end or standard_normal)
         last, solver_error, evaluations = (solver or runge_kutta())(task)
         nats = task.end(last.z) + last.integral.mean(0) + size * torch.log(least.alpha)
-        end_error = prior(x, Linear(low, high)) if end is None else torch.zeros_like(nats)
+        end_error = prior_kl(x, Linear(low, high)) if end is None else torch.zeros_like(nats)
     return FlowLikelihood(nats, end_error, solver_error, spread(last.integral, probes), evaluations, size)
 
 
@@ -153,4 +153,4 @@ def noised(
     y = x + torch.exp(gamma / 2).to(x) * noise_like(x, generator)
     eps = (y.double() - x.double()) * torch.exp(-gamma / 2)
     spent = -(eps.square() + math.log(2 * math.pi) + gamma) / 2
-    return y, (log_probability(x, y, gamma, levels) - spent).sum((1, 2))
+    return y, (decoder_log_prob(x, y, gamma, levels) - spent).sum((1, 2))

@@ -23,7 +23,7 @@ BOUND = 1e6
 
 
 class Move(NamedTuple):
-    """A state of a chain; where z is [batch, variables, channels], `record.collected` takes it as it takes a Step."""
+    """A state of a chain; where z is [batch, variables, channels], `trajectory.record_steps` takes it as it takes a Step."""
 
     z: Tensor
     """The chains [batch, *data]."""

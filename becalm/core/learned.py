@@ -10,13 +10,13 @@ import math
 import torch
 from torch import nn
 
-from becalm.core.schedule import Level, Scaling, Schedule, scaled
+from becalm.core.schedule import Level, Scaling, Schedule, level_from_gamma
 from becalm.core.typing import Float, Tensor
 
 softplus, logsigmoid = nn.functional.softplus, nn.functional.logsigmoid
 
 
-def raised(value: float) -> Tensor:
+def inverse_softplus(value: float) -> Tensor:
     """The inverse of softplus, log(e^value − 1), of a positive number."""
     return torch.tensor(value + math.log(-math.expm1(-value)), dtype=torch.float64)
 
@@ -24,53 +24,58 @@ def raised(value: float) -> Tensor:
 class LearnedSchedule(nn.Module, Schedule):
     """What learned schedules share: the two end points. Weights are cast to float64 where they are used, whatever holds them."""
 
-    def __init__(self, low: float = -13.3, high: float = 5.0, scaling: Scaling = "preserve"):
-        """`low` and `high` are γ(0) and γ(1) to begin with; raises ValueError where they do not rise."""
+    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0, scaling: Scaling = "preserve"):
+        """γ(0) and γ(1) at initialisation; raises ValueError unless `gamma_min` < `gamma_max`."""
         super().__init__()
-        if not low < high:
-            raise ValueError(f"{type(self).__name__}: low {low} must be below high {high}")
+        if not gamma_min < gamma_max:
+            raise ValueError(f"{type(self).__name__}: gamma_min {gamma_min} must be below gamma_max {gamma_max}")
         self.scaling = scaling
-        self.low = nn.Parameter(torch.tensor(low, dtype=torch.float64))
-        self.raw_rise = nn.Parameter(raised(high - low))
+        self.low = nn.Parameter(torch.tensor(gamma_min, dtype=torch.float64))
+        self.raw_rise = nn.Parameter(inverse_softplus(gamma_max - gamma_min))
 
     @property
-    def rise(self) -> Tensor:
+    def gamma_min(self) -> Tensor:
+        """γ(0)."""
+        return self.low.double()
+
+    @property
+    def gamma_range(self) -> Tensor:
         """γ(1) − γ(0), above 0."""
         return softplus(self.raw_rise.double())
 
-    def ends(self) -> list[nn.Parameter]:
+    def endpoint_parameters(self) -> list[nn.Parameter]:
         """The weights of the end points, which the bound trains."""
         return [self.low, self.raw_rise]
 
-    def interior(self) -> list[nn.Parameter]:
+    def interior_parameters(self) -> list[nn.Parameter]:
         """The weights of the course between them, which the variance of the bound's estimate trains; there may be none."""
-        ends = {id(weight) for weight in self.ends()}
+        ends = {id(weight) for weight in self.endpoint_parameters()}
         return [weight for weight in self.parameters() if id(weight) not in ends]
 
-    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """How much of the way from γ(0) to γ(1) is gone at t, of float64."""
         raise NotImplementedError
 
     def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return self.low.double() + self.rise * self.share(t)
+        return self.gamma_min + self.gamma_range * self.normalized_gamma(t)
 
     def forward(self, t: Float[Tensor, "*shape"]) -> Level:
         """The level at t, float64 and shaped like t."""
-        return scaled(self.gamma(t.double()), self.scaling)
+        return level_from_gamma(self.gamma(t.double()), self.scaling)
 
-    def place(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def normalize(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The share at which γ is as given, kept in [0, 1]."""
-        return ((gamma.double() - self.low.double()) / self.rise).clamp(0, 1)
+        return ((gamma.double() - self.gamma_min) / self.gamma_range).clamp(0, 1)
 
 
 class LearnedLinear(LearnedSchedule):
     """γ linear in t between learned end points."""
 
-    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return t
 
     def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return self.place(gamma)
+        return self.normalize(gamma)
 
 
 class Learned(LearnedSchedule):
@@ -80,35 +85,37 @@ class Learned(LearnedSchedule):
     lie evenly over [−¼, 1¼]. A level costs `width` numbers, so give one t a datum where all variables share it.
     """
 
-    def __init__(self, low: float = -13.3, high: float = 5.0, scaling: Scaling = "preserve", width: int = 64):
+    def __init__(
+        self, gamma_min: float = -13.3, gamma_max: float = 5.0, scaling: Scaling = "preserve", width: int = 64
+    ):
         """`width` is the number of sigmoids; the paper has 1024."""
-        super().__init__(low, high, scaling)
+        super().__init__(gamma_min, gamma_max, scaling)
         bends, steepness = torch.linspace(-0.25, 1.25, width, dtype=torch.float64), 8.0
-        self.raw_w1 = nn.Parameter(raised(1.0))
+        self.raw_w1 = nn.Parameter(inverse_softplus(1.0))
         self.b1 = nn.Parameter(torch.zeros((), dtype=torch.float64))
-        self.raw_w2 = nn.Parameter(raised(steepness).expand(width).clone())
+        self.raw_w2 = nn.Parameter(inverse_softplus(steepness).expand(width).clone())
         self.b2 = nn.Parameter(-steepness * bends)
-        self.raw_w3 = nn.Parameter(raised(1.0 / width).expand(width).clone())
+        self.raw_w3 = nn.Parameter(inverse_softplus(1.0 / width).expand(width).clone())
 
-    def unscaled(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def unnormalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """g(t), strictly increasing."""
         w1, w2, w3 = (softplus(raw.double()) for raw in (self.raw_w1, self.raw_w2, self.raw_w3))
         u = (w1 * t + self.b1.double())[..., None]
         # exp(logsigmoid), unlike sigmoid, is the same bit for bit in a tensor of any length
         return u[..., 0] + (w3 * torch.exp(logsigmoid(w2 * u + self.b2.double()))).sum(-1)
 
-    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        first, last = self.unscaled(t.new_zeros(())), self.unscaled(t.new_ones(()))
-        return (self.unscaled(t) - first) / (last - first)
+    def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        first, last = self.unnormalized_gamma(t.new_zeros(())), self.unnormalized_gamma(t.new_ones(()))
+        return (self.unnormalized_gamma(t) - first) / (last - first)
 
     @torch.no_grad()
     def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """By halving, to the last bit of float64; without gradients."""
-        share = self.place(gamma)
+        share = self.normalize(gamma)
         low, high = torch.zeros_like(share), torch.ones_like(share)
         for _ in range(54):
             middle = (low + high) / 2
-            below = self.share(middle) < share
+            below = self.normalized_gamma(middle) < share
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
@@ -128,15 +135,15 @@ class LeastVariance(LearnedSchedule):
 
     def __init__(
         self,
-        low: float = -13.3,
-        high: float = 5.0,
+        gamma_min: float = -13.3,
+        gamma_max: float = 5.0,
         scaling: Scaling = "preserve",
         bins: int = 100,
-        memory: float = 0.99,
+        decay: float = 0.99,
     ):
         """`memory` is how much of what was seen is kept at each call of `observe`."""
-        super().__init__(low, high, scaling)
-        self.memory = memory
+        super().__init__(gamma_min, gamma_max, scaling)
+        self.decay = decay
         self.register_buffer("total", torch.zeros(bins, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(bins, dtype=torch.float64))
 
@@ -144,11 +151,11 @@ class LeastVariance(LearnedSchedule):
     def observe(self, gamma: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"]) -> None:
         """Take note of squared errors m = |ε − ε̂|², one a datum, met at γ."""
         error, bins = error.double().flatten(), len(self.total)
-        bin = (self.place(gamma) * bins).long().clamp(0, bins - 1).flatten()
-        self.total.mul_(self.memory).index_add_(0, bin, error.pow(self.power).to(self.total))
-        self.count.mul_(self.memory).index_add_(0, bin, torch.ones_like(error).to(self.count))
+        bin = (self.normalize(gamma) * bins).long().clamp(0, bins - 1).flatten()
+        self.total.mul_(self.decay).index_add_(0, bin, error.pow(self.power).to(self.total))
+        self.count.mul_(self.decay).index_add_(0, bin, torch.ones_like(error).to(self.count))
 
-    def edges(self) -> Float[Tensor, " edge"]:
+    def bin_edges(self) -> Float[Tensor, " edge"]:
         """t at the edges of the bins, from 0 to 1. Every bin counts one observation of the mean beside its own."""
         total, count = self.total.double(), self.count.double()
         mean = torch.where(count.sum() > 0, total.sum() / count.sum().clamp_min(1e-300), 1.0)
@@ -156,13 +163,13 @@ class LeastVariance(LearnedSchedule):
         reached = density.cumsum(0) / density.sum()
         return torch.cat([reached.new_zeros(1), reached[:-1], reached.new_ones(1)])
 
-    def share(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        edges, bins = self.edges(), len(self.total)
+    def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        edges, bins = self.bin_edges(), len(self.total)
         bin = (torch.searchsorted(edges, t.detach().contiguous(), right=True) - 1).clamp(0, bins - 1)
         return (bin + (t - edges[bin]) / (edges[bin + 1] - edges[bin])) / bins
 
     def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        edges, place = self.edges(), self.place(gamma) * len(self.total)
+        edges, place = self.bin_edges(), self.normalize(gamma) * len(self.total)
         bin = place.detach().long().clamp(0, len(self.total) - 1)
         return edges[bin] + (place - bin) * (edges[bin + 1] - edges[bin])
 
@@ -178,7 +185,7 @@ class FewSteps(LeastVariance):
     power = 1
 
 
-class Routed(Schedule):
+class InteriorGradient(Schedule):
     """A learned schedule whose course gets `factor` times each datum's gradient, its ends the plain one.
 
     With factor 2ℓ the course descends on E ℓ² while everything else descends on E ℓ, in one backward pass (VDM, appendix H).
@@ -187,15 +194,17 @@ class Routed(Schedule):
     def __init__(self, schedule: LearnedSchedule):
         self.schedule, self.scaling, self.factor = schedule, schedule.scaling, torch.ones(())
 
-    def routed(self, share: Tensor) -> Tensor:
+    def scale_gradient(self, share: Tensor) -> Tensor:
         # what has no batch is an end, at which the course has no say
         if share.requires_grad and share.ndim:
             share.register_hook(lambda gradient: gradient * self.factor)
         return share
 
     def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return self.schedule.low.double() + self.schedule.rise * self.routed(self.schedule.share(t))
+        return self.schedule.gamma_min + self.schedule.gamma_range * self.scale_gradient(
+            self.schedule.normalized_gamma(t)
+        )
 
     def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        share = torch.func.jvp(self.schedule.share, (t,), (torch.ones_like(t),))[1]
-        return self.schedule.rise * self.routed(share)
+        share = torch.func.jvp(self.schedule.normalized_gamma, (t,), (torch.ones_like(t),))[1]
+        return self.schedule.gamma_range * self.scale_gradient(share)

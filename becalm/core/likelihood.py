@@ -17,7 +17,7 @@ from becalm.core.process import noise_like
 from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
 
-REACH = 12.0
+DECODER_REACH = 12.0
 """Levels farther than this many standard deviations from z₀/α₀ weigh less than e⁻⁷² beside the nearest."""
 
 
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
     """Standard error."""
 
 
-def estimate(nats: Float[Tensor, " datum"], dimensions: int) -> Estimate:
+def mean_estimate(nats: Float[Tensor, " datum"], dimensions: int) -> Estimate:
     """The mean of what each datum costs; bits a dimension are nats/(D log 2)."""
     nats, scale = nats.detach().double(), dimensions * math.log(2)
     error = float(nats.std() / len(nats) ** 0.5) if len(nats) > 1 else math.nan
@@ -62,10 +62,10 @@ class Bound:
     def estimates(self) -> dict[str, Estimate]:
         """The three terms and their sum over the data, by name."""
         terms = {name: getattr(self, name) for name in ("prior", "reconstruction", "diffusion", "total")}
-        return {name: estimate(values, self.dimensions) for name, values in terms.items()}
+        return {name: mean_estimate(values, self.dimensions) for name, values in terms.items()}
 
 
-def joined(bounds: Iterable[Bound]) -> Bound:
+def concatenate_bounds(bounds: Iterable[Bound]) -> Bound:
     """The bounds of several batches as one."""
     bounds = list(bounds)
     prior, reconstruction, diffusion = (
@@ -74,7 +74,7 @@ def joined(bounds: Iterable[Bound]) -> Bound:
     return Bound(prior, reconstruction, diffusion, bounds[0].dimensions)
 
 
-def encoded(v: Int[Tensor, "*data"], levels: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*data"]:
+def encode_levels(v: Int[Tensor, "*data"], levels: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*data"]:
     """x = 2(v + ½)/K − 1 for v of 0 … K − 1; raises ValueError for values outside."""
     low, high = (int(v.min()), int(v.max())) if v.numel() else (0, 0)
     if low < 0 or high >= levels:
@@ -82,12 +82,12 @@ def encoded(v: Int[Tensor, "*data"], levels: int, dtype: torch.dtype = torch.flo
     return ((2 * v.double() + 1) / levels - 1).to(dtype)
 
 
-def number(x: Shaped[Tensor, "*data"], levels: int) -> Int[Tensor, "*data"]:
+def nearest_level(x: Shaped[Tensor, "*data"], levels: int) -> Int[Tensor, "*data"]:
     """The level v nearest to x: the inverse of `encoded`."""
     return torch.round((x.double() + 1) * levels / 2 - 0.5).long().clamp(0, levels - 1)
 
 
-def prior(x: Float[Tensor, "batch variable channel"], schedule) -> Float[Tensor, " batch"]:
+def prior_kl(x: Float[Tensor, "batch variable channel"], schedule) -> Float[Tensor, " batch"]:
     """KL(q(z₁|x) ‖ N(0, I)) in `preserve`: ½Σ(α²x² + σ² − log σ² − 1), stable where γ(1) is great."""
     gamma = schedule(x.new_ones((), dtype=torch.float64)).gamma
     alpha2 = torch.sigmoid(-gamma)
@@ -98,7 +98,7 @@ def prior(x: Float[Tensor, "batch variable channel"], schedule) -> Float[Tensor,
     return (alpha2 * x.double().square() + rest).sum((1, 2)) / 2
 
 
-def log_probability(
+def decoder_log_prob(
     x: Float[Tensor, "*data"], y: Float[Tensor, "*data"], gamma: Float[Tensor, ""], levels: int
 ) -> Float[Tensor, "*data"]:
     """log p(x | z₀), p ∝ exp(−½e^{−γ}(y − x)²) over the K levels, y = z₀/α₀, γ = γ(0) (VDM, eq. 8).
@@ -106,15 +106,15 @@ def log_probability(
     Of the sum that normalises it only the levels within REACH of y are formed: 5 of 256 at γ = −13.3.
     """
     width = torch.exp(gamma / 2)
-    near = number(y, levels)
-    reach = min(levels - 1, math.ceil(REACH * float(width.detach()) * levels / 2))
+    near = nearest_level(y, levels)
+    reach = min(levels - 1, math.ceil(DECODER_REACH * float(width.detach()) * levels / 2))
     other = near[..., None] + torch.arange(-reach, reach + 1, device=x.device)
     away = (y.double()[..., None] - ((2 * other.double() + 1) / levels - 1)) / width
     weights = torch.where((other >= 0) & (other < levels), -away.square() / 2, -torch.inf)
     return -((y.double() - x.double()) / width).square() / 2 - torch.logsumexp(weights, -1)
 
 
-def reconstruction(
+def reconstruction_nats(
     x: Float[Tensor, "batch variable channel"],
     schedule,
     levels: int,
@@ -124,10 +124,10 @@ def reconstruction(
     """−log p(x|z₀) at one draw of z₀/α₀ = x + e^{γ₀/2} ε, γ₀ = γ(`start`). x must lie on the levels."""
     gamma = schedule(x.new_full((), start, dtype=torch.float64)).gamma
     eps = noise_like(x, generator).double()
-    return -log_probability(x, x.double() + torch.exp(gamma / 2) * eps, gamma, levels).sum((1, 2))
+    return -decoder_log_prob(x, x.double() + torch.exp(gamma / 2) * eps, gamma, levels).sum((1, 2))
 
 
-def mismatch(
+def noise_error(
     denoiser: Denoiser,
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch 1 1"],
@@ -140,7 +140,7 @@ def mismatch(
     return (eps.double() - guess.double()).square().sum((1, 2))
 
 
-def rate(
+def continuous_time_weight(
     schedule, u: Float[Tensor, "batch 1 1"], start: float = 0.0
 ) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, " batch"]]:
     """t = start + (1 − start)u for u of [0, 1), and ½(1 − start)γ′(t), what m costs with infinitely many steps (VDM, eq. 17)."""
@@ -148,7 +148,7 @@ def rate(
     return t, (1 - start) * schedule.slope(t)[:, 0, 0] / 2
 
 
-def jump(
+def discrete_time_weight(
     schedule, u: Float[Tensor, "batch 1 1"], steps: int, start: float = 0.0
 ) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, " batch"]]:
     """The end t of that of T equal steps in which u lies, and ½T(e^{γ(t)−γ(s)} − 1), what m costs then (VDM, eq. 14)."""
@@ -157,7 +157,7 @@ def jump(
     return t, steps * torch.expm1(schedule(t).gamma - schedule(s).gamma)[:, 0, 0] / 2
 
 
-def bound(
+def variational_bound(
     denoiser: Denoiser,
     x: Float[Tensor, "batch variable channel"],
     levels: int,
@@ -173,18 +173,22 @@ def bound(
     t = `start`, above 0 where γ(0) = −∞: T = 999 from 1/1000 is DDPM's chain of 1000. Raises ValueError at an infinite end.
     """
     schedule = denoiser.schedule
-    finite_ends(schedule, start)
+    check_finite_ends(schedule, start)
     shares = stratified(draws * len(x), 1, generator).reshape(draws, len(x), 1, 1).to(x.device)
     decoding, diffusion = [], []
     for u in shares:
-        decoding.append(reconstruction(x, schedule, levels, start, generator))
-        t, weight = rate(schedule, u, start) if steps is None else jump(schedule, u, steps, start)
-        diffusion.append(weight * mismatch(denoiser, x, t, noise_like(x, generator), given))
+        decoding.append(reconstruction_nats(x, schedule, levels, start, generator))
+        t, weight = (
+            continuous_time_weight(schedule, u, start)
+            if steps is None
+            else discrete_time_weight(schedule, u, steps, start)
+        )
+        diffusion.append(weight * noise_error(denoiser, x, t, noise_like(x, generator), given))
     decoded, between = torch.stack(decoding).mean(0), torch.stack(diffusion).mean(0)
-    return Bound(prior(x, schedule), decoded, between, x[0].numel())
+    return Bound(prior_kl(x, schedule), decoded, between, x[0].numel())
 
 
-def finite_ends(schedule, start: float = 0.0) -> None:
+def check_finite_ends(schedule, start: float = 0.0) -> None:
     """Raise ValueError for a schedule without finite γ(start) and γ(1): its bound is infinite."""
     low, high = schedule(torch.tensor([start, 1.0], dtype=torch.float64)).gamma.tolist()
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -211,5 +215,5 @@ def bits_per_dim(
     for first in range(0, len(x), batch):
         rows = slice(first, first + batch)
         known = None if given is None else {name: value[rows] for name, value in given.items()}
-        parts.append(bound(denoiser, x[rows], levels, steps, draws, start, known, generator))
-    return joined(parts)
+        parts.append(variational_bound(denoiser, x[rows], levels, steps, draws, start, known, generator))
+    return concatenate_bounds(parts)

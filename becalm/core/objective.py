@@ -8,12 +8,14 @@ from becalm.core.process import Prediction, posterior, reverse_moments
 from becalm.core.typing import Float, Tensor
 
 
-def squared(value: Float[Tensor, "*data channel"], target: Float[Tensor, "*data channel"]) -> Float[Tensor, "*data 1"]:
+def squared_error(
+    value: Float[Tensor, "*data channel"], target: Float[Tensor, "*data channel"]
+) -> Float[Tensor, "*data 1"]:
     """|target − value|² over the channels, as a mean."""
     return (target - value).square().mean(-1, keepdim=True)
 
 
-def doubt(error: Float[Tensor, "*data 1"], log_var: Float[Tensor, "*data 1"]) -> Float[Tensor, "*data 1"]:
+def gaussian_nll(error: Float[Tensor, "*data 1"], log_var: Float[Tensor, "*data 1"]) -> Float[Tensor, "*data 1"]:
     """−log N(target | value, exp(log_var)) a channel, for a mean squared error that it does not change (SRM, uncertainty loss).
 
     The error is detached: the mean is learned by its own loss alone, and the variance only tells how far it is off.
@@ -21,7 +23,7 @@ def doubt(error: Float[Tensor, "*data 1"], log_var: Float[Tensor, "*data 1"]) ->
     return (math.log(2 * math.pi) + log_var + error.detach() * torch.exp(-log_var)) / 2
 
 
-def variational(
+def variance_kl(
     prediction: Prediction, z: Tensor, x: Tensor, t: Tensor, schedule, width: float = 1e-3
 ) -> Float[Tensor, "batch variable 1"]:
     """KL(q(z_s | z_t, x) ‖ N(mean, learned deviation)) in bits a channel, s = max(t − width, t/2); only the deviation learns.

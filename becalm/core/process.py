@@ -51,7 +51,7 @@ def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
 
 
-def fall(now: Level, then: Level) -> Tensor:
+def gamma_difference(now: Level, then: Level) -> Tensor:
     """γ_s − γ_t ≤ 0, and 0 where the levels are equal though infinite."""
     return torch.where(now.gamma == then.gamma, 0.0, then.gamma - now.gamma)
 
@@ -61,7 +61,7 @@ def transition(t: Tensor, s: Tensor, schedule) -> tuple[Tensor, Tensor]:
     now, then = schedule(t), schedule(s)
     same = now.gamma == then.gamma
     factor = torch.where(same, 1.0, now.alpha / then.alpha)
-    return factor, torch.sqrt(-torch.expm1(fall(now, then))) * now.sigma
+    return factor, torch.sqrt(-torch.expm1(gamma_difference(now, then))) * now.sigma
 
 
 def posterior(z: Tensor, x: Tensor, t: Tensor, s: Tensor, schedule) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def posterior(z: Tensor, x: Tensor, t: Tensor, s: Tensor, schedule) -> tuple[Ten
     Mean (α_t σ_s²)/(α_s σ_t²) z + α_s (1 − e^{γ_s−γ_t}) x, variance (1 − e^{γ_s−γ_t}) σ_s².
     """
     now, then = schedule(t), schedule(s)
-    kept = -torch.expm1(fall(now, then))
+    kept = -torch.expm1(gamma_difference(now, then))
     same = now.gamma == then.gamma
     factor = torch.where(same, 1.0, now.alpha * then.sigma**2 / (then.alpha * now.sigma**2))
     mean = torch.where(same, z, factor.to(z) * z + (then.alpha * kept).to(z) * x)
@@ -93,21 +93,21 @@ def reverse_moments(
     at the prediction's `spread`. No noise is added where σ_s = 0.
     """
     now, then = schedule(t), schedule(s)
-    drop = fall(now, then)
+    drop = gamma_difference(now, then)
     root = torch.sqrt(-torch.expm1(drop))
     rest = then.sigma * torch.sqrt((1 - eta) * (1 + eta) + eta**2 * torch.exp(drop))
     mean = then.alpha.to(z) * prediction.x + rest.to(z) * prediction.eps
-    deviation = deviation_of(eta * then.sigma * root, eta * now.sigma * root, prediction.spread, variance)
+    deviation = reverse_deviation(eta * then.sigma * root, eta * now.sigma * root, prediction.spread, variance)
     same = now.gamma == then.gamma
     still = same | (then.sigma == 0)
     return torch.where(same, z, mean), torch.where(still, 0.0, deviation).to(z).expand_as(z)
 
 
-FLOOR = 1e-20
+MIN_DEVIATION = 1e-20
 """Least standard deviation whose logarithm is taken."""
 
 
-def deviation_of(small: Tensor, large: Tensor, spread: Tensor | None, variance: Variance) -> Tensor:
+def reverse_deviation(small: Tensor, large: Tensor, spread: Tensor | None, variance: Variance) -> Tensor:
     """The standard deviation chosen; raises ValueError where the learned one is asked of a network that tells none."""
     if variance == "small":
         return small
@@ -115,11 +115,11 @@ def deviation_of(small: Tensor, large: Tensor, spread: Tensor | None, variance: 
         return large
     if spread is None:
         raise ValueError("variance 'learned': the network gives no spread; use 'small' or 'large'")
-    low, high = small.clamp_min(FLOOR).log(), large.clamp_min(FLOOR).log()
+    low, high = small.clamp_min(MIN_DEVIATION).log(), large.clamp_min(MIN_DEVIATION).log()
     return torch.where(small == 0, 0.0, torch.exp(low + spread.double() * (high - low)))
 
 
-def step(
+def reverse_step(
     prediction: Prediction,
     z: Tensor,
     t: Tensor,

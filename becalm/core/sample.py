@@ -11,7 +11,7 @@ import torch
 
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
-from becalm.core.process import Prediction, Variance, step
+from becalm.core.process import Prediction, Variance, reverse_step
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import Walk
 
@@ -27,15 +27,15 @@ class Step(NamedTuple):
     """What was thought when they were last asked about, before the step that led here."""
 
 
-Ask = Callable[[Tensor, Tensor], Prediction]
-Stepper = Callable[[Ask, Step, Tensor, Callable, Step | None, torch.Generator | None], Tensor]
+Predict = Callable[[Tensor, Tensor], Prediction]
+Stepper = Callable[[Predict, Step, Tensor, Callable, Step | None, torch.Generator | None], Tensor]
 
 
 def reverse(eta: int | float = 1.0, variance: Variance = "small") -> Stepper:
     """Ancestral sampling at η = 1, DDIM at η = 0, and all between."""
 
     def stepper(ask, now, s, schedule, previous, generator):
-        return step(now.prediction, now.z, now.t, s, schedule, eta, variance, generator)
+        return reverse_step(now.prediction, now.z, now.t, s, schedule, eta, variance, generator)
 
     return stepper
 
@@ -100,7 +100,7 @@ def sample(
     """
     stepper = step or reverse()
     start = t = t.double()
-    startable(denoiser, t)
+    check_start(denoiser, t)
 
     def ask(z: Tensor, t: Tensor) -> Prediction:
         return denoiser(z, t, given)
@@ -112,12 +112,12 @@ def sample(
             s = walk(k, t, start, now.prediction)
             if bool((s > t).any()):
                 raise ValueError(f"walk: a noise level rises at step {k}; a walk never goes back")
-            z = torch.where(t == s, z, counted(k, stepper, ask, now, s, denoiser.schedule, previous, generator))
+            z = torch.where(t == s, z, with_step_index(k, stepper, ask, now, s, denoiser.schedule, previous, generator))
         t, k, previous = s, k + 1, now
         yield Step(z, t, now.prediction)
 
 
-def counted(k: int, stepper: Stepper, *asked) -> Tensor:
+def with_step_index(k: int, stepper: Stepper, *asked) -> Tensor:
     """What the stepper makes of what it is asked; where it must stop, the error names the step."""
     try:
         return stepper(*asked)
@@ -125,7 +125,7 @@ def counted(k: int, stepper: Stepper, *asked) -> Tensor:
         raise ValueError(f"sample: step {k}: {error}") from error
 
 
-def startable(denoiser: Denoiser, t: Tensor) -> None:
+def check_start(denoiser: Denoiser, t: Tensor) -> None:
     """Raise ValueError where a network of ε or the score would have to tell x from noise without any signal."""
     if denoiser.kind in (kinds.eps, kinds.score) and bool((denoiser.schedule(t).alpha == 0).any()):
         raise ValueError(

@@ -26,7 +26,7 @@ class Level(NamedTuple):
     """Standard deviation of the noise."""
 
 
-def scaled(gamma: Float[Tensor, "*shape"], scaling: Scaling) -> Level:
+def level_from_gamma(gamma: Float[Tensor, "*shape"], scaling: Scaling) -> Level:
     """The level with α² + σ² = 1 (preserve), α = 1 (explode) or α + σ = 1 (interpolate); exact at γ = ±∞."""
     gamma = gamma.double()
     if scaling == "preserve":
@@ -52,7 +52,7 @@ class Schedule:
         raise NotImplementedError
 
     def __call__(self, t: Float[Tensor, "*shape"]) -> Level:
-        return scaled(self.gamma(t.double()), self.scaling)
+        return level_from_gamma(self.gamma(t.double()), self.scaling)
 
     def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """γ′(t), by forward differentiation."""
@@ -60,7 +60,7 @@ class Schedule:
         return torch.func.jvp(self.gamma, (t,), (torch.ones_like(t),))[1]
 
 
-def bounded(schedule: Schedule) -> None:
+def check_finite_noise(schedule: Schedule) -> None:
     """Raise ValueError for a schedule whose noise would have to grow without bound."""
     if schedule.scaling == "explode":
         name = type(schedule).__name__
@@ -71,18 +71,18 @@ def bounded(schedule: Schedule) -> None:
 class Linear(Schedule):
     """γ linear in t (VDM's fixed schedule, § 4.1 and appendix)."""
 
-    low: float = -13.3
+    gamma_min: float = -13.3
     """γ(0)."""
-    high: float = 5.0
+    gamma_max: float = 5.0
     """γ(1)."""
     scaling: Scaling = "preserve"
     """Units of z."""
 
     def gamma(self, t):
-        return self.low + (self.high - self.low) * t
+        return self.gamma_min + (self.gamma_max - self.gamma_min) * t
 
     def time(self, gamma):
-        return (gamma.double() - self.low) / (self.high - self.low)
+        return (gamma.double() - self.gamma_min) / (self.gamma_max - self.gamma_min)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Cosine(Schedule):
     """Units of z; not `explode`."""
 
     def __post_init__(self):
-        bounded(self)
+        check_finite_noise(self)
 
     def gamma(self, t):
         angle = math.pi / 2 * t
@@ -117,7 +117,7 @@ class Rectified(Schedule):
     """s, above 0."""
 
     def __post_init__(self):
-        bounded(self)
+        check_finite_noise(self)
         if not self.shift > 0:
             raise ValueError(f"Rectified: shift {self.shift} must be above 0")
 
@@ -132,9 +132,9 @@ class Rectified(Schedule):
 class Karras(Schedule):
     """σ/α between two bounds, evenly spaced in its ρ-th root (Karras et al. 2022, eq. 5)."""
 
-    low: float = 0.002
+    sigma_min: float = 0.002
     """Least noise, in units of the data."""
-    high: float = 80.0
+    sigma_max: float = 80.0
     """Greatest noise."""
     rho: float = 7.0
     """How much the steps crowd at low noise."""
@@ -142,11 +142,11 @@ class Karras(Schedule):
     """Units of z."""
 
     def gamma(self, t):
-        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return 2 * self.rho * torch.log(low + t * (high - low))
 
     def time(self, gamma):
-        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (torch.exp(gamma.double() / (2 * self.rho)) - low) / (high - low)
 
 
@@ -157,28 +157,28 @@ class Betas(Schedule):
     Between grid points γ is linear in t; before the first, σ/α is: γ = γ(1/T) + 2 log(tT), so that t = 0 is clean.
     """
 
-    first: float = 1e-4
+    beta_start: float = 1e-4
     """β₁."""
-    last: float = 0.02
+    beta_end: float = 0.02
     """β_T."""
     steps: int = 1000
     """T."""
     scaling: Scaling = "preserve"
     """Units of z."""
 
-    def grid(self, like: Tensor) -> Tensor:
+    def gamma_grid(self, like: Tensor) -> Tensor:
         """γ at t = 1/T, 2/T, …, 1."""
-        betas = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=like.device)
+        betas = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64, device=like.device)
         return torch.log(torch.expm1(-torch.log1p(-betas).cumsum(0)))
 
     def gamma(self, t):
-        grid, place = self.grid(t), t * self.steps
+        grid, place = self.gamma_grid(t), t * self.steps
         low = (place.detach().ceil().long() - 1).clamp(1, self.steps - 1) - 1
         between = grid[low] + (place - (low + 1)) * (grid[low + 1] - grid[low])
         return torch.where(place < 1, grid[0] + 2 * torch.log(place), between)
 
     def time(self, gamma):
-        grid, gamma = self.grid(gamma), gamma.double()
+        grid, gamma = self.gamma_grid(gamma), gamma.double()
         low = (torch.searchsorted(grid, gamma.contiguous()) - 1).clamp(0, self.steps - 2)
         between = low + 1 + (gamma - grid[low]) / (grid[low + 1] - grid[low])
         return torch.where(gamma < grid[0], torch.exp((gamma - grid[0]) / 2), between) / self.steps
@@ -191,9 +191,9 @@ class Ladder(Schedule):
     With `together(steps)` a walk stands once at each level and ends at t = 0.
     """
 
-    high: float = 10.0
+    sigma_max: float = 10.0
     """σ₁: about the greatest distance between two data (Song & Ermon 2020)."""
-    low: float = 0.01
+    sigma_min: float = 0.01
     """σ_L."""
     steps: int = 10
     """L; with 1, `low` alone."""
@@ -202,10 +202,10 @@ class Ladder(Schedule):
 
     def gamma(self, t):
         place = t * self.steps
-        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
-        return 2 * (math.log(self.low) + torch.where(place < 1, torch.log(place), (place - 1) * ratio))
+        ratio = math.log(self.sigma_max / self.sigma_min) / max(self.steps - 1, 1)
+        return 2 * (math.log(self.sigma_min) + torch.where(place < 1, torch.log(place), (place - 1) * ratio))
 
     def time(self, gamma):
-        ratio = math.log(self.high / self.low) / max(self.steps - 1, 1)
-        above = gamma.double() / 2 - math.log(self.low)
+        ratio = math.log(self.sigma_max / self.sigma_min) / max(self.steps - 1, 1)
+        above = gamma.double() / 2 - math.log(self.sigma_min)
         return torch.where(above < 0, above.exp(), 1 + above / ratio) / self.steps

@@ -11,7 +11,7 @@ import torch
 
 from becalm.core.typing import Float, Tensor
 
-Kind = Literal["uniform_mean", "independent", "shared"]
+Distribution = Literal["uniform_mean", "independent", "shared"]
 """A uniform mean (SRM), each level by itself (Diffusion Forcing), or one for all (plain diffusion)."""
 
 
@@ -41,7 +41,7 @@ def uniform_mean(
 ) -> Float[Tensor, "batch variable 1"]:
     """One t a variable, whose mean over the variables is uniform; a greater `sharpness` makes them more alike."""
     mean = torch.rand(batch, generator=generator, dtype=torch.float64)
-    return allocate(mean, variables, generator, sharpness)
+    return recursive_allocation(mean, variables, generator, sharpness)
 
 
 def sequential(
@@ -58,7 +58,7 @@ def sequential(
     return t[..., None]
 
 
-def allocate(
+def recursive_allocation(
     mean: Float[Tensor, " batch"], variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:
     """Levels in [0, 1] with the given mean, by recursive allocation.
@@ -73,7 +73,7 @@ def allocate(
         first, second = torch.floor(sizes / 2), torch.ceil(sizes / 2)
         most, other = torch.minimum(sums, first), torch.minimum(sums, second)
         low = (sums - other).clamp_min(0)
-        share = beta((sizes - 1 - sizes % 2).clamp_min(1) ** 1.05 * sharpness, len(sums), generator)
+        share = sample_beta((sizes - 1 - sizes % 2).clamp_min(1) ** 1.05 * sharpness, len(sums), generator)
         left = low + (most - low).clamp_min(0) * share
         split = torch.stack([left, sums - left], -1).flatten(1)
         kept = torch.stack([first, second], -1).flatten() > 0
@@ -82,8 +82,8 @@ def allocate(
     return sums.gather(1, order).clamp(0, 1)[..., None]
 
 
-def drawn(
-    kind: Kind, batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
+def sample_times(
+    kind: Distribution, batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:
     """Levels of a kind by its name; `sharpness` is that of `uniform_mean`."""
     if kind == "uniform_mean":
@@ -91,14 +91,16 @@ def drawn(
     return {"independent": independent, "shared": uniform}[kind](batch, variables, generator)
 
 
-def beta(a: Float[Tensor, " group"], batch: int, generator: torch.Generator | None) -> Float[Tensor, "batch group"]:
+def sample_beta(
+    a: Float[Tensor, " group"], batch: int, generator: torch.Generator | None
+) -> Float[Tensor, "batch group"]:
     """Draws of Beta(a, a) as ratios of gammas: torch's own distribution takes no generator."""
     concentration = a.expand(2, batch, len(a)).contiguous()
     x, y = torch._standard_gamma(concentration, generator=generator)  # type: ignore[attr-defined]
     return x / (x + y)
 
 
-def density_weight(
+def inverse_density_weight(
     draw: Callable[[int, int, torch.Generator], Tensor], variables: int, generator: torch.Generator, draws: int = 80_000
 ) -> Callable[[Tensor], Tensor]:
     """The weight 1/p(t) of a loss whose levels come from `draw(batch, variables, generator)`; p has mean 1 over [0, 1].
@@ -110,9 +112,9 @@ def density_weight(
     taps = torch.exp(-(torch.arange(-2, 3, dtype=count.dtype) ** 2) / (2 * 0.2**2))
     padded = torch.nn.functional.pad((count / count.mean())[None, None], (2, 2), mode="replicate")
     weight = 1 / torch.nn.functional.conv1d(padded, (taps / taps.sum())[None, None])[0, 0].clamp_min(1e-3)
-    return lambda t: weight.to(t.device)[bin_of(t)]
+    return lambda t: weight.to(t.device)[bin_index(t)]
 
 
-def bin_of(t: Tensor) -> Tensor:
+def bin_index(t: Tensor) -> Tensor:
     """The number of the bin, 0 to 999, in which t lies."""
     return (t * 1000).long().clamp(0, 999)

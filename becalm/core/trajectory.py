@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Tensor
 
 VERSION = 1
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class Trajectory:
     """The states of a walk, in order."""
 
     z: Float[Tensor, "step batch variable channel"]
@@ -28,28 +28,28 @@ class Record:
     """Anything that JSON can hold: schedule, seed, model."""
 
 
-def collected(steps: Iterable, facts: dict | None = None) -> Record:
+def record_steps(steps: Iterable, facts: dict | None = None) -> Trajectory:
     """The record of a whole walk, from what `sample` yields. Raises ValueError where it yields nothing."""
     states = list(steps)
     if not states:
         raise ValueError("record: the walk took no step, all its variables were given")
     z, t, x = (torch.stack(part) for part in zip(*((s.z, s.t, s.prediction.x) for s in states), strict=True))
-    return Record(z, t, x, facts or {})
+    return Trajectory(z, t, x, facts or {})
 
 
-def write(record: Record, path: Path) -> None:
+def write(record: Trajectory, path: Path) -> None:
     """Write a record; the file is whole or the old one stays as it was."""
     from safetensors.torch import save
 
     tensors = {"z": record.z, "t": record.t, "x": record.x}
     facts = json.dumps({**record.facts, "version": VERSION})
-    with replacing(Path(path)) as temporary:
+    with atomic_file(Path(path)) as temporary:
         temporary.write_bytes(
             save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"becalm.record": facts})
         )
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> Trajectory:
     """Read a record. Raises InputError naming the file and what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 
@@ -69,4 +69,4 @@ def read(path: Path) -> Record:
         raise InputError(
             f"{path}: z {list(z.shape)}, t {list(t.shape)}, x {list(x.shape)}: the shapes do not fit each other"
         )
-    return Record(z, t, x, facts)
+    return Trajectory(z, t, x, facts)

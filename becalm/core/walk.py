@@ -17,7 +17,7 @@ from becalm.core.typing import Float, Tensor
 Walk = Callable[[int, Tensor, Tensor, Prediction], Tensor]
 Priority = Callable[[Tensor, Tensor, Prediction], Tensor]
 
-HAIR = 1e-9
+ROUNDING = 1e-9
 """Keeps a product that ought to be whole from falling just below it."""
 
 
@@ -53,7 +53,7 @@ class Budget:
         spans = (torch.ceil(unknown / self.group).clamp_min(1) - 1) * (1 - self.overlap) + 1
         total = spans.new_full(spans.shape, self.steps or 0)
         if self.steps_per_variable is not None:
-            total = torch.ceil(self.steps_per_variable * spans - HAIR)
+            total = torch.ceil(self.steps_per_variable * spans - ROUNDING)
         length = total / spans
         if bool((length[unknown > 0] < 1).any()):
             least = math.ceil(float(spans.max()))
@@ -69,11 +69,11 @@ def sequential(budget: Budget, priority: Priority) -> Walk:
     def walk(k: int, t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
         t, start = t.double(), start.double()
         length = budget.lengths(start)
-        ramp = torch.ceil(length - HAIR)[:, None, None]
+        ramp = torch.ceil(length - ROUNDING)[:, None, None]
         waiting = (t == start) & (start > 0)
         begun = ((start > 0) & ~waiting).sum((1, 2))
-        due = blocks_due(k, length * (1 - budget.overlap)) * budget.group
-        rank = torch.where(waiting[..., 0], finite(priority(t, start, prediction)), torch.inf)
+        due = n_blocks_due(k, length * (1 - budget.overlap)) * budget.group
+        rank = torch.where(waiting[..., 0], finite_ranks(priority(t, start, prediction)), torch.inf)
         place = torch.sort(rank, dim=1, stable=True).indices.argsort(1)
         chosen = waiting & (place < (due - begun)[:, None])[..., None]
         done = torch.round((1 - t / torch.where(start > 0, start, 1.0)) * ramp)
@@ -82,16 +82,16 @@ def sequential(budget: Budget, priority: Priority) -> Walk:
     return walk
 
 
-def finite(rank: Tensor) -> Tensor:
+def finite_ranks(rank: Tensor) -> Tensor:
     """Ranks below infinity, which is kept for the variables that are not waiting; NaN comes last of those that are."""
     return rank.double().nan_to_num(nan=torch.finfo(torch.float64).max)
 
 
-def blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
+def n_blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
     """How many blocks b = 0, 1, … have begun by step k when block b begins at ⌊b · stride + HAIR⌋."""
     guess = torch.floor((k + 1) / stride).long()
     candidates = guess[:, None] + torch.arange(-2, 3, device=stride.device)
-    began = torch.floor(candidates * stride[:, None] + HAIR) <= k
+    began = torch.floor(candidates * stride[:, None] + ROUNDING) <= k
     return torch.where(began & (candidates >= 0), candidates + 1, 0).amax(1)
 
 

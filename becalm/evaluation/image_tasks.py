@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Tensor
 from becalm.images.counting_polygons.layout import KINDS, LEAST, RADIUS, WAY, WIDTH, plan
 from becalm.images.counting_polygons.nearest_circles import Circle
@@ -143,5 +143,5 @@ def write_sheet(images: Float[Tensor, "batch height width 3"], path: Path) -> No
     from PIL import Image
 
     levels = (sheet(images) * 255).round().byte().numpy()
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(levels).save(temporary, format="PNG")

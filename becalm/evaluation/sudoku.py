@@ -13,7 +13,7 @@ from becalm.core.sample import reverse
 from becalm.core.typing import Tensor
 from becalm.images import sudoku
 from becalm.images.sudoku import Puzzles
-from becalm.nets.precision import inferred
+from becalm.nets.precision import inference_iter
 from becalm.systems.puzzles import Read
 from becalm.systems.refine import refine
 from becalm.systems.srm import SRM, Way, denoiser_of, solve
@@ -116,7 +116,7 @@ def operations(model: SRM) -> float:
     cells, channels = len(model.places), model.config["channels"]
     z, t = torch.zeros(1, cells, channels), torch.ones(1, cells, 1).double()
     with FlopCounterMode(display=False) as counter:
-        next(inferred(denoiser_of(model)(z, t, None) for _ in (0,)))
+        next(inference_iter(denoiser_of(model)(z, t, None) for _ in (0,)))
     return float(counter.get_total_flops())
 
 

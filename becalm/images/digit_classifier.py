@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from becalm.core.typing import Float, Int, Tensor
 from becalm.images.digits import Digits, top_per_class
 from becalm.images.grid import shrink, side_of
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 
 BATCH = 128
 RATE = 1e-2
@@ -46,7 +46,7 @@ class Judge(nn.Module):
     @torch.inference_mode()
     def read(self, cells: Float[Tensor, "*any channel"]) -> Int[Tensor, "*any"]:
         """The digit in every cell, 1 to 9: no cell of a Sudoku holds a 0, so the runner-up stands in for it."""
-        with fast_products(cells.device.type):
+        with fast_matmul(cells.device.type):
             parts = [self(part)[:, 1:].argmax(1) + 1 for part in cells.reshape(-1, cells.shape[-1]).split(1024)]
         return torch.cat(parts).reshape(cells.shape[:-1])
 
@@ -78,7 +78,7 @@ def fit(digits: Digits, side: int, generator: torch.Generator, epochs: int | Non
         chosen = order[step * BATCH : (step + 1) * BATCH]
         # moved first, made smaller afterwards: what is read later has not been blurred twice either
         cells = shrink(moved(digits.images[chosen], generator).flatten(1), side) * 2 - 1
-        with fast_products("cpu"):
+        with fast_matmul("cpu"):
             output = judge(cells)
         loss = F.nll_loss(output, digits.labels[chosen])
         optimiser.zero_grad()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from becalm.core.files import InputError, replacing, sync
+from becalm.core.files import InputError, atomic_file, fsync_path
 from becalm.core.typing import Int, Tensor
 from becalm.images import idx
 
@@ -227,7 +227,7 @@ def write(path: Path, values: Int[Tensor, "image height width colour"], levels: 
     flat = array[..., 0] if array.shape[-1] == 1 else array
     if path.suffix not in (".npy", ".npz") and "idx" not in path.name:
         return write_pictures(path, array, Expected(array.shape[1], array.shape[2], array.shape[3], levels))
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, flat)
         elif path.suffix == ".npz":
@@ -264,7 +264,7 @@ def write_pictures(folder: Path, values: np.ndarray, expected: Expected) -> None
     try:
         for i, image in enumerate(brightened(values, expected)):
             Image.fromarray(image).save(temporary / f"{i:05d}.png", optimize=True)
-        sync(temporary, os.O_RDONLY)
+        fsync_path(temporary, os.O_RDONLY)
         if folder.is_dir():
             folder.rmdir()
         os.replace(temporary, folder)
@@ -292,5 +292,5 @@ def grid(path: Path, values: Int[Tensor, "image height width colour"], levels: i
     sheet = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
     sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), colours)[:-1, :-1]
     sheet = sheet.repeat(times, 0).repeat(times, 1)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(sheet[..., 0] if colours == 1 else sheet[..., :3]).save(temporary, format="PNG")

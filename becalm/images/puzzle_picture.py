@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Int, Tensor
 
 MOST = 64_000_000
@@ -48,7 +48,7 @@ def write(image: Float[Tensor, "height width"], path: Path) -> None:
     from PIL import Image
 
     grey = (image.clamp(0, 1) * 255).round().byte().numpy()
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(grey).save(temporary, format="PNG")
 
 
@@ -79,5 +79,5 @@ def numbered(
         at, width = min(i * pixel, side * pixel - 1), 3 if i % inner == 0 else 1
         lines.line((at, 0, at, shape[1]), (120, 120, 220), width)
         lines.line((0, at, shape[0], at), (120, 120, 220), width)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         picture.save(temporary, format="PNG")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from becalm.core.typing import Float, Tensor
-from becalm.nets.mlp import FEATURES, told
+from becalm.nets.mlp import LEVEL_FEATURES, embed_noise_level
 
 
 class Block(nn.Module):
@@ -22,7 +22,7 @@ class Block(nn.Module):
         return h + self.second(silu(self.first(silu(h)) + level))
 
 
-class Conv(nn.Module):
+class ConvNet(nn.Module):
     """From the pixels of a picture [batch, side², channels], rows first, to `outputs` numbers for each of them.
 
     Every pixel sees the whole of an 8 × 8 picture through four blocks. A learned map tells where a pixel is.
@@ -33,7 +33,7 @@ class Conv(nn.Module):
         self.side, self.width = side, width
         self.enter = nn.Conv2d(channels, width, 3, padding=1)
         self.place = nn.Parameter(torch.zeros(width, side, side))
-        self.level = nn.Linear(FEATURES, depth * width)
+        self.level = nn.Linear(LEVEL_FEATURES, depth * width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.leave = nn.Conv2d(width, outputs, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
@@ -43,7 +43,7 @@ class Conv(nn.Module):
         self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
     ) -> Float[Tensor, "batch variable output"]:
         """γ is one for all [1, 1, 1], one a picture [batch, 1, 1] or one a pixel [batch, side², 1]."""
-        level = self.level(told(gamma).to(u)).mT
+        level = self.level(embed_noise_level(gamma).to(u)).mT
         level = level.unflatten(-1, (self.side, self.side)) if gamma.shape[1] > 1 else level[..., None]
         h = self.enter(u.mT.unflatten(-1, (self.side, self.side))) + self.place
         for block, part in zip(self.blocks, level.chunk(len(self.blocks), 1), strict=True):

@@ -8,7 +8,7 @@ from torch import nn
 from becalm.core.typing import Float, Int, Tensor
 
 
-def waves(x: Float[Tensor, "*shape 1"], count: int, most: float) -> Float[Tensor, "*shape wave"]:
+def sinusoids(x: Float[Tensor, "*shape 1"], count: int, most: float) -> Float[Tensor, "*shape wave"]:
     """cos and sin of 2π f x for `count` frequencies f, geometric from 1/2 to `most`: [..., 2 · count], in float32 at least."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     frequencies = torch.logspace(math.log10(0.5), math.log10(most), count, dtype=x.dtype, device=x.device)
@@ -30,12 +30,12 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, t: Float[Tensor, "batch variable 1"]) -> Float[Tensor, "batch variable width"]:
         """t in [0, 1]; that it is exactly 0 (given) or 1 (unknown) is told beside the waves."""
-        seen = [waves(t, self.count, self.most), t == 0, t == 1]
+        seen = [sinusoids(t, self.count, self.most), t == 0, t == 1]
         told = torch.cat([part.to(self.enter.weight) for part in seen], -1)
         return self.leave(nn.functional.silu(self.enter(told)))
 
 
-class PlaceEmbedding(nn.Module):
+class IndexEmbedding(nn.Module):
     """The sum of one learned vector from each table: a cell's row, its column, its box."""
 
     def __init__(self, sizes: tuple[int, ...], width: int):
@@ -59,5 +59,5 @@ class CoordinateEmbedding(nn.Module):
 
     def forward(self, places: Float[Tensor, "*batch variable axis"]) -> Float[Tensor, "*batch variable width"]:
         """`places` holds the coordinates of each variable."""
-        seen = torch.cat([places[..., None], waves(places[..., None], self.count, self.most)], -1)
+        seen = torch.cat([places[..., None], sinusoids(places[..., None], self.count, self.most)], -1)
         return self.mix(seen.flatten(-2).to(self.mix.weight))

@@ -7,7 +7,7 @@ import torch
 from becalm.core.typing import Float, Tensor
 
 
-def frequencies(levels: int) -> tuple[float, float]:
+def fourier_frequencies(levels: int) -> tuple[float, float]:
     """In units of π, the two that tell apart `levels` values on [−1, 1], 2/levels apart.
 
     levels/2 turns by π from one value to the next and reads the last bit; levels turns by 2π, is the same on all clean values and
@@ -16,13 +16,15 @@ def frequencies(levels: int) -> tuple[float, float]:
     return levels / 2, float(levels)
 
 
-def fourier(z: Float[Tensor, "*shape channel"], multiples: tuple[float, ...]) -> Float[Tensor, "*shape feature"]:
+def fourier_features(
+    z: Float[Tensor, "*shape channel"], frequencies: tuple[float, ...]
+) -> Float[Tensor, "*shape feature"]:
     """sin and cos of π f z for every f of `multiples`: all sines, then all cosines, channel by channel, frequencies fastest.
 
     [..., 2 · channels · frequencies], float32 or better; z must come unrounded. The turns are taken modulo 2 before the
     multiplication by π, exactly where f is a power of two.
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    turns = z[..., None] * torch.tensor(multiples, dtype=z.dtype, device=z.device)
+    turns = z[..., None] * torch.tensor(frequencies, dtype=z.dtype, device=z.device)
     angle = math.pi * (turns - 2 * torch.round(turns.detach() / 2)).flatten(-2)
     return torch.cat([angle.sin(), angle.cos()], -1)

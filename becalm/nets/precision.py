@@ -9,15 +9,15 @@ import torch
 Item = TypeVar("Item")
 
 
-def fast_products(device: str) -> AbstractContextManager:
+def fast_matmul(device: str) -> AbstractContextManager:
     """A context in which networks multiply in bfloat16 if that is fast here: any GPU, a CPU with AMX or AVX512-BF16."""
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_has_bfloat16())
 
 
-def inferred(items: Iterator[Item]) -> Iterator[Item]:
+def inference_iter(items: Iterator[Item]) -> Iterator[Item]:
     """The items of a generator, each made without gradients and with fast products; whoever takes them is left alone."""
     while True:
-        with torch.inference_mode(), fast_products("cpu"):
+        with torch.inference_mode(), fast_matmul("cpu"):
             try:
                 item = next(items)
             except StopIteration:

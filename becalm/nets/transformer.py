@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from becalm.core.typing import Float, Tensor
-from becalm.nets.embed import CoordinateEmbedding, LevelEmbedding, PlaceEmbedding
+from becalm.nets.embed import CoordinateEmbedding, IndexEmbedding, LevelEmbedding
 
 PARTS = 6
 """Modulations of a block: shift, scale and gate of attention, and the same of the mixing after it."""
@@ -153,7 +153,7 @@ class Transformer(nn.Module):
         width = shape.width
         self.loops = shape.loops
         self.enter = nn.Sequential(nn.Linear(channels, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        self.place = PlaceEmbedding(sizes, width) if sizes else CoordinateEmbedding(axes, width)
+        self.place = IndexEmbedding(sizes, width) if sizes else CoordinateEmbedding(axes, width)
         self.level = LevelEmbedding(width)
         self.modulate = nn.Linear(width, PARTS * width)
         self.blocks = nn.ModuleList(Block(width, shape.heads, shape.ratio, len(sizes)) for _ in range(shape.depth))
@@ -180,7 +180,7 @@ class Transformer(nn.Module):
         level = self.level(t)
         told = self.enter(z) + self.place(places) + level
         modulation = self.modulate(nn.functional.silu(level)).unflatten(-1, (PARTS, -1)).movedim(-2, 0)
-        kin = (places[:, None] == places).movedim(-1, 0).to(told) if isinstance(self.place, PlaceEmbedding) else None
+        kin = (places[:, None] == places).movedim(-1, 0).to(told) if isinstance(self.place, IndexEmbedding) else None
         h, answers = torch.zeros_like(told), []
         for _ in range(self.loops):
             h = h + told

@@ -9,29 +9,29 @@ from torch import nn
 from torch.nn.functional import silu
 
 from becalm.core.typing import Float, Tensor
-from becalm.nets.embed import waves
+from becalm.nets.embed import sinusoids
 
-WAVES = 32
+N_FREQUENCIES = 32
 """Frequencies by which a level is told."""
 
 EPSILON = 1e-5
 """Added to variances."""
 
 
-class Level(nn.Module):
+class LevelMlp(nn.Module):
     """One vector a datum for its noise level: 0 the cleanest and 1 the noisiest when training begins."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.enter, self.leave = nn.Linear(2 * WAVES + 1, width), nn.Linear(width, width)
+        self.enter, self.leave = nn.Linear(2 * N_FREQUENCIES + 1, width), nn.Linear(width, width)
 
     def forward(self, level: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
         """The embedding."""
         told = level.to(self.enter.weight)[:, None]
-        return silu(self.leave(silu(self.enter(torch.cat([told, waves(told, WAVES, 64.0).to(told)], -1)))))
+        return silu(self.leave(silu(self.enter(torch.cat([told, sinusoids(told, N_FREQUENCIES, 64.0).to(told)], -1)))))
 
 
-class NormSiLU(torch.autograd.Function):
+class FusedGroupNormSiLU(torch.autograd.Function):
     """SiLU of GroupNorm for bfloat16 in channels_last, statistics in float32; one input and one inner value are kept.
 
     PyTorch's own backward of GroupNorm takes twice as long in bfloat16 on a CPU as this whole.
@@ -67,7 +67,7 @@ class NormSiLU(torch.autograd.Function):
         return dh, along.sum(0), total.sum(0), None
 
 
-class Norm(nn.Module):
+class GroupNormSiLU(nn.Module):
     """SiLU of GroupNorm with groups of 4 channels or more, 32 groups at most."""
 
     def __init__(self, channels: int):
@@ -81,7 +81,7 @@ class Norm(nn.Module):
         """Of the type of h."""
         if h.dtype == torch.bfloat16 and torch.is_grad_enabled():
             rows = h.permute(0, 2, 3, 1)
-            found = NormSiLU.apply(rows.flatten(1, 2), self.weight, self.bias, self.groups)
+            found = FusedGroupNormSiLU.apply(rows.flatten(1, 2), self.weight, self.bias, self.groups)
             return found.view(rows.shape).permute(0, 3, 1, 2)  # type: ignore[union-attr]
         return silu(nn.functional.group_norm(h, self.groups, self.weight, self.bias, EPSILON))
 
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, outputs: int, told: int, dropout: float):
         super().__init__()
-        self.norm1, self.norm2 = Norm(channels), Norm(outputs)
+        self.norm1, self.norm2 = GroupNormSiLU(channels), GroupNormSiLU(outputs)
         self.conv1, self.conv2 = nn.Conv2d(channels, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.level = nn.Linear(told, outputs, bias=False)
         self.past = nn.Conv2d(channels, outputs, 1) if channels != outputs else nn.Identity()
@@ -126,7 +126,7 @@ class Attention(nn.Module):
         return h + self.gather(found).view(rows.shape).permute(0, 3, 1, 2).to(h)
 
 
-class Flat(nn.Module):
+class FlatUNet(nn.Module):
     """VDM's U-Net (appendix B): no down-sampling, `depth` blocks of one width on either side of two with attention between."""
 
     def __init__(
@@ -135,13 +135,13 @@ class Flat(nn.Module):
         """`place` is height and width, which may be any."""
         super().__init__()
         told = 4 * width
-        self.embed, self.enter = Level(told), nn.Conv2d(inputs, width, 3, padding=1)
+        self.embed, self.enter = LevelMlp(told), nn.Conv2d(inputs, width, 3, padding=1)
         self.down = nn.ModuleList(Block(width, width, told, dropout) for _ in range(depth))
         self.before, self.after = (Block(width, width, told, dropout) for _ in range(2))
         self.attend = Attention(width)
         self.up = nn.ModuleList(Block(2 * width, width, told, dropout) for _ in range(depth + 1))
-        self.norm, self.leave = Norm(width), nn.Conv2d(width, outputs, 3, padding=1)
-        begun(self)
+        self.norm, self.leave = GroupNormSiLU(width), nn.Conv2d(width, outputs, 3, padding=1)
+        use_channels_last(self)
 
     def forward(self, x: Float[Tensor, "batch row column channel"], level: Float[Tensor, " batch"]) -> Tensor:
         """[batch, row, column, outputs]."""
@@ -177,7 +177,7 @@ class UNet(nn.Module):
         least, told = patch * 2 ** (len(widths) - 1), 4 * widths[0]
         if any(side % least for side in place):
             raise ValueError(f"unet: sides of {place[0]} × {place[1]} pixels are no multiples of {least}; use 'flat'")
-        self.patch, self.embed = patch, Level(told)
+        self.patch, self.embed = patch, LevelMlp(told)
         self.enter = nn.Conv2d(inputs * patch**2, widths[0], 3, padding=1)
         self.down, self.narrow = nn.ModuleList(), nn.ModuleList()
         self.up, self.widen = nn.ModuleList(), nn.ModuleList()
@@ -189,8 +189,8 @@ class UNet(nn.Module):
                 self.widen.append(nn.ConvTranspose2d(widths[i + 1], width, 2, stride=2))
         self.attend = Attention(widths[-1], max(widths[-1] // 64, 1))
         self.middle = Block(widths[-1], widths[-1], told, dropout)
-        self.norm, self.leave = Norm(widths[0]), nn.Conv2d(widths[0], outputs * patch**2, 3, padding=1)
-        begun(self)
+        self.norm, self.leave = GroupNormSiLU(widths[0]), nn.Conv2d(widths[0], outputs * patch**2, 3, padding=1)
+        use_channels_last(self)
 
     def forward(self, x: Float[Tensor, "batch row column channel"], level: Float[Tensor, " batch"]) -> Tensor:
         """[batch, row, column, outputs]."""
@@ -220,7 +220,7 @@ class Perceptron(nn.Module):
         """`depth` residual layers of `width`."""
         super().__init__()
         self.place, pixels = place, place[0] * place[1]
-        self.embed, self.enter = Level(width), nn.Linear(pixels * inputs, width)
+        self.embed, self.enter = LevelMlp(width), nn.Linear(pixels * inputs, width)
         self.layers = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
@@ -238,6 +238,6 @@ class Perceptron(nn.Module):
         return self.leave(h).view(*x.shape[:3], -1)
 
 
-def begun(network: nn.Module) -> None:
+def use_channels_last(network: nn.Module) -> None:
     """Weights of convolutions in the order that suits them on a CPU."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.core.files import replacing
+from becalm.core.files import atomic_file
 from becalm.points.neighbours import knn
 
 MOST = 60_000
@@ -32,7 +32,7 @@ def draw(before: np.ndarray, after: np.ndarray, path: Path, unit: str = "scan un
             panels[row, column].set_title(f"{title}: {name}", fontsize=12)
             panels[row, column].set(xlim=limits[:, 0], ylim=limits[:, 1])
     figure.colorbar(drawn, ax=panels, shrink=0.6, label=f"displacement ({unit})", pad=0.01)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

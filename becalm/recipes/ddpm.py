@@ -18,7 +18,7 @@ from becalm.core.process import noise_like, posterior, reverse_moments
 from becalm.core.schedule import Betas
 from becalm.core.times import stratified
 from becalm.core.typing import Float, Tensor
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, denoiser_of, encoded, variables
 from becalm.training.loop import Plan, train
@@ -54,7 +54,7 @@ def simple(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor
     x = encoded(model, batch.v.to(recipe.device))
     u = stratified(len(x), 1, generator).to(x.device)
     t = torch.floor(u * steps + 1).clamp_max(steps) / steps
-    error = likelihood.mismatch(denoiser_of(model), x, t, noise_like(x, generator))
+    error = likelihood.noise_error(denoiser_of(model), x, t, noise_like(x, generator))
     return {"loss": error.mean() / x[0].numel()}
 
 
@@ -80,7 +80,7 @@ def chain(
     z = alpha.to(x) * x + sigma.to(x) * noise_like(x, generator)
     decoded = discretised(x, denoiser(z, first, None).x, sigma / alpha, levels)
     between = torch.stack(found).mean(0)
-    return likelihood.Bound(likelihood.prior(x, schedule), -decoded.sum((1, 2)), between, x[0].numel())
+    return likelihood.Bound(likelihood.prior_kl(x, schedule), -decoded.sum((1, 2)), between, x[0].numel())
 
 
 def divergence(
@@ -112,7 +112,7 @@ def discretised(
     """log ∫ N(y; mean, deviation²) dy over the bin of each level, x ± 1/K, the outermost without end (eq. 13)."""
     x, mean = x.double(), mean.double()
     above, below = ((x + side / levels - mean) / deviation for side in (1, -1))
-    number = likelihood.number(x, levels)
+    number = likelihood.nearest_level(x, levels)
     above = torch.where(number == levels - 1, torch.inf, above)
     below = torch.where(number == 0, -torch.inf, below)
     # either tail from its own side, so that the difference of two numbers near 1 is never taken
@@ -126,12 +126,12 @@ def discretised(
 def measured(model: VDM, images: Tensor, variance: Variance, draws: int = 16, seed: int = 0) -> dict[str, float]:
     """The bound of the chain in bits a dimension by term: prior L_T, diffusion Σ L_{t−1}, reconstruction L_0."""
     generator, denoiser = torch.Generator().manual_seed(seed), denoiser_of(model)
-    with fast_products(next(model.parameters()).device.type):
+    with fast_matmul(next(model.parameters()).device.type):
         parts = [
             chain(denoiser, encoded(model, variables(model, some)), model.levels, variance, draws, generator)
             for some in images.split(vdm.HELD)
         ]
-    return vdm.summary(likelihood.joined(parts))
+    return vdm.summary(likelihood.concatenate_bounds(parts))
 
 
 def run(recipe: Recipe) -> Iterator[dict]:

@@ -15,7 +15,7 @@ import torch
 from becalm.core import contrastive, scores
 from becalm.core.compare import auroc, two_sample
 from becalm.core.denoiser import Denoiser
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.langevin import annealed, unadjusted
 from becalm.core.process import noise_like
 from becalm.core.sample import sample
@@ -204,7 +204,7 @@ def judged(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]
     found = {"distance": test.distance, "limit": test.limit, "ink": float((samples + 1).mean() / 2)}
     if isinstance(learner.denoiser.network, Energy):
         found |= told_apart(learner, usual, unseen, recipe.mnist, generator)
-    with replacing(recipe.run / "measures.json") as temporary:
+    with atomic_file(recipe.run / "measures.json") as temporary:
         temporary.write_text(json.dumps(found) + "\n")
     return found
 

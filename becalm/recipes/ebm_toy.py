@@ -13,7 +13,7 @@ import torch
 from becalm.core import contrastive, scores
 from becalm.core.denoiser import Denoiser
 from becalm.core.densities import Blend, Checkerboard, Density, Mixture, eight_gaussians, rings
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.process import noise_like
 from becalm.core.scores import at_level
 from becalm.core.typing import Float, Tensor
@@ -262,7 +262,7 @@ def judged(recipe: Recipe, denoiser: Denoiser) -> dict[str, float]:
     channels = 3 if recipe.density == "surface" else 2
     samples = plane.drawn(denoiser, recipe.objective in MANY, 1000, channels, generator)
     found = plane.measures(learned, samples, density)
-    with replacing(recipe.run / "measures.json") as temporary:
+    with atomic_file(recipe.run / "measures.json") as temporary:
         temporary.write_text(json.dumps(found) + "\n")
     if isinstance(density, Mixture) and channels == 3:
         shown = plane.Learned(denoiser, ONE / 2, density.blurred(float(denoiser.schedule(ONE / 2).sigma)))

@@ -134,7 +134,7 @@ def task_of(recipe: Recipe) -> Task:
 
 def levels(recipe: Recipe, batch: int, variables: int, generator: torch.Generator) -> Float[Tensor, "batch variable 1"]:
     """Noise levels as the recipe's `times` wants them."""
-    return times.drawn(recipe.times, batch, variables, generator, recipe.sharpness)
+    return times.sample_times(recipe.times, batch, variables, generator, recipe.sharpness)
 
 
 def weight_of(recipe: Recipe) -> Callable[[Tensor], Tensor]:
@@ -142,7 +142,7 @@ def weight_of(recipe: Recipe) -> Callable[[Tensor], Tensor]:
     if recipe.times != "uniform_mean":
         return torch.ones_like
     generator = torch.Generator().manual_seed(recipe.seed)
-    return times.density_weight(partial(levels, recipe), task_of(recipe).side ** 2, generator, 8_000)
+    return times.inverse_density_weight(partial(levels, recipe), task_of(recipe).side ** 2, generator, 8_000)
 
 
 def batch_of(recipe: Recipe, weight: Callable[[Tensor], Tensor], step: int) -> Batch:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.latent import FORM, farthest, picked
 from becalm.recipes.lion_health import health, likeness
@@ -222,7 +222,7 @@ def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Pat
             z_sigma, h_sigma = z.log_sigma.exp().cpu(), h.log_sigma.exp().cpu()
             parts.append(Store(z.mean.cpu(), z_sigma, h.mean.cpu(), h_sigma, label))
         store = Store(*(torch.cat(column) for column in zip(*parts, strict=True)))
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             save_file(store._asdict(), temporary)
     try:
         store = Store(**load_file(path))

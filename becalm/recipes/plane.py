@@ -9,7 +9,7 @@ import torch
 from becalm.core.compare import agreement, two_sample
 from becalm.core.denoiser import Denoiser
 from becalm.core.densities import Density
-from becalm.core.files import replacing
+from becalm.core.files import atomic_file
 from becalm.core.langevin import annealed, unadjusted
 from becalm.core.sample import sample
 from becalm.core.scores import Score, at_level
@@ -41,7 +41,7 @@ def drawn(denoiser: Denoiser, many: bool, size: int, channels: int, generator: t
     """Samples [size, channels] of a learned model: annealed Langevin down its ladder, or 600 plain steps from a wide Gaussian."""
     ladder = denoiser.schedule
     if many:
-        z = ladder.high * torch.randn(size, 1, channels, generator=generator)
+        z = ladder.sigma_max * torch.randn(size, 1, channels, generator=generator)
         t = torch.ones(1, 1, 1, dtype=torch.float64)
         states = sample(denoiser, z, t, together(ladder.steps), annealed(0.1, 50), generator=generator)
     else:
@@ -121,7 +121,7 @@ def written(figure, panels: list, path: Path) -> None:
         panel.set(aspect="equal", xticks=[], yticks=[])
         if panel.images:
             panel.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH))
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

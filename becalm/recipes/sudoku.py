@@ -110,7 +110,7 @@ def pool(recipe: Recipe) -> Digits:
 
 def levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -> Tensor:
     """Noise levels [batch, cell, 1] as the recipe wants them."""
-    return times.drawn(recipe.times, batch, cells, generator, recipe.sharpness)
+    return times.sample_times(recipe.times, batch, cells, generator, recipe.sharpness)
 
 
 def weights(recipe: Recipe) -> Callable[[Tensor], Tensor]:
@@ -118,7 +118,7 @@ def weights(recipe: Recipe) -> Callable[[Tensor], Tensor]:
     if recipe.weighting == "none" or recipe.times != "uniform_mean":
         return torch.ones_like
     draw, generator = partial(levels, recipe), torch.Generator().manual_seed(recipe.seed)
-    return times.density_weight(draw, recipe.side**2, generator, 20_000)
+    return times.inverse_density_weight(draw, recipe.side**2, generator, 20_000)
 
 
 def batch_of(recipe: Recipe, digits: Digits, weight: Callable[[Tensor], Tensor], step: int) -> Batch:

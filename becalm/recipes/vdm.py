@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from becalm.core.files import InputError
-from becalm.core.likelihood import Bound, joined
+from becalm.core.likelihood import Bound, concatenate_bounds
 from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.images.pools import Pools, batches_of_cifar, from_npz, missing, small_digits, swirl
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.systems.vdm import VDM, bound, losses, variables
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
@@ -198,9 +198,9 @@ def continued(recipe: Recipe, old: VDM, images: Tensor) -> VDM:
 def measured(model: VDM, images: Tensor, steps: int | None = None, draws: int = 4, seed: int = 0) -> dict[str, float]:
     """The bound of images in bits a dimension, by term, with the standard error of the whole."""
     generator = torch.Generator().manual_seed(seed)
-    with fast_products(next(model.parameters()).device.type):
+    with fast_matmul(next(model.parameters()).device.type):
         parts = [bound(model, variables(model, some), steps, draws, generator) for some in images.split(HELD)]
-    return summary(joined(parts))
+    return summary(concatenate_bounds(parts))
 
 
 def summary(whole: Bound) -> dict[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.points import mesh as archive
 from becalm.points.formats import files, lines, ply, plylists
 from becalm.points.mesh import Mesh, normals_and_areas
@@ -159,7 +159,7 @@ def write(mesh: Mesh, path: Path) -> None:
     if path.suffix.lower() not in WRITERS:
         raise InputError(f"{path}: suffix {path.suffix!r} is no mesh that is written; known are {' '.join(WRITERS)}")
     data = WRITERS[path.suffix.lower()](mesh)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.points.mesh import Mesh, sample
 
 AZIMUTH, ELEVATION = 35.0, 22.0
@@ -97,5 +97,5 @@ def save(image: np.ndarray, path: Path) -> None:
     """Write an image [height, width, 3] uint8 as PNG; whole or not at all."""
     from PIL import Image
 
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")

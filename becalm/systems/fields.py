@@ -17,7 +17,7 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.schedule import Ladder
 from becalm.core.scores import LeveledScore, at_level
 from becalm.core.typing import Float, Tensor
-from becalm.nets.conv import Conv
+from becalm.nets.conv import ConvNet
 from becalm.nets.mlp import Mlp
 from becalm.systems.ebm import energy_denoiser
 
@@ -45,7 +45,7 @@ class Field(nn.Module):
         super().__init__()
         self.schedule, self.power = Ladder(high, low, steps), power
         outputs = 1 if self.single else channels
-        self.network = Conv(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
+        self.network = ConvNet(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
         self.config = {"channels": channels, "side": side, "width": width, "depth": depth, "power": power}
         self.config |= {"high": high, "low": low, "steps": steps}
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import Blend, Graph, Settled
-from becalm.nets.precision import inferred
+from becalm.nets.precision import inference_iter
 from becalm.points.estimate import KEPT, THIN
 from becalm.points.neighbours import Tree, morton
 from becalm.points.polyfit import FEATURES_PER_SCALE, OFFSET, RADIUS, SCALES, VECTORS_PER_SCALE, jets, local_scale
@@ -106,7 +106,7 @@ class Jets(nn.Module):
         """One sweep over a cloud [n, 3] with the noise level [n] told where it is not NaN."""
         cloud, layers = fitted(xyz), len(self.network.layers)
         told = torch.as_tensor(level, dtype=torch.float32)
-        for i, answer in enumerate(inferred(self.rounds(cloud, told, chunk=512))):
+        for i, answer in enumerate(inference_iter(self.rounds(cloud, told, chunk=512))):
             yield Stage(begin + 0.5 * (i + 2) / (layers + 2))
         thickness = (answer.log_noise / 2).exp()
         noise, error = (d * cloud.graph.scale for d in (thickness, (answer.log_var / 2).exp()))

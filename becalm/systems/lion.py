@@ -16,7 +16,7 @@ from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.embed import CoordinateEmbedding
 from becalm.nets.latent import LEAST, MOST, Gaussian, GlobalDenoiser, zeroed
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.nets.streams import TwoStream
 from becalm.systems.lion_sparse import Way, denoiser_of, unit_guess, walked
 from becalm.systems.lion_sparse_autoencoder import Latent, Posterior
@@ -135,7 +135,7 @@ def prior_losses(
     terms = {}
     for name, (network, x) in pairs.items():
         z, eps = corrupt(x, t, Rectified(), generator)
-        terms[name] = objective.squared(guess * z + rest * network(z, t.float(), shown), eps - x).mean()
+        terms[name] = objective.squared_error(guess * z + rest * network(z, t.float(), shown), eps - x).mean()
     return terms | {"loss": terms["whole"] + terms["points"]}
 
 
@@ -150,5 +150,5 @@ def generate(
     start = noise_like(torch.empty(batch, points, 4, device=label.device), generator)
     told = denoiser_of(model.points.told(z), label, way.guidance)
     h = walked(told, start, t, way, generator) * model.deviation[:4]
-    with torch.inference_mode(), fast_products(h.device.type):
+    with torch.inference_mode(), fast_matmul(h.device.type):
         return model.decode(Latent(z, h))

@@ -22,7 +22,7 @@ from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.core.walk import together
 from becalm.nets.latent import GlobalDenoiser, LatentDenoiser
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.systems.lion_sparse_autoencoder import ROWS, Autoencoder, Latent, Sizes
 
 NOISE = 0.99
@@ -164,7 +164,7 @@ def error(network: nn.Module, x: Tensor, t: Tensor, label: Tensor, generator: to
     """|u − û|² of each variable [batch, variable, 1]."""
     z, eps = corrupt(x, t, Rectified(), generator)
     guess, rest = unit_guess(t.float())
-    return objective.squared(guess * z + rest * network(z, t.float(), label), eps - x)
+    return objective.squared_error(guess * z + rest * network(z, t.float(), label), eps - x)
 
 
 def denoiser_of(network: Callable, label: Int[Tensor, " batch"], guidance: float) -> Denoiser:
@@ -182,7 +182,7 @@ def denoiser_of(network: Callable, label: Int[Tensor, " batch"], guidance: float
 
 def walked(denoiser: Denoiser, z: Tensor, t: Tensor, way: Way, generator: torch.Generator | None) -> Tensor:
     """Where the walk from z at levels t ends."""
-    with torch.inference_mode(), fast_products(z.device.type):
+    with torch.inference_mode(), fast_matmul(z.device.type):
         for state in sample(denoiser, z, t, together(way.steps), way.step, None, generator):
             z = state.z
     return z

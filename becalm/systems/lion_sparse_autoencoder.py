@@ -17,7 +17,7 @@ from becalm.core.process import noise_like
 from becalm.core.typing import Float, Tensor
 from becalm.nets.latent import BLUR, Encoder, Gaussian, belonging, picked
 from becalm.nets.mixture import Decoder, Guide, Mixture, MixtureHead, spread_normal
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 
 ROWS = 6
 """Variables that z₀ makes beside the latent points, each with as many numbers as a latent point."""
@@ -169,7 +169,7 @@ def decode(
     """`points` points of each shape. Each is a draw from the mixture at TEMPERATURE, and together they are more even than draws
     would be: every Gaussian gets its share of them, and they lie in it without clumps.
     """
-    with torch.inference_mode(), fast_products(latent.h.device.type):
+    with torch.inference_mode(), fast_matmul(latent.h.device.type):
         guide = model.decoder(*latent)
     start = torch.rand(len(latent.h), 1, generator=generator, dtype=torch.float64).to(latent.h.device)
     place = (start + torch.arange(points, device=latent.h.device)) / points

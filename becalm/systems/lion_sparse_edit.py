@@ -6,7 +6,7 @@ from becalm.core.process import corrupt
 from becalm.core.sample import Step, heun
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Int, Tensor
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.systems.lion_sparse import Lion, Prior, Way, denoiser_of, fill, walked
 from becalm.systems.lion_sparse_autoencoder import ROWS, Latent
 
@@ -60,7 +60,7 @@ def vary(
         level = torch.full((len(z), 1, 1), float(amount), dtype=torch.float64)
         return prior.unpacked(shaken(prior.whole, x.flatten(1)[:, None], level).reshape(x.shape)).z
 
-    with torch.inference_mode(), fast_products(points.device.type):
+    with torch.inference_mode(), fast_matmul(points.device.type):
         _, latent = model.autoencoder.encode(points, generator, None, revise)
     if not amount:
         return latent
@@ -75,7 +75,7 @@ def noised(
 ) -> Tensor:
     """The deterministic flow run from clean data up to the levels t, by Heun's steps: the noise that would give x."""
     step, z = heun(), x
-    with torch.inference_mode(), fast_products(x.device.type):
+    with torch.inference_mode(), fast_matmul(x.device.type):
         for k in range(steps):
             low, high = (torch.where(t > 0, NEARLY + (t - NEARLY) * i / steps, 0.0) for i in (k, k + 1))
             now = Step(z, low, denoiser(z, low, None))

@@ -15,7 +15,7 @@ from becalm.core.sample import dpm_solver_pp_2m, sample
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Float, Int, Tensor
 from becalm.core.walk import together
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.nets.streams import TwoStream
 from becalm.systems.lion_sparse import unit_guess
 
@@ -51,7 +51,7 @@ def losses(
     shown = torch.where(torch.rand(len(label), generator=generator).to(label.device) < 0.1, 0, label)
     t = times.stratified(len(x), 1, generator).to(x.device)
     z, eps = corrupt(x, t, Rectified(), generator)
-    return {"loss": objective.squared(model(z, t, {"label": shown}), eps - x).mean()}
+    return {"loss": objective.squared_error(model(z, t, {"label": shown}), eps - x).mean()}
 
 
 def generate(
@@ -64,7 +64,7 @@ def generate(
     """New shapes of the classes `label`, by DPM-Solver++(2M)."""
     z = noise_like(torch.empty(len(label), points, 3, device=label.device), generator)
     t, given = torch.ones(1, 1, 1, dtype=torch.float64, device=z.device), {"label": label}
-    with torch.inference_mode(), fast_products(z.device.type):
+    with torch.inference_mode(), fast_matmul(z.device.type):
         for state in sample(
             Denoiser(model, Rectified(), velocity), z, t, together(steps), dpm_solver_pp_2m(), given, generator
         ):

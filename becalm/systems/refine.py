@@ -10,7 +10,7 @@ import torch
 from becalm.core import objective
 from becalm.core.process import noise_like
 from becalm.core.typing import Bool, Float, Tensor
-from becalm.nets.precision import inferred
+from becalm.nets.precision import inference_iter
 from becalm.systems.srm import SRM, Way, denoiser_of, solve, solved
 
 
@@ -50,7 +50,7 @@ def strangeness(
     for i in range(parts):
         hidden = unknown & (part == i)
         z = torch.where(hidden[..., None], noise_like(x, generator), x)
-        answer = next(inferred(denoiser(z, h, None) for h in (hidden[..., None].double(),)))
-        cost = objective.doubt(model.error(answer.x, x), answer.log_var)[..., 0]
+        answer = next(inference_iter(denoiser(z, h, None) for h in (hidden[..., None].double(),)))
+        cost = objective.gaussian_nll(model.error(answer.x, x), answer.log_var)[..., 0]
         found = torch.where(hidden, cost.float(), found)
     return found

@@ -22,7 +22,7 @@ from becalm.core.schedule import Betas, Karras
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
 from becalm.nets.bridge import Bridge, Scan
-from becalm.nets.precision import inferred
+from becalm.nets.precision import inference_iter
 from becalm.points.estimate import noise_levels
 from becalm.points.neighbours import morton
 from becalm.points.polyfit import SCALES, VECTORS_PER_SCALE
@@ -98,7 +98,7 @@ class SBD(nn.Module):
         """Read a cloud with noise [n] and walk from it to zero; where it ends, and the median of σ in local units."""
         scan, found = read(self, xyz, level), xyz
         yield Stage(begin + 0.4)
-        for k, state in enumerate(inferred(walk(self, scan, level, steps, rule, seed)), 1):
+        for k, state in enumerate(inference_iter(walk(self, scan, level, steps, rule, seed)), 1):
             found = xyz + state.prediction.x[0].double().numpy()
             yield Stage(begin + 0.4 + 0.1 * k / (steps + 1))
         return found, float(np.median(level / scan.scale.numpy()))
@@ -124,12 +124,12 @@ def features(trunk: Jets, cloud: Fitted, sigma: Float[Tensor, " point"], chunk: 
 def read(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> Scan:
     """F_T of a cloud [n, 3] with noise σ [n]."""
     cloud, told = fitted(xyz), torch.as_tensor(sigma, dtype=torch.float32)
-    return next(inferred(features(model.trunk, cloud, told, chunk) for chunk in (512,)))
+    return next(inference_iter(features(model.trunk, cloud, told, chunk) for chunk in (512,)))
 
 
 def schedule_of(sigma: Float[Tensor, "*shape"]) -> Karras:
     """σ_t = t max(σ): linear, and 0 at t = 0."""
-    return Karras(low=0.0, high=float(sigma.max()) or 1.0, rho=1.0)
+    return Karras(sigma_min=0.0, sigma_max=float(sigma.max()) or 1.0, rho=1.0)
 
 
 def time_of(sigma: Float[Tensor, "*shape"], schedule: Karras) -> Float[Tensor, "*shape"]:
@@ -172,7 +172,7 @@ def uncertainty(
     scan, ends = read(model, xyz, level), []
     for run in range(runs):
         end = torch.zeros(1, len(xyz), 3)  # where there is no noise, no step is taken
-        for state in inferred(walk(model, scan, level, steps, "ancestral", seed * runs + run)):
+        for state in inference_iter(walk(model, scan, level, steps, "ancestral", seed * runs + run)):
             end = state.z
         ends.append(end[0].double().numpy())
     return np.sqrt(np.var(ends, axis=0, ddof=1).mean(-1))

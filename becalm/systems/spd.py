@@ -14,7 +14,7 @@ from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.edgeconv import FeatureNetwork, ScoreNetwork, frozen, scores
-from becalm.nets.precision import fast_products
+from becalm.nets.precision import fast_matmul
 from becalm.points.cover import Patches, cover
 from becalm.points.estimate import noise_level
 from becalm.points.metrics import unit_sphere
@@ -110,15 +110,15 @@ def _blend(
     """Add the weighted features of some patches to those of the points."""
     members = patches.members[rows]
     local = (xyz[members] - patches.centres[rows, None]) / units[rows, None, None]
-    with fast_products("cpu"):
+    with fast_matmul("cpu"):
         found = network(torch.as_tensor(local, dtype=torch.float32)).float()
     weights = torch.as_tensor(patches.weights[rows], dtype=torch.float32)
     total.index_add_(0, torch.as_tensor(members.ravel()), (found * weights[..., None]).flatten(0, 1))
 
 
 def _products() -> torch.dtype:
-    """The dtype in which `fast_products` multiplies here."""
-    with fast_products("cpu"):
+    """The dtype in which `fast_matmul` multiplies here."""
+    with fast_matmul("cpu"):
         return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 

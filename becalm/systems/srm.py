@@ -25,7 +25,7 @@ from becalm.core.walk import Walk, by_certainty
 from becalm.images.counting_polygons import categorical
 from becalm.images.counting_polygons.nearest_circles import TOLD, Circle, beside
 from becalm.nets.mosaic import Mosaic
-from becalm.nets.precision import inferred
+from becalm.nets.precision import inference_iter
 from becalm.nets.transformer import Shape, Transformer
 
 Head = Literal["clean", "velocity", "residual"]
@@ -156,7 +156,7 @@ class SRM(nn.Module):
     def error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
         """Mean square of what the uncertainty is about: the features, or all channels where there are none."""
         if self.features is None:
-            return objective.squared(value, target)
+            return objective.squared_error(value, target)
         return ((target - value).float() @ self.features).square().mean(-1, keepdim=True)
 
     def surprise(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
@@ -193,7 +193,7 @@ def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None, a
     if above is not None:
         with torch.no_grad():
             guess = clean(model.answers(z, above)[-1], z, above, model.schedule)
-            z = process.step(guess, z, above, t, model.schedule, generator=generator)
+            z = process.reverse_step(guess, z, above, t, model.schedule, generator=generator)
     answers = model.answers(z, t)
     return Shown(z, answers, clean(answers[-1], z, t, model.schedule))
 
@@ -220,13 +220,13 @@ def losses(
     )
     terms: dict[str, list[Tensor]] = {"velocity": [], "variance": [], "uncertainty": []}
     for answer in said.answers:
-        error = objective.squared(answer.value, x)
+        error = objective.squared_error(answer.value, x)
         if stress:
             error = error + stress * model.surprise(answer.value, x)
         terms["velocity"].append((velocity * error).mean())
-        doubt = objective.doubt(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
+        doubt = objective.gaussian_nll(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
         terms["uncertainty"].append((weight * doubt).mean())
-    variance = objective.variational(said.prediction, said.z, x, t, model.schedule)
+    variance = objective.variance_kl(said.prediction, said.z, x, t, model.schedule)
     terms["variance"].append((trust * variance).mean())
     mean = {name: torch.stack(values).mean() for name, values in terms.items()}
     last = {"last": terms["velocity"][-1].detach()}
@@ -253,7 +253,7 @@ def solve(
     way = way or Way()
     z = torch.where(unknown[..., None], noise_like(x, generator), x)
     steps = sample(denoiser_of(model), z, unknown[..., None].double(), way.walk, way.step, None, generator)
-    return inferred(steps)
+    return inference_iter(steps)
 
 
 def solved(

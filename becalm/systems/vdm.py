@@ -15,17 +15,17 @@ from torch.utils.checkpoint import checkpoint
 
 from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
-from becalm.core.learned import FewSteps, Learned, LearnedLinear, LearnedSchedule, LeastVariance, Routed
+from becalm.core.learned import FewSteps, InteriorGradient, Learned, LearnedLinear, LearnedSchedule, LeastVariance
 from becalm.core.process import noise_like
 from becalm.core.sample import Step, sample
 from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Linear, Schedule
 from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
-from becalm.nets.fourier import fourier, frequencies
-from becalm.nets.unet import Flat, Perceptron, UNet
+from becalm.nets.fourier import fourier_features, fourier_frequencies
+from becalm.nets.unet import FlatUNet, Perceptron, UNet
 
-NETWORKS = {"unet": UNet, "flat": Flat, "mlp": Perceptron}
+NETWORKS = {"unet": UNet, "flat": FlatUNet, "mlp": Perceptron}
 """Networks by name: an ordinary U-Net, VDM's without down-sampling, and layers that see all numbers at once."""
 
 SCHEDULES = {
@@ -78,7 +78,7 @@ class VDM(nn.Module):
         self.schedule: Schedule = SCHEDULES[schedule](low, high)
         # DDPM's chain has no noise at all at t = 0; its first step ends at β₁
         self.start = 1 / self.schedule.steps if isinstance(self.schedule, Betas) else 0.0
-        self.multiples = tuple(frequencies(levels)[1] / 2**i for i in reversed(range(octaves)))
+        self.multiples = tuple(fourier_frequencies(levels)[1] / 2**i for i in reversed(range(octaves)))
         self.kind, self.per_number = (kinds.clean, features) if head == "levels" else (kinds.eps, 1)
         inputs = colours * (1 + 2 * len(self.multiples))
         self.network = NETWORKS[network](self.shape[:2], inputs, colours * self.per_number, **(size or {}))
@@ -102,7 +102,7 @@ class VDM(nn.Module):
     def told(self, z: Tensor, gamma: Float[Tensor, "batch 1 1"]) -> Float[Tensor, "batch variable channel number"]:
         """What the network says of each number."""
         place = (gamma.flatten() - self.config["low"]) / (self.config["high"] - self.config["low"])
-        seen = torch.cat([z.float(), fourier(z.float(), self.multiples)], -1) if self.multiples else z.float()
+        seen = torch.cat([z.float(), fourier_features(z.float(), self.multiples)], -1) if self.multiples else z.float()
         told = self.network(seen.unflatten(1, self.shape[:2]), place)
         return told.flatten(1, 2).unflatten(-1, (self.shape[2], self.per_number))
 
@@ -129,7 +129,7 @@ def posterior_mean(
     """Σ_k v_k w_k, w = softmax(logits − ½e^{−γ}(y − v)²) over the K levels v, y = z/α; in float32 whatever autocast says."""
     with torch.autocast(y.device.type, enabled=False):
         k = torch.arange(len(bias), device=y.device)
-        values = likelihood.encoded(k, len(bias), y.dtype)
+        values = likelihood.encode_levels(k, len(bias), y.dtype)
         logits = nn.functional.linear(told.to(weight), weight, bias).to(y)
         away = (y[:, None] - values).square()
         return (logits - precision[:, None] * away / 2).softmax(-1) @ values
@@ -163,12 +163,14 @@ def bound(
 ) -> likelihood.Bound:
     """The bound of each datum, for T `steps` or, where None, infinitely many."""
     x = encoded(model, v)
-    return likelihood.bound(denoiser_of(model), x, model.levels, steps, draws, model.start, generator=generator)
+    return likelihood.variational_bound(
+        denoiser_of(model), x, model.levels, steps, draws, model.start, generator=generator
+    )
 
 
 def encoded(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
     """Levels as numbers of [−1, 1], where the model is."""
-    return likelihood.encoded(v, model.levels).to(next(model.parameters()).device)
+    return likelihood.encode_levels(v, model.levels).to(next(model.parameters()).device)
 
 
 def losses(
@@ -181,20 +183,22 @@ def losses(
     """
     x, schedule = encoded(model, v), model.schedule
     if isinstance(schedule, LearnedSchedule) and steps is None:
-        schedule = Routed(schedule)
+        schedule = InteriorGradient(schedule)
     u = stratified(len(x), 1, generator).to(x.device)
-    decoding = likelihood.reconstruction(x, schedule, model.levels, model.start, generator)
-    weighted = likelihood.rate if steps is None else partial(likelihood.jump, steps=steps)
+    decoding = likelihood.reconstruction_nats(x, schedule, model.levels, model.start, generator)
+    weighted = (
+        likelihood.continuous_time_weight if steps is None else partial(likelihood.discrete_time_weight, steps=steps)
+    )
     t, weight = weighted(schedule, u, start=model.start)
     denoiser = Denoiser(partial(model, schedule=schedule), schedule, model.kind)
-    error = likelihood.mismatch(denoiser, x, t, noise_like(x, generator))
+    error = likelihood.noise_error(denoiser, x, t, noise_like(x, generator))
     between = weight * error
-    if isinstance(schedule, Routed):
+    if isinstance(schedule, InteriorGradient):
         cost = between.detach()
         schedule.factor = (2 * cost / cost.mean())[:, None, None]
     if isinstance(model.schedule, LeastVariance):
         model.schedule.observe(schedule(t).gamma[:, 0, 0], error)
-    found = likelihood.Bound(likelihood.prior(x, schedule), decoding, between, x[0].numel())
+    found = likelihood.Bound(likelihood.prior_kl(x, schedule), decoding, between, x[0].numel())
     parts = {"prior": found.prior, "reconstruction": found.reconstruction, "diffusion": between, "loss": found.total}
     return {name: nats.mean() / (found.dimensions * math.log(2)) for name, nats in parts.items()}
 
@@ -216,8 +220,8 @@ def decode_images(
     level = model.schedule(z.new_zeros((), dtype=torch.float64))
     y = z.double() / level.alpha
     if generator is None or not torch.isfinite(level.gamma):
-        return images_of(model, likelihood.number(y, model.levels))
-    values = likelihood.encoded(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
+        return images_of(model, likelihood.nearest_level(y, model.levels))
+    values = likelihood.encode_levels(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
     u = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(z.device)
     rows = split((y.flatten(), u.flatten()), ROWS // model.levels)
     drawn = [inverted((-torch.exp(-level.gamma) * (y[:, None] - values).square() / 2).softmax(-1), u) for y, u in rows]

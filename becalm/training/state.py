@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Tensor
 
 
 def save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], step: int) -> None:
     """Write weights, average, optimiser and step; the old file is whole until the new one is."""
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step}
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from becalm.core.files import InputError, replacing
+from becalm.core.files import InputError, atomic_file
 from becalm.images.counting_polygons.renderer import Painter
 from becalm.images.digit_classifier import Judge
 from becalm.systems.fields import EnergyModel, ScoreModel
@@ -55,7 +55,7 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
     fields = {**metadata, "model": names[0], "config": model.config}
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
-    with replacing(Path(path)) as temporary:
+    with atomic_file(Path(path)) as temporary:
         temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
 
 

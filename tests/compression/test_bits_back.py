@@ -109,7 +109,7 @@ def test_the_length_is_that_of_the_bound_of_the_same_steps():
     generator = torch.Generator().manual_seed(0)
     v = torch.multinomial(law, 5000 * 12, True, generator=generator).reshape(5000, 12, 1)
     *_, coded = bits_back.encode(bits_back.chain(denoiser, levels, steps), v, 256)
-    x = likelihood.encoded(v, levels)
+    x = likelihood.encode_levels(v, levels)
     bound = likelihood.bits_per_dim(denoiser, x, levels, steps, steps, generator=generator, batch=1000)
     total, bits = bound.estimates()["total"], 32 * len(coded.words) / v.numel()
     assert total.bits_error < 0.005 * total.bits

@@ -10,7 +10,7 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.flow_likelihood import dequantised, log_density, noised
 from becalm.core.flow_solvers import dormand_prince, runge_kutta
 from becalm.core.learned import Learned
-from becalm.core.likelihood import encoded
+from becalm.core.likelihood import encode_levels
 from becalm.core.schedule import Linear, Rectified
 from tests.worlds import CORRELATED, MIXTURE, Gaussian, Mixture
 
@@ -147,7 +147,7 @@ def test_only_gamma_counts_not_the_schedule():
 
 def uniform_levels(levels: int, schedule) -> Denoiser:
     """The exact denoiser of data uniform over the levels, independent."""
-    kind = kinds.levels(encoded(torch.arange(levels), levels, FLOAT))
+    kind = kinds.levels(encode_levels(torch.arange(levels), levels, FLOAT))
     return Denoiser(lambda z, t, given: torch.zeros(*z.shape, levels, dtype=z.dtype), schedule, kind)
 
 
@@ -155,7 +155,7 @@ def test_discrete_data_get_their_probability_at_every_draw():
     """log P = −D log K exactly: the decoder is the exact posterior; dequantised uniformly it is a bound below."""
     levels, schedule = 4, Linear(-3.0, 14.0)
     v = torch.randint(0, levels, (6, 3, 1), generator=seeded())
-    x, denoiser = encoded(v, levels, FLOAT), uniform_levels(levels, Linear(-3.0, 14.0))
+    x, denoiser = encode_levels(v, levels, FLOAT), uniform_levels(levels, Linear(-3.0, 14.0))
     y, more = noised(x, schedule, levels, seeded(1))
     found = log_density(denoiser, y, dormand_prince(1e-6)).plus(more)
     torch.testing.assert_close(found.nats, torch.full((6,), -3 * math.log(4), dtype=FLOAT), rtol=0, atol=1e-4)

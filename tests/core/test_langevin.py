@@ -203,14 +203,14 @@ def test_given_variables_stay_and_no_sample_depends_on_another(stepper):
 
 def test_trajectories_are_recorded(tmp_path):
     z = torch.randn(5, 2, 3, generator=generator())
-    kept = trajectory.collected(unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
+    kept = trajectory.record_steps(unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
     trajectory.write(kept, tmp_path / "chain.safetensors")
     back = trajectory.read(tmp_path / "chain.safetensors")
     assert back.z.shape == (6, 5, 2, 3) and (back.t == 0).all()
     assert torch.equal(
         back.z, torch.stack([s.z for s in unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1))])
     )
-    assert trajectory.collected(mala(bowl, z, 0.1, 4)).z.shape == (4, 5, 2, 3)
+    assert trajectory.record_steps(mala(bowl, z, 0.1, 4)).z.shape == (4, 5, 2, 3)
 
 
 @pytest.mark.parametrize("energy", [lambda x: 200 * bowl(x), lambda x: (x**4).sum(1)], ids=["narrow", "quartic"])

@@ -8,8 +8,8 @@ import torch
 
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
-from becalm.core.learned import FewSteps, Learned, LearnedLinear, LeastVariance, Routed
-from becalm.core.likelihood import jump, mismatch, rate
+from becalm.core.learned import FewSteps, InteriorGradient, Learned, LearnedLinear, LeastVariance
+from becalm.core.likelihood import continuous_time_weight, discrete_time_weight, noise_error
 from becalm.core.schedule import Linear, Schedule
 from tests.worlds import MIXTURE, optimal
 
@@ -22,7 +22,7 @@ def shaken(family, seed: int, scale: float = 1.0, **options):
     """A schedule with random weights, or random observations."""
     generator, schedule = torch.Generator().manual_seed(seed), family(**options)
     with torch.no_grad():
-        for weight in schedule.interior():
+        for weight in schedule.interior_parameters():
             weight += scale * torch.randn(weight.shape, generator=generator, dtype=FLOAT)
     if isinstance(schedule, LeastVariance):
         t = torch.rand(500, generator=generator, dtype=FLOAT)
@@ -34,7 +34,7 @@ def shaken(family, seed: int, scale: float = 1.0, **options):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("seed", range(10))
 def test_the_course_rises_strictly_between_exact_ends_and_is_inverted(family, seed):
-    schedule = shaken(family, seed, 2.0, low=-9.0, high=4.0, **({"width": 16} if family is Learned else {}))
+    schedule = shaken(family, seed, 2.0, gamma_min=-9.0, gamma_max=4.0, **({"width": 16} if family is Learned else {}))
     gamma = schedule.gamma(T).detach()
     assert (gamma.diff() > 0).all()
     assert gamma[0].item() == -9.0
@@ -51,7 +51,7 @@ def test_the_slope_integrates_to_the_rise(family):
 
 def test_the_slope_integrates_to_the_rise_over_the_bins():
     schedule = shaken(LeastVariance, 3)
-    edges = schedule.edges()
+    edges = schedule.bin_edges()
     total = (schedule.slope((edges[1:] + edges[:-1]) / 2) * edges.diff()).sum()
     assert total.item() == pytest.approx(18.3, abs=1e-12)
 
@@ -66,17 +66,19 @@ def test_training_moves_the_ends_but_they_stay_the_ends():
         optimiser.step()
     ends = schedule.gamma(torch.tensor([0.0, 1.0], dtype=FLOAT))
     assert abs(schedule.low.item() + 13.3) > 0.1
-    torch.testing.assert_close(ends, torch.stack([schedule.low, schedule.low + schedule.rise]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        ends, torch.stack([schedule.low, schedule.low + schedule.gamma_range]), rtol=0, atol=1e-12
+    )
 
 
 def test_the_ends_can_not_change_places():
     schedule = LearnedLinear()
     with torch.no_grad():
         schedule.raw_rise.fill_(-30.0)
-    assert schedule.rise > 0
+    assert schedule.gamma_range > 0
     for family in FAMILIES:
         with pytest.raises(ValueError, match="below"):
-            family(low=1.0, high=1.0)
+            family(gamma_min=1.0, gamma_max=1.0)
 
 
 @pytest.mark.parametrize("family", [Learned, LearnedLinear])
@@ -133,8 +135,8 @@ def losses(schedule, count: int, seed: int):
     generator = torch.Generator().manual_seed(seed)
     x = MIXTURE.draw(count, 1, generator)
     u = (torch.arange(count, dtype=FLOAT) + torch.rand(count, generator=generator, dtype=FLOAT)) / count
-    t, weight = rate(schedule, u[:, None, None])
-    error = mismatch(exact(MIXTURE, schedule), x, t, torch.randn(x.shape, generator=generator, dtype=FLOAT))
+    t, weight = continuous_time_weight(schedule, u[:, None, None])
+    error = noise_error(exact(MIXTURE, schedule), x, t, torch.randn(x.shape, generator=generator, dtype=FLOAT))
     return schedule(t).gamma[:, 0, 0], error, weight * error
 
 
@@ -159,12 +161,12 @@ def test_the_course_of_few_steps_costs_less_than_any_other_here():
 
     def cost(schedule, steps=40):
         middles = ((torch.arange(steps, dtype=FLOAT) + 0.5) / steps)[:, None, None]
-        t, weight = jump(schedule, middles, steps)
+        t, weight = discrete_time_weight(schedule, middles, steps)
         return float((weight * error(schedule(t).gamma[:, 0, 0])).mean().detach())
 
     found, gamma = {}, Linear().gamma(torch.linspace(0, 1, 5001, dtype=FLOAT))
     for family in (LeastVariance, FewSteps):
-        schedule = family(memory=1.0)
+        schedule = family(decay=1.0)
         schedule.observe(gamma, error(gamma))
         found[family] = cost(schedule)
     edges = gamma[::10]
@@ -178,7 +180,7 @@ def test_the_course_of_few_steps_costs_less_than_any_other_here():
 
 
 def test_the_course_forgets_and_a_bin_never_closes():
-    schedule = LeastVariance(bins=4, memory=0.9)
+    schedule = LeastVariance(bins=4, decay=0.9)
     gamma = Linear().gamma(torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=FLOAT)).repeat(50)
     torch.testing.assert_close(schedule.gamma(T), Linear().gamma(T), rtol=0, atol=1e-12)
     schedule.observe(gamma, torch.tensor([0.0, 0.0, 0.0, 1e3], dtype=FLOAT).repeat(50))
@@ -186,21 +188,21 @@ def test_the_course_forgets_and_a_bin_never_closes():
     for _ in range(300):
         schedule.observe(gamma, torch.tensor([1.0, 1.0, 3.0, 3.0], dtype=FLOAT).repeat(50))
     expected = torch.tensor([0.125, 0.125, 0.375, 0.375], dtype=FLOAT)
-    torch.testing.assert_close(schedule.edges().diff(), expected, rtol=0.01, atol=0)
+    torch.testing.assert_close(schedule.bin_edges().diff(), expected, rtol=0.01, atol=0)
 
 
 def test_the_course_learns_to_lower_the_variance():
     """For an error that γ alone decides, l can be the same at every t: E[l²] falls to (E l)², and E l stays."""
 
     def cost(schedule):
-        t, weight = rate(schedule, middles)
+        t, weight = continuous_time_weight(schedule, middles)
         return weight * 2 * torch.sigmoid(-schedule(t).gamma[:, 0, 0] - 4)
 
     middles, schedule = ((torch.arange(100, dtype=FLOAT) + 0.5) / 100)[:, None, None], Learned(width=16)
-    optimiser, before = torch.optim.Adam(schedule.interior(), lr=0.2), cost(schedule).detach()
+    optimiser, before = torch.optim.Adam(schedule.interior_parameters(), lr=0.2), cost(schedule).detach()
     for _ in range(60):
         optimiser.zero_grad()
-        routed = Routed(schedule)
+        routed = InteriorGradient(schedule)
         diffusion = cost(routed)
         routed.factor = 2 * diffusion.detach()[:, None, None]
         diffusion.mean().backward()
@@ -216,12 +218,12 @@ def test_a_step_gives_the_bound_to_the_ends_and_the_variance_to_the_course():
     def costs(schedule):
         generator = torch.Generator().manual_seed(0)
         x, eps = torch.randn(2, 64, 1, 2, generator=generator, dtype=FLOAT)
-        t, weight = rate(schedule, torch.rand(64, 1, 1, generator=generator, dtype=FLOAT))
+        t, weight = continuous_time_weight(schedule, torch.rand(64, 1, 1, generator=generator, dtype=FLOAT))
         level = schedule(t)
         error = (eps - network(level.alpha * x + level.sigma * eps)).square().sum((1, 2))
         return weight * error
 
-    routed = Routed(schedule)
+    routed = InteriorGradient(schedule)
     diffusion = costs(routed)
     routed.factor = diffusion.detach()[:, None, None]
     outer = [schedule.low, schedule.raw_rise, *network.parameters()]

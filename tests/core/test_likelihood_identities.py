@@ -9,7 +9,14 @@ import torch
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
 from becalm.core.learned import Learned
-from becalm.core.likelihood import bits_per_dim, encoded, jump, mismatch, prior, rate
+from becalm.core.likelihood import (
+    bits_per_dim,
+    continuous_time_weight,
+    discrete_time_weight,
+    encode_levels,
+    noise_error,
+    prior_kl,
+)
 from becalm.core.schedule import Linear, Schedule
 from tests.worlds import CORRELATED, MIXTURE, optimal
 
@@ -32,7 +39,7 @@ def expected_error(schedule, t: torch.Tensor) -> torch.Tensor:
     x = (CORRELATED.mean + points[:, :2] @ root.T)[:, None].repeat(len(t), 1, 1)
     eps = points[:, 2:][:, None].repeat(len(t), 1, 1)
     times = t.repeat_interleave(8)[:, None, None]
-    return mismatch(exact(CORRELATED, schedule), x, times, eps).reshape(-1, 8).mean(1)
+    return noise_error(exact(CORRELATED, schedule), x, times, eps).reshape(-1, 8).mean(1)
 
 
 def total_of(schedule, steps: int | None) -> float:
@@ -40,10 +47,10 @@ def total_of(schedule, steps: int | None) -> float:
     if steps is None:
         nodes, parts = np.polynomial.legendre.leggauss(120)
         u, parts = torch.tensor((nodes + 1) / 2)[:, None, None], torch.tensor(parts / 2)
-        t, weight = rate(schedule, u)
+        t, weight = continuous_time_weight(schedule, u)
     else:
         u = ((torch.arange(steps, dtype=FLOAT) + 0.5) / steps)[:, None, None]
-        (t, weight), parts = jump(schedule, u, steps), torch.tensor(1 / steps, dtype=FLOAT)
+        (t, weight), parts = discrete_time_weight(schedule, u, steps), torch.tensor(1 / steps, dtype=FLOAT)
     return float((weight * parts * expected_error(schedule, t[:, 0, 0])).sum().detach())
 
 
@@ -65,7 +72,7 @@ def test_more_steps_are_worse_for_a_denoiser_that_errs_more_at_less_noise():
 
     def cost(steps: int) -> float:
         u = ((torch.arange(steps, dtype=FLOAT) + 0.5) / steps)[:, None, None]
-        t, weight = jump(Linear(-2.0, 2.0), u, steps)
+        t, weight = discrete_time_weight(Linear(-2.0, 2.0), u, steps)
         return float((weight * torch.exp(-3 * Linear(-2.0, 2.0)(t).gamma[:, 0, 0])).mean())
 
     assert cost(20) > cost(10)
@@ -82,7 +89,7 @@ class Quadratic(Schedule):
 
 def random_course() -> Learned:
     generator, schedule = seeded(4), Learned(width=8, scaling="explode").requires_grad_(False)
-    for weight in schedule.interior():
+    for weight in schedule.interior_parameters():
         weight += 0.3 * torch.randn(weight.shape, generator=generator, dtype=FLOAT)
     return schedule
 
@@ -98,8 +105,8 @@ def test_the_integral_of_each_datum_of_a_mixture_knows_only_the_ends():
     x, eps = MIXTURE.draw(4, 1, seeded()), torch.randn(4, 1, 2, generator=seeded(1), dtype=FLOAT)
     found = []
     for schedule in (Linear(), Quadratic(), random_course()):
-        t, weight = rate(schedule, u.repeat_interleave(4)[:, None, None])
-        error = mismatch(exact(MIXTURE, schedule), x.repeat(200, 1, 1), t, eps.repeat(200, 1, 1))
+        t, weight = continuous_time_weight(schedule, u.repeat_interleave(4)[:, None, None])
+        error = noise_error(exact(MIXTURE, schedule), x.repeat(200, 1, 1), t, eps.repeat(200, 1, 1))
         found.append(((weight * error).reshape(200, 4) * parts[:, None]).sum(0))
     torch.testing.assert_close(found[1], found[0], rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(found[2], found[0], rtol=1e-7, atol=1e-7)
@@ -109,7 +116,7 @@ def test_the_bound_of_gaussian_data_is_their_entropy_and_the_gap_at_the_end():
     """With a Gaussian decoder: prior + E[−log N(x; z₀/α₀, e^γ₀)] + diffusion = h(x + e^{γ₀/2}ε) + KL(q(z₁) ‖ N(0, I))."""
     root, mean = torch.linalg.cholesky(CORRELATED.covariance), CORRELATED.mean
     points = 2**0.5 * torch.cat([torch.eye(2, dtype=FLOAT), -torch.eye(2, dtype=FLOAT)])
-    costs = prior((mean + points @ root.T)[:, None], Linear()).mean().item()
+    costs = prior_kl((mean + points @ root.T)[:, None], Linear()).mean().item()
     decoding = math.log(2 * math.pi * math.e) - 13.3
     eye = torch.eye(2, dtype=FLOAT)
     noisy = torch.distributions.MultivariateNormal(mean, CORRELATED.covariance + math.exp(-13.3) * eye)
@@ -126,12 +133,12 @@ def test_the_bound_of_gaussian_data_is_their_entropy_and_the_gap_at_the_end():
 def test_a_head_that_knows_nothing_costs_log_levels_on_any_data(scaling):
     """Zero logits: log₂ K a dimension and the prior's gap, whatever the data (here: one repeated level)."""
     levels, low = 17, -13.3 + 2 * math.log(256 / 17)
-    kind = kinds.levels(encoded(torch.arange(levels), levels, FLOAT))
+    kind = kinds.levels(encode_levels(torch.arange(levels), levels, FLOAT))
     schedule = Linear(low, 5.0, scaling)
     denoiser = Denoiser(lambda z, t, given: torch.zeros(*z.shape, levels, dtype=z.dtype), schedule, kind)
     v = torch.randint(0, levels, (3000, 4, 2), generator=seeded())
     v[:, 0] = 3
-    found = bits_per_dim(denoiser, encoded(v, levels, FLOAT), levels, draws=10, generator=seeded(1), batch=1000)
+    found = bits_per_dim(denoiser, encode_levels(v, levels, FLOAT), levels, draws=10, generator=seeded(1), batch=1000)
     total, gap = found.estimates()["total"], found.estimates()["prior"].bits
     assert total.bits_error < 0.025
     assert total.bits == pytest.approx(math.log2(levels) + gap, abs=4 * total.bits_error)
@@ -140,7 +147,7 @@ def test_a_head_that_knows_nothing_costs_log_levels_on_any_data(scaling):
 def test_the_bound_of_a_finite_law_is_its_entropy():
     """The exact denoiser of a few weighted points; their levels are told apart with certainty at γ(0)."""
     points, weights = torch.tensor([[0, 0], [7, 1], [2, 5], [3, 5]]), torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=FLOAT)
-    places = encoded(points, 8, FLOAT)
+    places = encode_levels(points, 8, FLOAT)
     schedule = Linear(-13.3 + 2 * math.log(256 / 8), 6.0)
 
     def noise(z, t, given):

@@ -19,16 +19,16 @@ def state():
 def test_the_likeliest_variance_is_the_error():
     error = torch.tensor([[0.3]], dtype=torch.float64)
     log_var = error.log().requires_grad_()
-    objective.doubt(error, log_var).sum().backward()
+    objective.gaussian_nll(error, log_var).sum().backward()
     assert log_var.grad is not None and log_var.grad.abs().max() < 1e-12
-    worse = objective.doubt(error, error.log() + 0.2), objective.doubt(error, error.log() - 0.2)
-    assert all(w > objective.doubt(error, error.log()) for w in worse)
+    worse = objective.gaussian_nll(error, error.log() + 0.2), objective.gaussian_nll(error, error.log() - 0.2)
+    assert all(w > objective.gaussian_nll(error, error.log()) for w in worse)
 
 
 def test_the_truth_with_the_least_variance_costs_nothing():
     x, eps, z, t = state()
     exact = Prediction(x, eps, None, torch.zeros_like(x))
-    assert objective.variational(exact, z, x, t, Rectified()).abs().max() < 1e-5
+    assert objective.variance_kl(exact, z, x, t, Rectified()).abs().max() < 1e-5
 
 
 def test_the_best_spread_is_that_of_the_error():
@@ -44,13 +44,13 @@ def test_the_best_spread_is_that_of_the_error():
     best = (deviation.square() + (mean - other).square()).log() / 2
     large = (deviation / (s / t)).log()  # σ_large/σ_small = σ_t/σ_s
     spread = ((best - deviation.log()) / (large - deviation.log())).requires_grad_()
-    objective.variational(Prediction(guess, noise, None, spread), z, x, t, Rectified()).sum().backward()
+    objective.variance_kl(Prediction(guess, noise, None, spread), z, x, t, Rectified()).sum().backward()
     assert spread.grad is not None and spread.grad.abs().max() < 1e-6
 
 
 def test_only_the_spread_learns_from_the_variational_term():
     x, eps, z, t = state()
     guess, spread = x.clone().requires_grad_(), torch.full_like(x, 0.4).requires_grad_()
-    objective.variational(Prediction(guess, eps, None, spread), z, x, t, Rectified()).sum().backward()
+    objective.variance_kl(Prediction(guess, eps, None, spread), z, x, t, Rectified()).sum().backward()
     assert guess.grad is None and spread.grad is not None
     assert torch.isfinite(spread.grad).all()

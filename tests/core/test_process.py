@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from becalm.core import kinds
-from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_moments, step, transition
+from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_moments, reverse_step, transition
 from becalm.core.schedule import Linear, Rectified
 from tests.worlds import CORRELATED
 
@@ -56,7 +56,7 @@ def test_ancestral_sampling_with_the_truth_is_the_posterior(schedule):
 def test_equal_levels_change_no_bit_and_no_step_gives_nan(schedule):
     x, z = draws(2)
     for variance in ("small", "large"):
-        found = step(Prediction(x, x), z, T, S, schedule, 1.0, variance, torch.Generator().manual_seed(0))
+        found = reverse_step(Prediction(x, x), z, T, S, schedule, 1.0, variance, torch.Generator().manual_seed(0))
         assert torch.isfinite(found).all()
         same = (S == T).expand_as(z)
         assert torch.equal(found[same], z[same])

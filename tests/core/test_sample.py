@@ -205,7 +205,7 @@ def test_the_flow_s_likelihood_is_the_mixture_s_density():
 def test_a_record_gives_back_the_walk(tmp_path):
     z = torch.randn(2, 3, 2, generator=generator(), dtype=torch.float64)
     steps = list(sample(denoiser(CORRELATED, Rectified()), z, torch.ones(2, 3, 1), together(5), generator=generator(1)))
-    kept = trajectory.collected(steps, {"schedule": "Rectified", "seed": 1})
+    kept = trajectory.record_steps(steps, {"schedule": "Rectified", "seed": 1})
     trajectory.write(kept, tmp_path / "run.safetensors")
     back = trajectory.read(tmp_path / "run.safetensors")
     assert torch.equal(back.z, torch.stack([s.z for s in steps]))
@@ -226,7 +226,7 @@ def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(InputError, match="do not fit"):
         trajectory.read(path)
     with pytest.raises(ValueError, match="took no step"):
-        trajectory.collected([])
+        trajectory.record_steps([])
 
 
 def test_a_prediction_is_a_pair():

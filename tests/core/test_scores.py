@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from becalm.core import kinds, scores
 from becalm.core.denoiser import Denoiser
 from becalm.core.densities import Gaussian, Mixture
-from becalm.core.objective import squared
+from becalm.core.objective import squared_error
 from becalm.core.schedule import Linear
 
 PLANE = Mixture(
@@ -201,7 +201,7 @@ def test_many_levels_are_the_error_of_the_noise():
         return scores.at_level(denoiser, schedule.time(2 * sigma.log()))(z)
 
     many = scores.denoising_many(leveled, x, eps, sigma.flatten())
-    noise = squared(denoiser(x + sigma * eps, t).eps, eps)[:, 0, 0]
+    noise = squared_error(denoiser(x + sigma * eps, t).eps, eps)[:, 0, 0]
     torch.testing.assert_close(many, noise, rtol=1e-10, atol=1e-10)
     each = scores.denoising(scores.at_level(denoiser, t), x, eps, sigma.flatten())
     torch.testing.assert_close(many, sigma.flatten() ** 2 * each, rtol=1e-10, atol=1e-10)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.core.times import allocate, density_weight, independent, sequential, stratified, uniform, uniform_mean
+from becalm.core.times import (
+    independent,
+    inverse_density_weight,
+    recursive_allocation,
+    sequential,
+    stratified,
+    uniform,
+    uniform_mean,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -32,7 +40,7 @@ def test_stratified_levels_are_as_many_as_asked_and_one_in_each_stratum():
 @pytest.mark.parametrize("variables", [2, 5, 16, 81])
 def test_the_mean_is_allocated_exactly_and_uniform_mean_has_a_uniform_mean(variables):
     mean = torch.linspace(0, 1, 41, dtype=torch.float64)
-    torch.testing.assert_close(allocate(mean, variables, generator()).mean((1, 2)), mean)
+    torch.testing.assert_close(recursive_allocation(mean, variables, generator()).mean((1, 2)), mean)
     means = uniform_mean(4000, variables, generator()).mean((1, 2)).sort().values
     expected = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
     assert (means - expected).abs().max() < 0.03, "Kolmogorov–Smirnov"
@@ -45,7 +53,7 @@ def test_shuffling_leaves_no_variable_special():
 
 
 def test_the_weight_undoes_the_density():
-    weight = density_weight(uniform_mean, 9, generator())
+    weight = inverse_density_weight(uniform_mean, 9, generator())
     t = uniform_mean(20_000, 9, generator(1)).flatten()
     weighted = torch.histc(t, 20, 0, 1) * 0
     weighted.scatter_add_(0, (t * 20).long().clamp(max=19), weight(t))
@@ -60,7 +68,7 @@ def test_the_authors_allocation(shared, variables, sharpness):
     levels = data["quantile_levels"]
     for mean in (0.1, 0.3, 0.5, 0.8):
         key = f"d{variables}_sharp{sharpness}_mean{mean}"
-        t = allocate(torch.full((20_000,), mean), variables, generator(), sharpness)[..., 0]
+        t = recursive_allocation(torch.full((20_000,), mean), variables, generator(), sharpness)[..., 0]
         quantiles = np.quantile(t.numpy(), levels)
         np.testing.assert_allclose(quantiles, data[f"{key}_quantiles"], atol=0.02)
         assert t.std().item() == pytest.approx(float(data[f"{key}_std"]), abs=0.005)

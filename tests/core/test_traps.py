@@ -10,7 +10,7 @@ from becalm.core.files import InputError
 from becalm.core.process import Output, Prediction, reverse_moments
 from becalm.core.sample import sample
 from becalm.core.schedule import Betas, Linear, Rectified
-from becalm.core.times import density_weight, stratified, uniform, uniform_mean
+from becalm.core.times import inverse_density_weight, stratified, uniform, uniform_mean
 from becalm.core.walk import by_certainty, in_order, together
 
 FLOAT = torch.float64
@@ -60,7 +60,7 @@ def test_levels_can_be_set_for_one_variable_alone(draw):
 
 
 def test_the_weight_is_right_in_the_outermost_bins():
-    weight = density_weight(uniform_mean, 81, torch.Generator().manual_seed(0), 20_000)
+    weight = inverse_density_weight(uniform_mean, 81, torch.Generator().manual_seed(0), 20_000)
     t = uniform_mean(20_000, 81, torch.Generator().manual_seed(1)).flatten()
     per_bin = torch.bincount((t * 1000).long().clamp(max=999), weight(t), 1000) / len(t) * 1000
     assert (per_bin[[*range(6), *range(994, 1000)]] - 1).abs().max() < 0.1

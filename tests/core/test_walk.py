@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from becalm.core.process import Prediction
-from becalm.core.walk import Budget, blocks_due, by_certainty, by_graph, in_order, together
+from becalm.core.walk import Budget, by_certainty, by_graph, in_order, n_blocks_due, together
 
 
 def certainty(log_var: torch.Tensor) -> Prediction:
@@ -113,7 +113,7 @@ def test_blocks_that_fall_due_together_are_all_counted():
     for stride in (0.3, 0.75, 1.0, 2.5):
         starts = np.floor(np.arange(200) * stride + 1e-9)
         for k in range(40):
-            assert blocks_due(k, torch.tensor([stride])).item() == (starts <= k).sum()
+            assert n_blocks_due(k, torch.tensor([stride])).item() == (starts <= k).sum()
 
 
 def test_together_is_a_straight_line():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from becalm.nets.conv import Conv
-from becalm.nets.mlp import FEATURES, Mlp, told
+from becalm.nets.conv import ConvNet
+from becalm.nets.mlp import LEVEL_FEATURES, Mlp, embed_noise_level
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -20,7 +20,7 @@ def stirred(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-NETWORKS = {"mlp": (Mlp(2, 3, 16, 3), (5, 4, 2)), "conv": (Conv(2, 3, 4, 8, 2), (5, 16, 2))}
+NETWORKS = {"mlp": (Mlp(2, 3, 16, 3), (5, 4, 2)), "conv": (ConvNet(2, 3, 4, 8, 2), (5, 16, 2))}
 
 
 @pytest.mark.parametrize(("network", "shape"), NETWORKS.values(), ids=NETWORKS)
@@ -69,7 +69,7 @@ def test_second_derivatives_live(network, shape):
 
 def test_pixels_are_read_row_by_row():
     """A convolution that only copies its left neighbour moves what it sees to the right."""
-    network = Conv(1, 1, 4, 1, 1)
+    network = ConvNet(1, 1, 4, 1, 1)
     with torch.no_grad():
         network.enter.weight.copy_(torch.eye(3)[0].expand(1, 1, 3, 3) * torch.tensor([0, 1, 0])[:, None])
         network.enter.bias.zero_()  # type: ignore[union-attr]
@@ -81,8 +81,8 @@ def test_pixels_are_read_row_by_row():
 
 def test_levels_are_told_smoothly_and_apart():
     gamma = torch.linspace(-10, 6, 400, dtype=torch.float64)[:, None]
-    seen = told(gamma)
-    assert seen.shape == (400, FEATURES) and (seen[:, 1:].abs() <= 1).all()
+    seen = embed_noise_level(gamma)
+    assert seen.shape == (400, LEVEL_FEATURES) and (seen[:, 1:].abs() <= 1).all()
     apart = torch.cdist(seen, seen) + 10 * torch.eye(400)
     assert apart.min() > 0.01
     assert (seen.diff(dim=0).norm(dim=1) < 0.2).all()

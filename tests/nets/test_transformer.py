@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from becalm.nets.embed import waves
+from becalm.nets.embed import sinusoids
 from becalm.nets.transformer import Block, Shape, Transformer, attended
 
 SIZES = (2, 3)
@@ -70,7 +70,7 @@ def test_exactly_given_and_exactly_unknown_differ_from_next_to_it():
 
 def test_waves_are_the_named_functions():
     x = torch.tensor([[0.25], [0.6]])
-    found = waves(x, 3, 8.0)
+    found = sinusoids(x, 3, 8.0)
     for i, frequency in enumerate((0.5, 2.0, 8.0)):
         torch.testing.assert_close(found[:, i], torch.cos(2 * torch.pi * frequency * x[:, 0]))
         torch.testing.assert_close(found[:, 3 + i], torch.sin(2 * torch.pi * frequency * x[:, 0]))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from becalm.nets.unet import Flat, Norm, NormSiLU, Perceptron, UNet
+from becalm.nets.unet import FlatUNet, FusedGroupNormSiLU, GroupNormSiLU, Perceptron, UNet
 
 NETWORKS = {
-    "flat": lambda: Flat((6, 8), 3, 5, width=8, depth=2),
+    "flat": lambda: FlatUNet((6, 8), 3, 5, width=8, depth=2),
     "unet": lambda: UNet((8, 12), 3, 5, widths=[8, 16, 16], depth=1),
     "patched": lambda: UNet((8, 12), 3, 5, widths=[8, 16], depth=2, patch=2),
     "mlp": lambda: Perceptron((6, 8), 3, 5, width=32, depth=2),
@@ -65,7 +65,7 @@ def test_the_fused_norm_is_group_norm_and_silu_with_their_gradients():
     weight, bias = (torch.randn(12, generator=generator, dtype=torch.float64) for _ in range(2))
     leaves = [part.requires_grad_() for part in (h, weight, bias)]
     slow = torch.nn.functional.silu(torch.nn.functional.group_norm(h.mT, 3, weight, bias)).mT
-    fast = NormSiLU.apply(h, weight, bias, 3)
+    fast = FusedGroupNormSiLU.apply(h, weight, bias, 3)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
     for found, expected in zip(
         torch.autograd.grad(fast, leaves, gradient), torch.autograd.grad(slow, leaves, gradient), strict=True
@@ -74,7 +74,7 @@ def test_the_fused_norm_is_group_norm_and_silu_with_their_gradients():
 
 
 def test_the_norm_takes_its_fast_way_in_bfloat16_and_agrees_with_the_other():
-    norm = Norm(16)
+    norm = GroupNormSiLU(16)
     h = torch.randn(2, 16, 5, 7, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     fast = norm(h.bfloat16())
     made_by = fast.grad_fn.next_functions[0][0].next_functions[0][0]
@@ -94,4 +94,4 @@ def test_the_ordinary_one_sees_the_whole_picture_and_refuses_what_it_cannot_halv
 
 def test_a_fresh_vdm_network_is_vdm_s_size():
     """C = 64, n = 4 on CIFAR-10's colours with four Fourier features each: 1.33 million weights."""
-    assert sum(w.numel() for w in Flat((32, 32), 15, 3, 64, 4).parameters()) == pytest.approx(1.33e6, rel=0.01)
+    assert sum(w.numel() for w in FlatUNet((32, 32), 15, 3, 64, 4).parameters()) == pytest.approx(1.33e6, rel=0.01)

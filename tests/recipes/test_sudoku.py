@@ -26,7 +26,7 @@ def pool() -> Digits:
 
 
 def weight():
-    return times.density_weight(times.uniform_mean, 16, torch.Generator().manual_seed(0), 2000)
+    return times.inverse_density_weight(times.uniform_mean, 16, torch.Generator().manual_seed(0), 2000)
 
 
 def test_a_batch_is_a_function_of_seed_and_step():

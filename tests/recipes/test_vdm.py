@@ -179,10 +179,10 @@ def chained(eps, variance, x, seed=0):
 
 
 def test_with_the_small_variance_the_chain_is_vdm_s_bound():
-    x = likelihood.encoded(torch.randint(0, 17, (300, 4, 1), generator=gen()), 17)
+    x = likelihood.encode_levels(torch.randint(0, 17, (300, 4, 1), generator=gen()), 17)
     found = chained(lambda z: 0.9 * z, "small", x).estimates()["diffusion"]
     denoiser = Denoiser(lambda z, t, given: 0.9 * z, Betas(), kinds.eps)
-    other = likelihood.bound(denoiser, x, 17, 999, 4, 1 / 1000, generator=gen(1)).estimates()["diffusion"]
+    other = likelihood.variational_bound(denoiser, x, 17, 999, 4, 1 / 1000, generator=gen(1)).estimates()["diffusion"]
     assert found.nats == pytest.approx(other.nats, abs=4 * math.hypot(found.nats_error, other.nats_error))
 
 
@@ -206,7 +206,7 @@ def test_each_term_is_the_divergence_torch_computes(variance):
 
 
 def test_the_decoder_s_levels_add_up_to_one_and_far_tails_stay_finite():
-    values = likelihood.encoded(torch.arange(17), 17, torch.float64)[:, None, None]
+    values = likelihood.encode_levels(torch.arange(17), 17, torch.float64)[:, None, None]
     for mean, deviation in ((0.03, 0.01), (-1.4, 0.2), (0.9, 0.05)):
         centre, wide = torch.full((17, 1, 1), mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64)
         logs = ddpm.discretised(values, centre, wide, 17)

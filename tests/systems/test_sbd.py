@@ -165,7 +165,7 @@ def test_weights_agree_with_closed_forms():
     torch.testing.assert_close(bound(tau * top, top, unit), steps * (ratio - 1) / 2, rtol=1e-4, atol=0)
     # At the grid points of DDPM's chain.
     chain = Betas()
-    beta = torch.linspace(chain.first, chain.last, chain.steps, dtype=torch.float64)
+    beta = torch.linspace(chain.beta_start, chain.beta_end, chain.steps, dtype=torch.float64)
     bar = torch.cumprod(1 - beta, 0)
     sigma = 0.05 * ((1 - bar) / bar).sqrt()
     expected = beta.square() / (1 - bar)

@@ -58,7 +58,7 @@ def test_zero_logits_cost_log2_k_and_the_prior(levels):
     v = variables(made, images(400, levels, (1, 60, 1)))
     with torch.no_grad():
         found = bound(made, v, None, 4, gen())
-    whole = likelihood.estimate(found.total - found.prior, found.dimensions)
+    whole = likelihood.mean_estimate(found.total - found.prior, found.dimensions)
     assert whole.bits == pytest.approx(math.log2(levels), abs=4 * whole.bits_error)
     assert whole.bits_error < 0.03 * math.log2(levels)
 
@@ -68,7 +68,7 @@ def test_the_head_is_the_kind_levels_said_with_pieces_at_a_time(monkeypatch):
     t = torch.tensor([0.1, 0.5, 1.0]).double()[:, None, None]
     level = made.schedule(t)
     logits = made.logits(made.told(z, level.gamma))
-    slow = kinds.levels(likelihood.encoded(torch.arange(17), 17))(logits, z, t, made.schedule)
+    slow = kinds.levels(likelihood.encode_levels(torch.arange(17), 17))(logits, z, t, made.schedule)
     monkeypatch.setattr(vdm, "ROWS", 17 * 5)
     fast = denoiser_of(made)(z, t)
     torch.testing.assert_close(fast.x, slow.x, rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def test_pieces_give_the_same_gradients(monkeypatch):
 
 
 def test_next_to_no_noise_makes_the_head_exact_whatever_the_network_says():
-    told, y = torch.randn(40, 3, generator=gen()), likelihood.encoded(torch.arange(40), 40)
+    told, y = torch.randn(40, 3, generator=gen()), likelihood.encode_levels(torch.arange(40), 40)
     weight = 5 * torch.randn(40, 3, generator=gen(1))
     near = y + 1e-3 * torch.randn(40, generator=gen(2))
     found = posterior_mean(told, near, torch.full((40,), 1e6), weight, torch.zeros(40))
@@ -129,7 +129,7 @@ def test_the_course_descends_on_the_variance_and_all_else_on_the_bound():
     schedule, v = made.schedule, variables(made, images(8))
     assert isinstance(schedule, Learned)
     losses(made, v, gen(4))["loss"].backward()
-    course = schedule.interior()
+    course = schedule.interior_parameters()
     rest = [w for w in made.parameters() if all(w is not other for other in course)]
     routed = [[w.grad.clone() for w in group] for group in (course, rest)]
     found = bound(made, v, None, 1, gen(4))
@@ -154,11 +154,11 @@ def test_the_schedule_of_least_variance_watches():
     made = model(schedule="least variance", spread=0.05)
     for seed in range(20):
         losses(made, variables(made, images(64)), gen(seed))
-    widths = made.schedule.edges().diff()
+    widths = made.schedule.bin_edges().diff()
     assert widths.max() > 3 * widths.min()
     assert torch.equal(
         made.schedule(torch.tensor([0.0, 1.0])).gamma,
-        made.schedule.low + made.schedule.rise * torch.tensor([0.0, 1.0]).double(),
+        made.schedule.low + made.schedule.gamma_range * torch.tensor([0.0, 1.0]).double(),
     )
 
 
@@ -198,7 +198,7 @@ def test_the_probability_flow_takes_the_model():
     made = model(5, shape=2, network="mlp", size={"width": 8, "depth": 1}, low=-3.0, high=10.0).eval()
     y = torch.randn(4, 2, 1, generator=gen(), dtype=torch.float64) / 2
     found = log_density(denoiser_of(made), y, runge_kutta(40), None)
-    levels = likelihood.encoded(torch.arange(5), 5, torch.float64)
+    levels = likelihood.encode_levels(torch.arange(5), 5, torch.float64)
     each = torch.logsumexp(-(y - levels).square() * math.exp(3) / 2, -1) - math.log(5 * math.sqrt(2 * math.pi)) + 1.5
     torch.testing.assert_close(found.nats, each.sum(1), rtol=0, atol=5e-3)
 
@@ -241,8 +241,8 @@ def test_the_end_is_drawn_with_the_probabilities_of_the_decoder():
     level = made.schedule(torch.zeros((), dtype=torch.float64))
     z = (level.alpha * 0.1).float().expand(500, 24, 2)
     seen = torch.bincount(decode_images(made, z, gen()).flatten(), minlength=17) / 24000
-    x = likelihood.encoded(torch.arange(17), 17, torch.float64)
-    expected = likelihood.log_probability(x, torch.full_like(x, 0.1), level.gamma, 17).exp()
+    x = likelihood.encode_levels(torch.arange(17), 17, torch.float64)
+    expected = likelihood.decoder_log_prob(x, torch.full_like(x, 0.1), level.gamma, 17).exp()
     assert (seen - expected).abs().max() < 5 * (0.25 / 24000) ** 0.5
 
 

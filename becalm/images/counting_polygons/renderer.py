@@ -11,7 +11,7 @@ from becalm.images.counting_polygons.layout import KINDS, plan, told
 from becalm.images.counting_polygons.scenes import CORNERS, MOST, Polygons, plain, polygons
 from becalm.images.counting_polygons.scenes import colour as vivid
 from becalm.images.even_pixels import rgb_to_hsv
-from becalm.nets.embed import waves
+from becalm.nets.embed import sinusoids
 
 NEAREST = 2
 """Drawings that are looked at for each pixel."""
@@ -61,7 +61,7 @@ class Painter(nn.Module):
         upright = torch.stack([x * cos + y * sin, y * cos - x * sin], -1).clamp(-1.5, 1.5)
         pixel = of(side / (size * radius[..., 0]))[..., None]
         kinds = nn.functional.one_hot(of(kind), KINDS).to(upright)
-        seen = torch.cat([upright, waves(upright[..., None], self.frequencies, 4.0).flatten(-2), pixel, kinds], -1)
+        seen = torch.cat([upright, sinusoids(upright[..., None], self.frequencies, 4.0).flatten(-2), pixel, kinds], -1)
         alpha = torch.where(of(present), torch.sigmoid(self.covered(seen)[..., 0]), 0.0).amax(-1, keepdim=True)
         return alpha * colour + (1 - alpha) * ground
 

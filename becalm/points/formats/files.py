@@ -56,7 +56,7 @@ def replacing(path: Path, source: Path | None = None) -> Iterator[Path]:
     """
     try:
         check_target(path, source)
-        with whole.replacing(path) as temporary:
+        with whole.atomic_file(path) as temporary:
             yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
