@@ -83,7 +83,7 @@ def encode_levels(v: Int[Tensor, "*data"], levels: int, dtype: torch.dtype = tor
 
 
 def nearest_level(x: Shaped[Tensor, "*data"], levels: int) -> Int[Tensor, "*data"]:
-    """The level v nearest to x: the inverse of `encoded`."""
+    """The level v nearest to x: the inverse of `encode_levels`."""
     return torch.round((x.double() + 1) * levels / 2 - 0.5).long().clamp(0, levels - 1)
 
 
@@ -167,7 +167,7 @@ def variational_bound(
     given: dict[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    """The bound of each datum x, `encoded` on K `levels`, for T equal `steps`, or infinitely many where None is said.
+    """The bound of each datum x, from `encode_levels` on K `levels`, for T equal `steps`, or infinitely many where None is said.
 
     Every datum gets `draws` times, stratified over the batch and over its own, and as many ε for either random term. z₀ is z at
     t = `start`, above 0 where γ(0) = −∞: T = 999 from 1/1000 is DDPM's chain of 1000. Raises ValueError at an infinite end.

@@ -19,7 +19,7 @@ def fourier_frequencies(levels: int) -> tuple[float, float]:
 def fourier_features(
     z: Float[Tensor, "*shape channel"], frequencies: tuple[float, ...]
 ) -> Float[Tensor, "*shape feature"]:
-    """sin and cos of π f z for every f of `multiples`: all sines, then all cosines, channel by channel, frequencies fastest.
+    """sin and cos of π f z for every f of `frequencies`: all sines, then all cosines, channel by channel, frequencies fastest.
 
     [..., 2 · channels · frequencies], float32 or better; z must come unrounded. The turns are taken modulo 2 before the
     multiplication by π, exactly where f is a power of two.
