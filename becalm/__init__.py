@@ -7,6 +7,8 @@ from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_
 from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.points.denoise import denoise
+from becalm.tasks.models import models
+from becalm.tasks.train import train
 from becalm.weights.store import load
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "langevin",
     "levels",
     "load",
+    "models",
     "partition",
     "posterior",
     "reverse",
@@ -40,6 +43,7 @@ __all__ = [
     "score",
     "scores",
     "times",
+    "train",
     "transition",
     "v",
     "velocity",

@@ -4,10 +4,23 @@ Exit status: 0 done, 1 the input is at fault (one line says which file, which fi
 """
 
 import sys
+from pathlib import Path
+from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["--version"]:
+        from becalm import __version__
+
+        print(f"becalm {__version__}")
+        sys.exit(0)
+    sys.exit(run_command(parse(words)))
+
+
+def parse(words: list[str]) -> Any:
+    """The command that a command line asks for, an object with a method `run`; wrong usage exits with status 2."""
     import tyro
 
     from becalm.cli import train
@@ -25,7 +38,6 @@ def main(arguments: list[str] | None = None) -> None:
     from becalm.cli.solve import Solve
     from becalm.cli.vary import Vary
 
-    asked = sys.argv[1:] if arguments is None else arguments
     commands = {
         "denoise": Denoise,
         "solve": Solve,
@@ -39,46 +51,59 @@ def main(arguments: list[str] | None = None) -> None:
         "info": Info,
         "models": Models,
         "import": Import,
-        "train": train.command() if asked[:1] == ["train"] else train.Train,  # recipes are slow to import
+        "train": train.command() if words[:1] == ["train"] else train.Train,  # recipes are slow to import
         "evaluate": Evaluate,
     }
-    command = tyro.extras.subcommand_cli_from_dict(
+    return tyro.extras.subcommand_cli_from_dict(
         commands,  # type: ignore[arg-type]
         prog="becalm",
-        description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, and see what was done.",
-        args=arguments,
+        description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, and see what was done. "
+        "`becalm --version` prints the version.",
+        args=words,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    sys.exit(guarded(command))
 
 
 EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh"}
 """Packages that a part of the commands needs, and the extra that brings them."""
 
 
-def guarded(command) -> int:
-    """Run a parsed command; an input at fault becomes one line and exit status 1, an interruption 130."""
-    from becalm.core.files import InputError, check_png_name
+def run_command(command: Any) -> int:
+    """Run a parsed command and return the exit status; an input at fault becomes one line and 1, an interruption 130."""
+    from becalm.core.files import InputError, check_png_name, list_written
 
-    try:
-        check_png_name(getattr(command, "picture", None))
-        if not 0 <= getattr(command, "seed", 0) < 2**63:
-            raise InputError(f"--seed {command.seed}: must be from 0 to 2⁶³ − 1")
-        command.run()
-    except (InputError, OSError) as error:
-        place = isinstance(error, OSError) and (error.filename2 or error.filename)
-        said = f"{place}: {error.strerror}" if place else str(error)  # type: ignore[union-attr]
-        print(" ".join(said.split()), file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in EXTRAS:
-            raise
-        print(
-            f"{package} is not installed, and this needs it: pip install 'becalm[{EXTRAS[package]}]'", file=sys.stderr
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    with list_written() as paths:
+        try:
+            check_png_name(getattr(command, "picture", None))
+            if not 0 <= getattr(command, "seed", 0) < 2**63:
+                raise InputError(f"--seed {command.seed}: must be from 0 to 2⁶³ − 1")
+            command.run()
+        except (InputError, OSError) as error:
+            return fail(error_line(error))
+        except ModuleNotFoundError as error:
+            package = (error.name or "").split(".")[0]
+            if package not in EXTRAS:
+                raise
+            return fail(f"{package} is not installed, and this needs it: pip install 'becalm[{EXTRAS[package]}]'")
+        except KeyboardInterrupt:
+            return fail(command.interruption() if hasattr(command, "interruption") else interruption(paths), 130)
     return 0
+
+
+def fail(line: str, status: int = 1) -> int:
+    """Print one line on standard error and return the exit status."""
+    print(line, file=sys.stderr)
+    return status
+
+
+def error_line(error: Exception) -> str:
+    """An error in one line that begins with the file, where there is one."""
+    place = isinstance(error, OSError) and (error.filename2 or error.filename)
+    line = f"{place}: {error.strerror}" if place else str(error)  # type: ignore[union-attr]
+    return " ".join(line.split())
+
+
+def interruption(paths: list[Path]) -> str:
+    """What is said after an interruption: which outputs of the command are there already."""
+    written = [str(path) for path in dict.fromkeys(paths) if path.exists()]
+    return f"interrupted; written before: {', '.join(written)}" if written else "interrupted; nothing was written"

@@ -1,4 +1,4 @@
-"""becalm import: checkpoints of other projects into files of ours."""
+"""becalm import: convert another project's checkpoint into a file of weights of becalm."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Read another project's checkpoint, without running anything it holds, and write it in our format."""
+    """Convert another project's checkpoint into a becalm file. Nothing in the checkpoint is run."""
 
     source: Annotated[Literal["score-denoise"], tyro.conf.Positional]
-    """Whose: score-denoise is SPD by its authors."""
+    """The project that the checkpoint is from: score-denoise is SPD by its authors."""
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """The file: .pt as published, or .safetensors."""
+    """The checkpoint: .pt as published, or .safetensors."""
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("spd.safetensors")
-    """Where the model goes."""
+    """The file to write."""
 
     def run(self) -> None:
         """Read, convert, write."""

@@ -1,24 +1,19 @@
 """becalm models: what is packaged."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Models:
-    """List the packaged models."""
+    """List the packaged models: name, the commands that take it, what it is given."""
 
     json: bool = False
-    """Print a JSON list of objects with name, task, file and sha256."""
+    """Print a JSON list of objects with name, task, verbs, takes, file and sha256."""
 
     def run(self) -> None:
-        """Look into the package's weights."""
-        from becalm.weights.store import packaged
+        """Print the table."""
+        from becalm.tasks.models import models
 
-        found = packaged()
-        if self.json:
-            print(json.dumps(found))
-            return
-        name, task = (max(len(str(model[field])) for model in found) for field in ("name", "task"))
-        for model in found:
-            print(f"{model['name']:<{name}}  {model['task']:<{task}}  {model['file']}")
+        listed = models()
+        print(json.dumps([asdict(model) for model in listed], default=str) if self.json else listed)

@@ -5,11 +5,34 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 
 class InputError(ValueError):
     """What was given is at fault: one line that names the file, the field and the fix."""
+
+
+_written: ContextVar[list[Path] | None] = ContextVar("_written", default=None)
+"""The list that files and folders are added to while `list_written` is open."""
+
+
+@contextmanager
+def list_written() -> Iterator[list[Path]]:
+    """A list to which `atomic_file` and `atomic_folder` add each path that has its new content, while the block runs."""
+    paths: list[Path] = []
+    token = _written.set(paths)
+    try:
+        yield paths
+    finally:
+        _written.reset(token)
+
+
+def _note_written(path: Path) -> None:
+    """Add a path to the list of the innermost `list_written`, if one is open."""
+    paths = _written.get()
+    if paths is not None:
+        paths.append(path)
 
 
 @contextmanager
@@ -25,6 +48,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         fsync_path(temporary, os.O_RDWR)
         os.replace(temporary, final)
+        _note_written(path)
         fsync_path(final.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,6 +65,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         os.replace(temporary, final)
+        _note_written(path)
         fsync_path(final.parent, os.O_RDONLY)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,25 @@
+"""What ships is listed with what it is for, what it takes and its card."""
+
+import pytest
+
+import becalm
+from becalm.weights.store import WEIGHTS
+
+MODELS = {model.name: model for model in becalm.models()}
+
+
+def test_every_file_of_weights_is_listed():
+    assert set(MODELS) == {path.stem for path in WEIGHTS.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_says_what_it_takes_and_has_a_card(name):
+    assert MODELS[name].takes
+    assert MODELS[name].card.startswith(f"# {name}")
+    assert all(callable(getattr(becalm, verb)) for verb in MODELS[name].verbs if hasattr(becalm, verb))
+
+
+def test_models_print_as_a_table():
+    assert "jets           denoise " in repr(becalm.models())
+    assert "a grid of 9 × 9 cells, each of 14 × 14 pixels, and a mask" in repr(becalm.models())
+    assert "<td>jets</td><td>denoise</td>" in becalm.models()._repr_html_()
