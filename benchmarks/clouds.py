@@ -19,7 +19,7 @@ class Cell:
     noise: float
     """Standard deviation per coordinate, sqrt(E|d|²/3), in radii of the clean cloud's sphere; for Gaussian noise that is σ."""
     kind: str = "gaussian"
-    """The noise's law: one of `becalm.points.noise.KINDS`, or `range_dependent`."""
+    """The noise's law: one of `becalm.points.noise.LAWS`, or `range_dependent`."""
     density: Literal["even", "uneven"] = "even"
     """Poisson-disk, or thinned by how obliquely a sensor sees the surface."""
     outliers: float = 0.0
@@ -58,7 +58,7 @@ def mesh_of(folder: Path, shape: str):
 def pair(mesh, shape: str, cell: Cell, kept: Path) -> Pair:
     """The clean cloud, drawn once and kept as a file, and its noisy twin."""
     from becalm.points.metrics import unit_sphere
-    from becalm.points.noise import outliers
+    from becalm.points.noise import uniform_outliers
 
     file = kept / f"{shape}.{cell.points}{'' if cell.density == 'even' else '.uneven'}.npy"
     if not file.exists():
@@ -69,7 +69,7 @@ def pair(mesh, shape: str, cell: Cell, kept: Path) -> Pair:
     seed = [SEED, round(1e5 * cell.noise), cell.points]
     rng = np.random.default_rng(seed if cell.plain else [*seed, crc32(f"{cell.kind} {cell.density}".encode())])
     noisy = clean + displacements(clean, sigma, cell.kind, rng)
-    return Pair(np.concatenate([noisy, outliers(noisy, round(cell.outliers * len(noisy)), rng)]), clean, sigma)
+    return Pair(np.concatenate([noisy, uniform_outliers(noisy, round(cell.outliers * len(noisy)), rng)]), clean, sigma)
 
 
 def even(mesh, points: int) -> np.ndarray:
@@ -85,11 +85,11 @@ def uneven(mesh, points: int) -> np.ndarray:
     The sensor stands outside, and sees through the body: what lies behind is thinned by the same rule.
     """
     from becalm.points.mesh import poisson_disk
-    from becalm.points.noise import viewpoint
+    from becalm.points.noise import random_viewpoint
 
     rng = np.random.default_rng([SEED, points])
     places, normals = poisson_disk(mesh, 3 * points, rng)
-    sight = places - viewpoint(places, rng)
+    sight = places - random_viewpoint(places, rng)
     cosine = np.abs(np.einsum("nc,nc->n", sight, normals)) / np.linalg.norm(sight, axis=1) + 1e-6
     return places[np.sort(rng.choice(len(places), points, replace=False, p=cosine / cosine.sum()))]
 
@@ -99,11 +99,11 @@ def displacements(clean: np.ndarray, sigma: float, kind: str, rng: np.random.Gen
 
     `range_dependent` is Gaussian in all directions, its σ growing with the square of the range from a place outside.
     """
-    from becalm.points.noise import KINDS, VARIANCE, gaussian, range_dependent, viewpoint
+    from becalm.points.noise import LAWS, VARIANCE_FACTOR, gaussian, random_viewpoint, range_dependent
 
     if kind != "range_dependent":
-        return KINDS[kind](clean, sigma / np.sqrt(VARIANCE[kind]), rng)
-    level = range_dependent(clean, 1.0, viewpoint(clean, rng), 1.0)
+        return LAWS[kind](clean, sigma / np.sqrt(VARIANCE_FACTOR[kind]), rng)
+    level = range_dependent(clean, 1.0, random_viewpoint(clean, rng), 1.0)
     return gaussian(clean, sigma * level / np.sqrt((level**2).mean()), rng)
 
 

@@ -39,11 +39,11 @@ def projection(task: Task) -> Denoise:
 
 def ours(task: Task) -> Denoise:
     """The model, told nothing."""
-    from becalm.points.progress import last
+    from becalm.points.progress import final_points
     from becalm.weights.store import load
 
     model = load(task.model)
-    return lambda xyz: last(model.sweeps(xyz))
+    return lambda xyz: final_points(model.iter_denoise(xyz))
 
 
 def ours_without_outliers(task: Task) -> Denoise:
@@ -58,21 +58,21 @@ def ours_without_outliers(task: Task) -> Denoise:
 
 def spd_fast(task: Task) -> Denoise:
     """SPD with the official weights in our inference: one answer a point."""
-    from becalm.points.progress import last
+    from becalm.points.progress import final_points
     from becalm.weights.importer import read_official
 
     model = read_official(task.official)
-    return lambda xyz: last(model.sweeps(xyz))
+    return lambda xyz: final_points(model.iter_denoise(xyz))
 
 
 def spd_paper(task: Task) -> Denoise:
     """SPD as published: sphere, farthest-point seeds, merge; two passes at 3 %, which its authors knew to be 3 %."""
-    from becalm.points.progress import last
+    from becalm.points.progress import final_points
     from becalm.systems.spd import paper
     from becalm.weights.importer import read_official
 
     model = read_official(task.official)
-    return lambda xyz: last(paper(model, xyz, passes=2 if task.noise > 0.025 else 1))
+    return lambda xyz: final_points(paper(model, xyz, passes=2 if task.noise > 0.025 else 1))
 
 
 def cgal_jet(task: Task) -> Denoise:

@@ -184,7 +184,7 @@ def figures(result, noisy, clean, mesh, sigma: float, ordered: bool) -> dict:
     All but the first three are of the cloud's own points where order tells them from outliers, else of all there are.
     """
     from becalm.points import metrics
-    from becalm.points.neighbours import spacing
+    from becalm.points.neighbours import median_spacing
     from becalm.points.triangles import nearest_places
 
     surface = mesh.vertices, mesh.faces
@@ -200,7 +200,7 @@ def figures(result, noisy, clean, mesh, sigma: float, ordered: bool) -> dict:
         "hausdorff_95": metrics.hausdorff(own, clean),
         "unevenness": metrics.unevenness(own),
         "shrinkage": metrics.shrinkage(own, *surface),
-        "edge": 1e4 * metrics.edge_error(own, home, *surface, max(2 * sigma, spacing(clean))),
+        "edge": 1e4 * metrics.edge_error(own, home, *surface, max(2 * sigma, median_spacing(clean))),
         "displacement": float(np.median(np.linalg.norm(own - noisy[: len(clean)], axis=1))) / radius
         if ordered
         else None,
@@ -234,10 +234,10 @@ def machine() -> dict:
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a = torch.randn(2048, 2048, generator=torch.Generator().manual_seed(SEED)).to(kind)
         a @ a
-        begun = time.process_time()
+        start = time.process_time()
         for _ in range(5):
             a @ a
-        rates[f"{name}_gflops"] = round(5 * 2 * 2.048**3 / (time.process_time() - begun), 1)
+        rates[f"{name}_gflops"] = round(5 * 2 * 2.048**3 / (time.process_time() - start), 1)
     return {"processor": platform.processor() or platform.machine(), "python": platform.python_version(), **rates}
 
 
@@ -246,7 +246,7 @@ def products(benchmark: Benchmark) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from becalm.points.progress import last
+    from becalm.points.progress import final_points
     from becalm.weights.store import load
 
     torch.set_num_threads(1)
@@ -255,10 +255,10 @@ def products(benchmark: Benchmark) -> dict:
     sphere = sphere / np.linalg.norm(sphere, axis=1, keepdims=True) + 0.01 * rng.standard_normal((10_000, 3))
     model = load(benchmark.model)
     with FlopCounterMode(display=False) as counter:
-        last(model.sweeps(sphere))
-    begun = time.process_time()
-    last(model.sweeps(sphere))
-    seconds, work = time.process_time() - begun, counter.get_total_flops() / 1e9
+        final_points(model.iter_denoise(sphere))
+    start = time.process_time()
+    final_points(model.iter_denoise(sphere))
+    seconds, work = time.process_time() - start, counter.get_total_flops() / 1e9
     return {"gflop": round(work, 2), "cpu_seconds": round(seconds, 2), "gflops": round(work / seconds, 1)}
 
 

@@ -65,23 +65,23 @@ def measure(scans: Scans, path: Path) -> dict:
     from becalm.points.denoise import denoise
     from becalm.points.estimate import noise_level
     from becalm.points.formats import read
-    from becalm.points.neighbours import spacing
+    from becalm.points.neighbours import median_spacing
     from becalm.weights.store import load
 
     cloud, model = read(path), load(scans.model)
-    begun = time.process_time()
+    start = time.process_time()
     result = denoise(cloud, model, seed=scans.seed)
-    seconds = time.process_time() - begun
+    seconds = time.process_time() - start
     before, after = cloud.local()[cloud.finite], result.local()[cloud.finite]
-    apart, noise = spacing(before), noise_level(before)
-    width = max(scans.width * apart, 4 * noise)
+    gap, noise = median_spacing(before), noise_level(before)
+    width = max(scans.width * gap, 4 * noise)
     planes = find_planes(before, scans.planes, width, np.random.default_rng(scans.seed))
     folds = [fold(before, after, a, b, width) for i, a in enumerate(planes) for b in planes[i + 1 :]]
     draw(before, after, planes[0], scans.images / f"{path.stem}.png")
     return {
         "scan": path.stem,
         "points": len(before),
-        "spacing": apart,
+        "spacing": gap,
         "noise_before": noise,
         "noise_after": noise_level(after),
         "displacement_median": float(np.median(np.linalg.norm(after - before, axis=1))),

@@ -6,7 +6,7 @@ import numpy as np
 
 import becalm
 from becalm.points import Cloud, read, write
-from becalm.points.denoise import finished, judged, outliers_of, report, stages
+from becalm.points.denoise import apply_outlier_policy, find_isolated, iter_denoise_cloud, mark_outliers, summarize
 from becalm.points.plot import draw
 from becalm.shapes.simulated_scan import simulate, to_scene, yard
 
@@ -22,15 +22,15 @@ def main() -> None:
     write(Cloud(scan.xyz, {"intensity": scan.intensity, "range": scan.range}), FOLDER / "scan.ply")
 
     cloud, model = read(FOLDER / "scan.ply"), becalm.load("jets")
-    outlier = outliers_of(cloud, "flag")
-    for stage in stages(cloud, model, outlier):
+    outlier = find_isolated(cloud, "flag")
+    for stage in iter_denoise_cloud(cloud, model, outlier):
         print(f"\rdenoising {len(cloud):,} points: {stage.done:4.0%}", end="", flush=True)
-    stage, outlier = judged(cloud, stage, outlier, "flag")
-    result = finished(cloud, stage, outlier, "flag")
+    stage, outlier = mark_outliers(cloud, stage, outlier, "flag")
+    result = apply_outlier_policy(cloud, stage, outlier, "flag")
     write(result, FOLDER / "clean.ply")
     draw(cloud.local()[~outlier], result.local()[~outlier], FOLDER / "picture.png", unit="m")
 
-    figures = report(cloud, stage, outlier)
+    figures = summarize(cloud, stage, outlier)
     before, after = (to_scene(scene, c.xyz[~outlier & ~scan.outlier]) for c in (cloud, result))
     print(f"\n\nThe scan against the scene it was made from ({FOLDER}/scan.ply, {FOLDER}/clean.ply)")
     print(f"{'':34}before    after")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.neighbours import knn
-from becalm.points.normality import Normality, described
+from becalm.points.normality import Normality, jarque_bera
 
 TARGET = Path("docs/images/normality.png")
 POINTS, SIGMA = 20_000, 0.02
@@ -19,7 +19,7 @@ def main() -> None:
     noisy = clean + SIGMA * rng.standard_normal(clean.shape)
     nearest = clean[knn(clean, 1, noisy)[1][:, 0]]
     targets = {"paired by index": noisy - clean, "nearest clean point": noisy - nearest}
-    tested = {name: (offset.ravel() / SIGMA, described(offset / SIGMA)) for name, offset in targets.items()}
+    tested = {name: (offset.ravel() / SIGMA, jarque_bera(offset / SIGMA)) for name, offset in targets.items()}
     for name, (_, found) in tested.items():
         print(f"{name:20} JB {found.statistic:9.1f}  p {found.p:.2g}  kurtosis {found.kurtosis:.2f}")
     draw(tested, TARGET)

@@ -56,15 +56,15 @@ class Denoise:
                 check_target(target, self.scan)
         sigma, model = level(self.noise), load(self.model, Jets, SBD, SPD)
         cloud = read(self.scan, warn)
-        outlier = work.outliers_of(cloud, self.outliers)
+        outlier = work.find_isolated(cloud, self.outliers)
         if self.mode == "paper":
             return self.as_published(model, cloud.select(cloud.finite & ~outlier), sigma, output)
         with naming(self.scan):
-            swept = watched(work.stages(cloud, model, outlier, sigma, self.seed))
-        stage, outlier = work.judged(cloud, swept[-1], outlier, self.outliers)
-        told = cloud.with_attributes(work.details(cloud, stage)) if self.details else cloud
-        write(work.finished(told, stage, outlier, self.outliers), output, warn)
-        summary = asdict(work.report(cloud, stage, outlier))
+            swept = watched(work.iter_denoise_cloud(cloud, model, outlier, sigma, self.seed))
+        stage, outlier = work.mark_outliers(cloud, swept[-1], outlier, self.outliers)
+        told = cloud.with_attributes(work.point_attributes(cloud, stage)) if self.details else cloud
+        write(work.apply_outlier_policy(told, stage, outlier, self.outliers), output, warn)
+        summary = asdict(work.summarize(cloud, stage, outlier))
         if self.record:
             frames = [s.xyz for s in (*swept[:-1], stage)]
             recorded(self.record, cloud, frames, {"scan": self.scan.name, "model": self.model, "seed": self.seed})
@@ -77,7 +77,7 @@ class Denoise:
         import torch
 
         from becalm.points import Cloud, ScanError, write
-        from becalm.points.denoise import check
+        from becalm.points.denoise import check_points
         from becalm.points.estimate import noise_level
         from becalm.points.metrics import unit_sphere
         from becalm.systems.spd import MOST, SPD, paper
@@ -86,7 +86,7 @@ class Denoise:
             raise ScanError(f"--mode paper is SPD's; {self.model} is {type(model).__name__} (leave --mode out)")
         local = cloud.local()
         with naming(self.scan):
-            check(local, sigma)
+            check_points(local, sigma)
             if len(local) > MOST:
                 raise ScanError(f"{len(local):,} points; --mode paper takes {MOST:,} (leave --mode out)")
         share = (sigma or noise_level(local)) / unit_sphere(local)[1]

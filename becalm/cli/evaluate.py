@@ -78,7 +78,7 @@ class Evaluate:
 
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
-        from becalm.points.progress import last
+        from becalm.points.progress import final_points
         from becalm.systems.jets import Jets
         from becalm.systems.sbd import SBD
         from becalm.systems.spd import SPD
@@ -89,7 +89,7 @@ class Evaluate:
         for level in self.noise:
             rng = np.random.default_rng([self.seed, round(level * 1e6)])
             noisy = clean + level * unit_sphere(clean)[1] * rng.normal(size=clean.shape)
-            clean_again = last(model.sweeps(noisy))
+            clean_again = final_points(model.iter_denoise(noisy))
             row = {"noise": level, "points": len(clean)}
             for name, cloud in (("before", noisy), ("after", clean_again)):
                 row[f"chamfer_{name}"] = 1e4 * chamfer(cloud, clean)

@@ -33,7 +33,7 @@ def scan(path: Path) -> dict:
     """Points, extent, spacing, estimated noise and attributes of a scan."""
     from becalm.cli.denoise import warn
     from becalm.points import read
-    from becalm.points.denoise import FEWEST
+    from becalm.points.denoise import MIN_POINTS
     from becalm.points.estimate import noise_level
 
     cloud = read(path, warn)
@@ -45,7 +45,7 @@ def scan(path: Path) -> dict:
         "missing": int((~cloud.finite).sum()),
         "low": finite.min(0).tolist(),
         "high": finite.max(0).tolist(),
-        "noise": noise_level(local) if len(local) >= FEWEST else None,
+        "noise": noise_level(local) if len(local) >= MIN_POINTS else None,
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }
 

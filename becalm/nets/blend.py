@@ -1,6 +1,6 @@
-"""Blend: a rotation-equivariant network that settles points by weighing proposed displacements over a neighbour graph.
+"""Blend: a rotation-equivariant graph network whose output is a weighted sum of candidate displacements of each point.
 
-Scalars pass through networks; vectors are only ever scaled and added, so turning the input turns the output
+Networks act on scalars; vectors are only scaled and added, so rotating the input rotates the output
 (the principle of Satorras et al., "E(n) equivariant graph neural networks", 2021; the layers are ours).
 """
 
@@ -12,28 +12,33 @@ from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
 
-KINDS = 4
-"""Vectors on an edge: to the neighbour, onto the neighbour's tangent plane at two scales, and the neighbour's own move."""
+N_EDGE_VECTORS = 4
+"""Vectors of an edge: to the neighbour, onto the neighbour's tangent plane at two scales, and the neighbour's displacement."""
 
-INVARIANTS = 20
+N_INVARIANTS = 20
+"""Rotation-invariant features of an edge."""
 
 
 class Graph(NamedTuple):
-    """Points with directed edges from each to some of its neighbours; lengths absolute, `scale` the local unit."""
+    """Points with directed edges from each to some of its neighbours; lengths are absolute."""
 
     points: Float[Tensor, "point 3"]
+    """Positions."""
     scale: Float[Tensor, " point"]
+    """The local unit of length at each point."""
     edges: Int[Tensor, "point edge"]
+    """Indices of each point's neighbours."""
     normals: Float[Tensor, "point 3 3"]
+    """Three unit normals of each point, at three scales, up to their signs."""
 
 
-class Settled(NamedTuple):
-    """What the network says of each point."""
+class BlendOutput(NamedTuple):
+    """The network's estimates for each point."""
 
-    move: Float[Tensor, "point 3"]
+    displacement: Float[Tensor, "point 3"]
     """Displacement to the posterior mean, in absolute units."""
     log_var: Float[Tensor, " point"]
-    """Logarithm of the expected squared error of `move`, per coordinate, in units of the local scale squared."""
+    """Logarithm of the expected squared error of `displacement`, per coordinate, in units of the local scale squared."""
     log_noise: Float[Tensor, " point"]
     """Logarithm of the noise variance at the point, per coordinate, in units of the local scale squared."""
 
@@ -47,18 +52,18 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 class Layer(nn.Module):
-    """One round: messages along edges, attention over neighbours, a better displacement and better features."""
+    """One message-passing layer: messages along edges, attention over neighbours, an updated displacement and features."""
 
     def __init__(self, width: int, candidates: int, channels: int):
         super().__init__()
         self.channels = channels
         self.here = nn.Linear(width, width)
         self.there = nn.Linear(width, width, bias=False)
-        self.edge = nn.Linear(INVARIANTS, width)
+        self.edge = nn.Linear(N_INVARIANTS, width)
         self.message = nn.Linear(width, width)
-        self.coefficients = nn.Linear(width, KINDS * channels)
+        self.coefficients = nn.Linear(width, N_EDGE_VECTORS * channels)
         self.attention = nn.Linear(width, channels)
-        vectors = KINDS * channels
+        vectors = N_EDGE_VECTORS * channels
         self.update = mlp(2 * width + 2 * vectors, 2 * width, width)
         self.norm = nn.LayerNorm(width)
         self.move = nn.Linear(width, vectors + candidates + 1)
@@ -70,44 +75,44 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """New features and displacements, computed `chunk` points at a time (None: all at once)."""
         here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
-        known = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
+        state = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
         rows = torch.arange(len(h), device=h.device).split(chunk or len(h))
-        parts = [self.settle(r, h[r], here[r], there, known, graph.edges[r], candidates[r]) for r in rows]
+        parts = [self.forward_rows(r, h[r], here[r], there, state, graph.edges[r], candidates[r]) for r in rows]
         h, move = (torch.cat(part) for part in zip(*parts, strict=True))
         return h, move * graph.scale[:, None]
 
-    def settle(
-        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, known: Tensor, edges: Tensor, candidates: Tensor
+    def forward_rows(
+        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, state: Tensor, edges: Tensor, candidates: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The layer for the points numbered `rows`, whose edges are given; `known` of all points as `along_edges` takes it."""
-        vectors, invariants = along_edges(known[rows], known, edges)
+        """New features and displacements of the points numbered `rows`, whose edges are given; `state` as in `edge_features`."""
+        vectors, invariants = edge_features(state[rows], state, edges)
         edge = self.edge(invariants).unflatten(0, (len(rows), -1))
         m = nn.functional.silu(here[:, None] + there[edges] + edge)
         m = nn.functional.silu(self.message(m))
         weight = self.attention(m).softmax(1)
-        # One batched product for all pairs of heads and kinds is cheaper than permuting for the pairs that are wanted.
-        gate = self.coefficients(m).tanh() * weight.repeat(1, 1, KINDS)
-        gathered = blocks(gate.mT @ vectors.type_as(gate), KINDS).flatten(1, 2).type_as(known)
-        pooled = blocks(weight.type_as(m).mT @ m, self.channels).flatten(1)
-        own = known[rows, 3:6]
+        # One batched product for all pairs of heads and vectors is cheaper than permuting for the pairs that are wanted.
+        gate = self.coefficients(m).tanh() * weight.repeat(1, 1, N_EDGE_VECTORS)
+        gathered = diagonal_blocks(gate.mT @ vectors.type_as(gate), N_EDGE_VECTORS).flatten(1, 2).type_as(state)
+        pooled = diagonal_blocks(weight.type_as(m).mT @ m, self.channels).flatten(1)
+        own = state[rows, 3:6]
         length = asinh((gathered.square().sum(-1) + 1e-8).sqrt())
         along = asinh((gathered * own[:, None]).sum(-1))
-        h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(known))
+        h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(state))
         proposals = torch.cat([gathered, candidates, own[:, None]], 1)
-        return h, own + (self.move(h).type_as(known).tanh()[..., None] * proposals).sum(1)
+        return h, own + (self.move(h).type_as(state).tanh()[..., None] * proposals).sum(1)
 
 
-def along_edges(
-    here: Float[Tensor, "row 16"], known: Float[Tensor, "point 16"], edges: Int[Tensor, "row edge"]
+def edge_features(
+    here: Float[Tensor, "row 16"], state: Float[Tensor, "point 16"], edges: Int[Tensor, "row edge"]
 ) -> tuple[Tensor, Tensor]:
     """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from points `here` to neighbours.
 
-    Of each point the position (3), the move (3), the three normals (9) and the scale (1) are known.
-    Points stand where their moves (in units of their own scales) have brought them; lengths are in units of the row's scale.
-    Edges come last in memory, axes and invariants first: that is what makes it fast.
+    The state of a point is its position (3), its displacement in units of its own scale (3), three normals (9) and its scale (1).
+    Edge vectors are between displaced points, in units of the row's scale. In memory axes and invariants come first and edges
+    last, for speed.
     """
     here = here.T[..., None]
-    there = known.index_select(0, edges.flatten()).T.unflatten(1, (len(edges), -1)).contiguous()
+    there = state.index_select(0, edges.flatten()).T.unflatten(1, (len(edges), -1)).contiguous()
     unit = here[15]
     start = (there[:3] - here[:3]) / unit
     ratio = there[15:] / unit
@@ -136,7 +141,7 @@ def along_edges(
             ratio.log(),
         ]
     )
-    # The inverse hyperbolic sine keeps a stray point from drowning its neighbours.
+    # The inverse hyperbolic sine bounds the influence of a distant outlier on its neighbours.
     return vectors.permute(1, 2, 0), asinh(invariants.flatten(1)).T
 
 
@@ -146,16 +151,19 @@ def asinh(x: Tensor) -> Tensor:
     return torch.copysign(torch.log(size + (size * size + 1).sqrt()), x)
 
 
-def blocks(product: Float[Tensor, "point rows columns"], count: int) -> Float[Tensor, "point block row column"]:
+def diagonal_blocks(
+    product: Float[Tensor, "point rows columns"], count: int
+) -> Float[Tensor, "point block row column"]:
     """The `count` diagonal blocks of each matrix."""
     tiles = product.unflatten(2, (count, -1)).unflatten(1, (count, -1))
     return tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
 class Blend(nn.Module):
-    """Features and candidate displacements of each point to `Settled`.
+    """The network: from features and candidate displacements of each point to `BlendOutput`.
 
-    `features` is the number of invariants a point brings, `candidates` the number of displacements proposed for it.
+    `features` is the number of invariant features of a point, `candidates` that of its candidate displacements, `width` that of
+    the hidden features and `channels` the number of attention heads.
     """
 
     mean: Tensor
@@ -172,8 +180,8 @@ class Blend(nn.Module):
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
 
-    def standardise(self, features: Float[Tensor, "point feature"]) -> None:
-        """Take the mean and deviation of these features for those of all."""
+    def set_standardisation(self, features: Float[Tensor, "point feature"]) -> None:
+        """Set the mean and standard deviation by which features are standardised to those of these examples."""
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0))
 
@@ -183,16 +191,16 @@ class Blend(nn.Module):
         features: Float[Tensor, "point feature"],
         candidates: Float[Tensor, "point candidate 3"],
         sigma: Float[Tensor, " point"],
-    ) -> Settled:
+    ) -> BlendOutput:
         """`candidates` in units of the local scale; `sigma` the known noise level in absolute units, NaN where unknown."""
-        for answer in self.rounds(graph, features, candidates, sigma):
+        for output in self.iter_layers(graph, features, candidates, sigma):
             pass
-        return answer
+        return output
 
-    def rounds(
+    def iter_layers(
         self, graph: Graph, features: Tensor, candidates: Tensor, sigma: Tensor, chunk: int | None = None
-    ) -> Iterator[Settled]:
-        """The answer as it stands after each layer, `chunk` points at a time (None: all at once); the last one counts."""
+    ) -> Iterator[BlendOutput]:
+        """The outputs computed from each layer's features, `chunk` points at a time (None: all at once); the last is final."""
         known = ~sigma.isnan()
         level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
         hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
@@ -200,4 +208,4 @@ class Blend(nn.Module):
         move = (self.first(h).type_as(graph.points).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
         for layer in self.layers:
             h, move = layer(h, move, graph, candidates, chunk)
-            yield Settled(move, *self.leave(h).type_as(graph.points).unbind(-1))
+            yield BlendOutput(move, *self.leave(h).type_as(graph.points).unbind(-1))

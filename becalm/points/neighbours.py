@@ -1,4 +1,4 @@
-"""Nearest neighbours in space by k-d tree, and farthest-point sampling; exact, in float64, for any number of points."""
+"""Nearest neighbours by k-d tree, farthest-point sampling and spatial orderings; exact, in float64, for any number of points."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ import numpy as np
 def knn(points: np.ndarray, k: int, queries: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of `points` [n, 3] to each query, by rising distance: (distances, indices), both [m, k].
 
-    Without `queries` the points ask about themselves: each finds its own index first, however many copies of it there
-    are. Raises ValueError when there are fewer than k points or a coordinate is not finite.
+    Without `queries` the points themselves are the queries, and the own index of each comes first, however many copies of
+    its position there are. Raises ValueError when there are fewer than k points or a coordinate is not finite.
     """
-    distances, indices = Tree(points, k).nearest(points if queries is None else queries, k)
-    return distances, _own_first(indices) if queries is None else indices
+    distances, indices = NeighbourTree(points, k).query(points if queries is None else queries, k)
+    return distances, _self_first(indices) if queries is None else indices
 
 
-class Tree:
-    """A k-d tree of points [n, 3] that answers for at most k neighbours; copies of a position beyond the k-th are left out."""
+class NeighbourTree:
+    """A k-d tree of points [n, 3] for queries of up to k neighbours; copies of a position after its k-th are left out."""
 
     def __init__(self, points: np.ndarray, k: int):
         from scipy.spatial import KDTree
@@ -22,23 +22,23 @@ class Tree:
         if not 1 <= k <= len(points):
             raise ValueError(f"k: {k} neighbours of {len(points)} points asked for; it must be from 1 to {len(points)}")
         self.points = points
-        self.kept = _at_most(points, k)
-        self.tree = KDTree(points if self.kept is None else points[self.kept])
+        self.rows = _limit_copies(points, k)
+        self.tree = KDTree(points if self.rows is None else points[self.rows])
 
-    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def query(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest to each query by rising distance: (distances, indices), both [m, k]."""
         from torch import get_num_threads
 
         distances, indices = self.tree.query(queries, k, workers=get_num_threads())
-        indices = indices if self.kept is None else self.kept[indices]
+        indices = indices if self.rows is None else self.rows[indices]
         return np.reshape(distances, (-1, k)), np.reshape(indices, (-1, k))
 
 
-def _at_most(points: np.ndarray, k: int) -> np.ndarray | None:
+def _limit_copies(points: np.ndarray, k: int) -> np.ndarray | None:
     """Indices of the points less every copy of a position after its k-th, or None when no position has more than k.
 
-    No answer needs more than k copies of one position, while a k-d tree cannot split them: 10⁶ equal points would
-    otherwise be one leaf that every query reads.
+    No query for k neighbours needs more than k copies of one position, and a k-d tree cannot split them: 10⁶ equal points
+    would be one leaf that every query searches.
     """
     first = np.sort(points[:, 0])
     if not np.any(first[k:] == first[:-k]):
@@ -50,8 +50,8 @@ def _at_most(points: np.ndarray, k: int) -> np.ndarray | None:
     return None if copy.max() < k else np.sort(order[copy < k])
 
 
-def _own_first(indices: np.ndarray) -> np.ndarray:
-    """Row i with i moved to the front; only copies of point i, at distance 0, can stand before it or in its place."""
+def _self_first(indices: np.ndarray) -> np.ndarray:
+    """Neighbours with i moved to the front of row i; before, only copies of point i, at distance 0, can stand there."""
     own = np.arange(len(indices))
     rows = np.flatnonzero(indices[:, 0] != own)
     if len(rows):
@@ -63,13 +63,13 @@ def _own_first(indices: np.ndarray) -> np.ndarray:
     return indices
 
 
-def spacing(points: np.ndarray) -> float:
+def median_spacing(points: np.ndarray) -> float:
     """The median distance from a point to its nearest other position; 0 when there is only one position."""
     distinct = np.unique(points, axis=0)
     return float(np.median(knn(distinct, 2)[0][:, 1])) if len(distinct) > 1 else 0.0
 
 
-def farthest_points(points: np.ndarray, count: int, start: int = 0) -> np.ndarray:
+def farthest_point_sample(points: np.ndarray, count: int, start: int = 0) -> np.ndarray:
     """Indices [count] of a farthest-point sample: `start`, then always the point farthest from all chosen so far.
 
     Exact. Points lie in compact buckets that remember the farthest of their members, and a new choice updates only the
@@ -96,9 +96,9 @@ def farthest_points(points: np.ndarray, count: int, start: int = 0) -> np.ndarra
 
 
 def buckets(points: np.ndarray, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """Compact groups of at most `size`, by halving across the longest axis: indices [b, m], coordinates [b, m, 3].
+    """Compact groups of at most `size` points, by recursive halving of the longest axis: indices [b, m], coordinates [b, m, 3].
 
-    Every group is filled to the same m, by copies of its own members where the halves differ.
+    Every group is padded to the same m with copies of its own members.
     """
     n, halvings = len(points), max(0, int(np.ceil(np.log2(len(points) / size))))
     group, order = np.zeros(n, dtype=np.int64), np.arange(n)
@@ -113,8 +113,8 @@ def buckets(points: np.ndarray, size: int = 128) -> tuple[np.ndarray, np.ndarray
     return order[slots], points[order[slots]]
 
 
-def morton(points: np.ndarray, bits: int = 16) -> np.ndarray:
-    """Interleaved bits of the coordinates on a grid of 2^bits cells a side: near codes are near places."""
+def morton_codes(points: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Morton codes [n]: interleaved bits of the coordinates on a grid of 2^bits cells a side; near codes are near in space."""
     low = points.min(axis=0)
     side = max(float((points.max(axis=0) - low).max()), 1e-300)
     cell = ((points - low) / side * (2**bits - 1)).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Jets: planes and quadrics fitted around every point at several scales, and what they propose and confess.
+"""Local polynomial fits: planes and quadrics around every point at several scales, with candidate displacements and features.
 
 A jet of order two is the local height function z(u, v) = a + bu + cv + du² + euv + fv² over the tangent plane
 (Cazals & Pouget, "Estimating differential quantities using polynomial fitting of osculating jets", 2005).
-Small neighbourhoods keep edges, large ones average noise away; here every scale is fitted, and nothing is chosen.
+Small neighbourhoods keep edges, large ones average noise away; here every scale is fitted, and the choice is left to the caller.
 """
 
 from typing import NamedTuple
@@ -12,77 +12,79 @@ import torch
 from becalm.core.typing import Float, Int, Tensor
 
 SCALES = (12, 24, 48, 96, 192)
-"""Neighbours in each fit, the point itself included; each doubles the area of the one before."""
+"""Neighbours in each fit, the point itself included; each covers twice the area of the one before."""
 
-ROWS = 256
-"""Points fitted at a time: what they need stays in the processor's cache."""
+FIT_CHUNK = 256
+"""Points fitted at a time, so few that their arrays stay in the processor's cache."""
 
 FEATURES_PER_SCALE = 10
-OFFSET, RADIUS = 3, 7
-"""Of them: the logarithms of the distance to the quadric and of the neighbourhood's radius."""
+LOG_OFFSET, LOG_RADIUS = 3, 7
+"""Indices, among the features of a scale, of the logarithms of the distance to the quadric and of the neighbourhood's radius."""
 
 VECTORS_PER_SCALE = 3
 
 
-class Jets(NamedTuple):
-    """What the fits at all scales say of each point; lengths are in units of `scale`."""
+class LocalFits(NamedTuple):
+    """Results of the fits at all scales for each point; lengths are in units of `scale`."""
 
     scale: Float[Tensor, " point"]
     """The local unit of length: mean distance to the 16 nearest neighbours, averaged over the 32 nearest points."""
     features: Float[Tensor, "point feature"]
-    """Invariants under rotation, translation and scale: residuals, offsets, curvatures, shapes of the neighbourhoods."""
+    """Features invariant to rotation, translation and scale: residuals, offsets, curvatures, shapes of the neighbourhoods."""
     vectors: Float[Tensor, "point candidate 3"]
-    """Proposed displacements: onto the plane, onto the quadric, and to the centre within the tangent plane."""
+    """Candidate displacements: onto the plane, onto the quadric, and to the centroid within the tangent plane."""
     normals: Float[Tensor, "point scale 3"]
-    """Normals of the fitted planes; their sign carries no meaning."""
+    """Unit normals of the fitted planes, up to their sign."""
 
 
 def local_scale(points: Float[Tensor, "point 3"], neighbours: Int[Tensor, "point k"]) -> Float[Tensor, " point"]:
-    """The unit of length at each point: mean distance of the 16 nearest, averaged over the 32 nearest points."""
+    """The unit of length at each point: mean distance to its 16 nearest neighbours, averaged over the 32 nearest points."""
     near = (points[neighbours[:, 1:17]] - points[:, None]).norm(dim=-1).mean(1)
     smooth = near[neighbours[:, :32]].mean(1)
     return smooth.clamp_min(1e-3 * smooth.mean() + 1e-30)
 
 
-def jets(
+def fit_jets(
     points: Float[Tensor, "point 3"],
     neighbours: Int[Tensor, "query k"],
     scale: Float[Tensor, " query"],
     queries: Int[Tensor, " query"],
     scales: tuple[int, ...] = SCALES,
-) -> Jets:
-    """Fit planes and quadrics around the points numbered `queries`, whose nearest `neighbours` (themselves first) are given.
+) -> LocalFits:
+    """Planes and quadrics fitted around the points numbered `queries`, given their nearest `neighbours` (themselves first).
 
-    Each fit weighs its k neighbours by exp(−2 r²/r_k²), takes the plane of least variance and regresses heights above it on
-    the six monomials of order two, slightly regularised.
+    Each fit weighs its k neighbours by exp(−2 r²/r_k²), takes the plane of least variance and regresses the heights above it on
+    the six monomials up to order two, by ridge regression with a small penalty.
     """
     with torch.autocast(points.device.type, enabled=False):  # bfloat16 would ruin the fits
         axes = points.T.contiguous()
         parts = [
-            _fits(((axes[:, n] - axes[:, q, None]) / s[:, None]).transpose(0, 1), scales)
-            for n, s, q in zip(neighbours.split(ROWS), scale.split(ROWS), queries.split(ROWS), strict=True)
+            _fit_scales(((axes[:, n] - axes[:, q, None]) / s[:, None]).transpose(0, 1), scales)
+            for n, s, q in zip(
+                neighbours.split(FIT_CHUNK), scale.split(FIT_CHUNK), queries.split(FIT_CHUNK), strict=True
+            )
         ]
-    return Jets(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))
+    return LocalFits(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _fits(offsets: Tensor, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """All scales of the points with neighbours at `offsets` [query, 3, k]: neighbours last, which makes all of it fast."""
+def _fit_scales(offsets: Tensor, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, candidates and normals at all scales, from neighbours at `offsets` [query, 3, k] (neighbours last, for speed)."""
     squared = offsets.square().sum(1)
-    features, vectors, normals = zip(*(_fit(offsets[..., :k], squared[:, :k]) for k in scales), strict=True)
+    features, vectors, normals = zip(*(_fit_scale(offsets[..., :k], squared[:, :k]) for k in scales), strict=True)
     return torch.cat(features, 1), torch.cat(vectors, 1), torch.stack(normals, 1)
 
 
-def _fit(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One scale: features [query, 10], vectors [query, 3, 3] and the normal [query, 3]."""
-    reach = squared[:, -1:].clamp_min(1e-12)
-    weight = torch.exp(-2 * squared / reach)
+def _fit_scale(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features [query, 10], candidate displacements [query, 3, 3] and the normal [query, 3] at one scale."""
+    outer = squared[:, -1:].clamp_min(1e-12)
+    weight = torch.exp(-2 * squared / outer)
     weight = weight / weight.sum(1, keepdim=True)
     centre = (offsets * weight[:, None]).sum(-1)
-    spread = offsets - centre[..., None]
-    covariance = (spread * weight[:, None]) @ spread.mT
+    centred = offsets - centre[..., None]
+    covariance = (centred * weight[:, None]) @ centred.mT
     values, frame = torch.linalg.eigh(covariance)
     normal = frame[..., 0]
-    radius = reach.sqrt()
+    radius = outer.sqrt()
     height, u, v = (frame.mT @ offsets).unbind(1)
     u, v = u / radius, v / radius
     design = torch.stack([torch.ones_like(u), u, v, u * u, u * v, v * v], 1)
@@ -95,28 +97,29 @@ def _fit(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance = (weight * residual.square()).sum(1)
     a, b, c, d, e, f = coefficients[..., 0].unbind(-1)
     plane = (centre * normal).sum(-1)
-    drift = centre - plane[:, None] * normal
+    tangential = centre - plane[:, None] * normal
     values = values.clamp_min(0)
     total = values.sum(-1) + 1e-12
     sign = torch.where(a < 0, -1.0, 1.0)
     features = torch.stack(
         [
-            _log(variance) / 2,
+            _safe_log(variance) / 2,
             torch.asinh(a.abs()),
             torch.asinh(plane * sign),
-            _log(a.square()) / 2,
+            _safe_log(a.square()) / 2,
             torch.asinh((d + f) * sign),
             torch.asinh(((d - f).square() + e.square() + 1e-12).sqrt()),
             torch.asinh((b.square() + c.square() + 1e-12).sqrt()),
             radius[:, 0].log(),
-            _log(values[:, 0] / total) / 2,
+            _safe_log(values[:, 0] / total) / 2,
             (values[:, 1] / total),
         ],
         -1,
     )
-    vectors = torch.stack([plane[:, None] * normal, a[:, None] * normal, drift], 1)
+    vectors = torch.stack([plane[:, None] * normal, a[:, None] * normal, tangential], 1)
     return features, vectors, normal
 
 
-def _log(x: Tensor) -> Tensor:
+def _safe_log(x: Tensor) -> Tensor:
+    """log(x + 10⁻⁸)."""
     return torch.log(x + 1e-8)

@@ -1,4 +1,4 @@
-"""One report of a running denoiser: how far it is and, when a sweep has completed, where the points are now."""
+"""What a running denoiser of clouds reports: the share of the work done and, after a pass over the cloud, the positions."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,31 +6,31 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Stage(NamedTuple):
-    """What a denoiser yields while it works; the last one holds the final positions."""
+class DenoiseProgress(NamedTuple):
+    """One report of a running denoiser; the last one with positions holds the result."""
 
     done: float
-    """Fraction of the whole work that is done, from 0 to 1."""
+    """Share of the whole work that is done, from 0 to 1."""
     xyz: np.ndarray | None = None
-    """Positions `[n, 3]`, float64, in the order and units of the input, when a sweep has completed; else None."""
+    """Positions `[n, 3]`, float64, in the order and units of the input, after a complete pass over the cloud; else None."""
     noise: np.ndarray | None = None
-    """Standard deviation `[n]` of the noise that each point had, per coordinate, where the denoiser tells it."""
+    """Estimated standard deviation `[n]` of the noise at each point, per coordinate; None where the denoiser estimates none."""
     error: np.ndarray | None = None
-    """Standard deviation `[n]` of what may still be wrong with its position, per coordinate, where the denoiser tells it."""
+    """Estimated standard deviation `[n]` of the error of the new position, per coordinate; None where there is no estimate."""
 
 
-def final(stages: Iterable[Stage]) -> Stage:
-    """The last stage that has positions; raises ValueError where none has."""
-    found = None
-    for stage in stages:
-        found = stage if stage.xyz is not None else found
-    if found is None:
-        raise ValueError("no stage has positions: the denoiser was stopped before it had swept the cloud once")
-    return found
+def final_progress(reports: Iterable[DenoiseProgress]) -> DenoiseProgress:
+    """The last report that has positions; raises ValueError where none has."""
+    final = None
+    for report in reports:
+        final = report if report.xyz is not None else final
+    if final is None:
+        raise ValueError("no report has positions: the denoiser was stopped before its first pass over the cloud ended")
+    return final
 
 
-def last(stages: Iterable[Stage]) -> np.ndarray:
-    """Where the last stage leaves the points [n, 3]; raises ValueError where no stage has positions."""
-    xyz = final(stages).xyz
+def final_points(reports: Iterable[DenoiseProgress]) -> np.ndarray:
+    """The positions [n, 3] in the last report that has any; raises ValueError where none has."""
+    xyz = final_progress(reports).xyz
     assert xyz is not None
     return xyz

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from becalm.points.neighbours import knn, morton
+from becalm.points.neighbours import knn, morton_codes
 
 BRANCHES = 8
 
@@ -97,7 +97,7 @@ def _pyramid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[np.nda
 
     Each box of one level holds BRANCHES successive boxes of the next; missing ones are empty (infinitely far).
     """
-    order = np.argsort(morton((low + high) / 2), kind="stable")
+    order = np.argsort(morton_codes((low + high) / 2), kind="stable")
     levels = [np.stack([low[order], -high[order]], axis=1)]
     while len(levels[0]) > BRANCHES:
         padding = np.full((-len(levels[0]) % BRANCHES, 2, 3), np.inf)

@@ -12,7 +12,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.shapes.cloud_pairs import cloud_pair
-from becalm.systems.jets import Jets, Sample, joined, losses, placed, sample_of
+from becalm.systems.jets import Jets, TrainingItem, item_to, losses, merge_items, training_item
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
@@ -32,18 +32,18 @@ class Recipe:
     """Decides every draw: data, noise and first weights."""
     clouds: int = 1
     """Clouds in a batch."""
-    told: float = 0.25
-    """Share of batches in which the model is told the noise level."""
-    again: float = 0.2
-    """Share of batches in which the cloud was already swept once by the model as it then was."""
+    known_sigma: float = 0.25
+    """Share of batches in which the noise level is an input of the model."""
+    second_pass: float = 0.2
+    """Share of batches whose cloud has been denoised once already by the model at that step."""
     part: Literal["all", "heads"] = "all"
-    """What learns: all, or anew the two outputs that tell noise and error, with the rest as it is (needs `start`)."""
+    """What is trained: all, or only the two outputs for noise and error, reinitialised, with the rest frozen (needs `start`)."""
     width: int = 64
     """Width of the network."""
     layers: int = 4
-    """Rounds of messages."""
+    """Message-passing layers."""
     workers: int = 1
-    """Processes that make data; 0 makes it in this one."""
+    """Processes that generate training data; 0 generates it in this one."""
     compiled: bool = False
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
@@ -53,56 +53,57 @@ class Recipe:
 
 
 class Batch:
-    """The clouds of one step, and what is drawn for it."""
+    """The clouds of one step, whether their σ is an input of the model, and whether they are denoised once before."""
 
-    def __init__(self, samples: list[Sample], told: bool, again: bool):
-        self.samples, self.told, self.again = samples, told, again
+    def __init__(self, items: list[TrainingItem], known_sigma: bool, second_pass: bool):
+        self.items, self.known_sigma, self.second_pass = items, known_sigma, second_pass
 
 
-def batch_of(recipe: Recipe, step: int) -> Batch:
+def make_batch(recipe: Recipe, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     rng = np.random.default_rng([recipe.seed, step])
-    told, again = rng.random(2) < (recipe.told, recipe.again)
+    known_sigma, second_pass = rng.random(2) < (recipe.known_sigma, recipe.second_pass)
     numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
     pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
-    return Batch([sample_of(p.clean, p.noisy, p.sigma, p.interior) for p in pairs], bool(told), bool(again))
+    items = [training_item(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
+    return Batch(items, bool(known_sigma), bool(second_pass))
 
 
-def swept(model: Jets, sample: Sample) -> Sample:
-    """The item after one sweep by the model as it is; its noise level is what error is left."""
+def denoised_item(model: Jets, item: TrainingItem) -> TrainingItem:
+    """The item after one pass of the model as it is; its noise level is the remaining root mean squared error."""
     with torch.inference_mode():
-        there = placed(sample, next(model.parameters()).device)
-        moved = there.cloud.graph.points + model(there.cloud, torch.full_like(there.sigma, torch.nan)).move
-    settled = moved.cpu().double().numpy()
-    clean = sample.clean.cpu().double().numpy()
-    left = np.sqrt(np.square(settled - clean).sum(-1)[sample.interior.cpu().numpy() > 0].mean() / 3)
-    return sample_of(clean, settled, np.full(len(clean), left), sample.interior.cpu().numpy())
+        there = item_to(item, next(model.parameters()).device)
+        moved = there.cloud.graph.points + model(there.cloud, torch.full_like(there.sigma, torch.nan)).displacement
+    denoised = moved.cpu().double().numpy()
+    clean = item.clean.cpu().double().numpy()
+    left = np.sqrt(np.square(denoised - clean).sum(-1)[item.interior.cpu().numpy() > 0].mean() / 3)
+    return training_item(clean, denoised, np.full(len(clean), left), item.interior.cpu().numpy())
 
 
 def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
-    samples = [swept(model, s) for s in batch.samples] if batch.again else batch.samples
+    items = [denoised_item(model, s) for s in batch.items] if batch.second_pass else batch.items
     device = next(model.parameters()).device
-    return losses(model, placed(joined(samples), device), batch.told and not batch.again)
+    return losses(model, item_to(merge_items(items), device), batch.known_sigma and not batch.second_pass)
 
 
-def begun(recipe: Recipe) -> Jets:
-    """The model before its first step: seeded weights, or those to start from; features standardised on the first clouds."""
+def build_model(recipe: Recipe) -> Jets:
+    """The untrained model, or the one to start from; features are standardised by the statistics of the first 24 batches."""
     if recipe.start:
         model = load(recipe.start, Jets)
-        return headless(model) if recipe.part == "heads" else model
+        return reset_heads(model) if recipe.part == "heads" else model
     if recipe.part == "heads":
         raise InputError("--part heads: needs trained weights; give them with --start FILE")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = Jets(recipe.width, recipe.layers)
-    features = torch.cat([batch_of(recipe, step).samples[0].cloud.features for step in range(24)])
-    model.network.standardise(features)
+    features = torch.cat([make_batch(recipe, step).items[0].cloud.features for step in range(24)])
+    model.network.set_standardisation(features)
     return model
 
 
-def headless(model: Jets) -> Jets:
-    """The model with its noise and error told by the fits alone, and nothing but these two outputs left to learn."""
+def reset_heads(model: Jets) -> Jets:
+    """The model with its noise and error outputs at zero, which leaves the fits' own estimates, and all else frozen."""
     model.requires_grad_(False)
     model.network.leave.requires_grad_(True)
     torch.nn.init.zeros_(model.network.leave.weight)
@@ -112,8 +113,8 @@ def headless(model: Jets) -> Jets:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
-    model = begun(recipe).to(recipe.device)
-    batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
+    model = build_model(recipe).to(recipe.device)
+    batches = partial(prefetch, partial(make_batch, recipe), workers=recipe.workers)
     if recipe.compiled:
         for layer in model.network.layers:
             layer.compile(dynamic=True)

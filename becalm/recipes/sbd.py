@@ -11,7 +11,7 @@ import torch
 
 from becalm.core.typing import Tensor
 from becalm.shapes.cloud_pairs import cloud_pair
-from becalm.systems.jets import Jets, Sample, joined, placed, sample_of
+from becalm.systems.jets import Jets, TrainingItem, item_to, merge_items, training_item
 from becalm.systems.sbd import SBD, losses
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
@@ -27,13 +27,13 @@ class Recipe:
     meshes: Path | None = None
     """Folder of `train.*.npz` meshes to learn from beside the procedural surfaces."""
     start: Path = Path("jets")
-    """The `jets` network that reads the scan: a packaged name or a file."""
+    """The `jets` network that extracts the scan's features: a packaged name or a file."""
     learned: Literal["head", "all"] = "head"
-    """What learns: the head alone, or the trunk with it (then lower the plan's rate)."""
+    """What is trained: the head alone, or the trunk with it (then lower the plan's rate)."""
     weight: Literal["even", "bound", "notes"] = "even"
     """Weight of the loss over noise levels: 1, the likelihood bound's, or DDPM's β²/(1 − ᾱ)."""
-    doubt: float = 0.1
-    """Standard deviation of the logarithm of the noise level told over the true one."""
+    sigma_error: float = 0.1
+    """Standard deviation of log(assumed noise level / true noise level): the model is trained with imprecise levels."""
     seed: int = 0
     """Decides every draw: data, noise and first weights."""
     clouds: int = 1
@@ -43,7 +43,7 @@ class Recipe:
     hidden: int = 128
     """Width of the head."""
     workers: int = 1
-    """Processes that make data; 0 makes it in this one."""
+    """Processes that generate training data; 0 generates it in this one."""
     device: str = "cpu"
     """Where to train."""
     plan: Plan = field(default_factory=lambda: Plan(steps=1500, rate=2e-3, warmup=50, ema=0.995))
@@ -51,32 +51,32 @@ class Recipe:
 
 
 class Batch:
-    """The clouds of one step, the noise that is told of each, and the seed of its draws."""
+    """The clouds of one step, the noise level that the model assumes for each, and the seed of the step's random draws."""
 
-    def __init__(self, samples: list[Sample], told: Tensor, seed: int):
-        self.samples, self.told, self.seed = samples, told, seed
+    def __init__(self, items: list[TrainingItem], assumed_sigma: Tensor, seed: int):
+        self.items, self.assumed_sigma, self.seed = items, assumed_sigma, seed
 
 
-def batch_of(recipe: Recipe, step: int) -> Batch:
+def make_batch(recipe: Recipe, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     rng = np.random.default_rng([recipe.seed, step])
     numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
     pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
-    told = np.concatenate([p.sigma * np.exp(recipe.doubt * rng.standard_normal()) for p in pairs])
-    samples = [sample_of(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
-    return Batch(samples, torch.as_tensor(told, dtype=torch.float32), int(rng.integers(2**63)))
+    assumed_sigma = np.concatenate([p.sigma * np.exp(recipe.sigma_error * rng.standard_normal()) for p in pairs])
+    items = [training_item(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
+    return Batch(items, torch.as_tensor(assumed_sigma, dtype=torch.float32), int(rng.integers(2**63)))
 
 
 def loss(recipe: Recipe, model: SBD, batch: Batch) -> dict[str, Tensor]:
     """The terms of `losses` for a batch."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(batch.seed)
-    item = placed(joined(batch.samples), device)
-    return losses(model, item, batch.told.to(device), recipe.weight, recipe.draws, generator)
+    item = item_to(merge_items(batch.items), device)
+    return losses(model, item, batch.assumed_sigma.to(device), recipe.weight, recipe.draws, generator)
 
 
-def begun(recipe: Recipe) -> SBD:
-    """The model before its first step: its answer is that of the network it starts from."""
+def build_model(recipe: Recipe) -> SBD:
+    """The untrained model; its output is that of the `jets` network it starts from."""
     trunk = load(recipe.start, Jets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -88,8 +88,8 @@ def begun(recipe: Recipe) -> SBD:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
-    model = begun(recipe).to(recipe.device)
-    batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
+    model = build_model(recipe).to(recipe.device)
+    batches = partial(prefetch, partial(make_batch, recipe), workers=recipe.workers)
     yield from train(model, partial(loss, recipe), batches, recipe.plan, recipe.run)
     facts = {"task": "denoise clouds", "recipe": "sbd", "steps": recipe.plan.steps, "seed": recipe.seed}
     save(model.cpu(), recipe.run / "sbd.safetensors", facts)

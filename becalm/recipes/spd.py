@@ -40,7 +40,7 @@ class Recipe:
     anchors: int = 128
     """Anchors in a patch."""
     workers: int = 1
-    """Processes that make data; 0 makes it in this one."""
+    """Processes that generate training data; 0 generates it in this one."""
     device: str = "cpu"
     """Where to train."""
     plan: Plan = field(default_factory=lambda: Plan(steps=20_000, rate=3e-4, warmup=200, bfloat16=False))
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     anchors: Int[Tensor, "patch anchor"]
 
 
-def batch_of(recipe: Recipe, step: int) -> Batch:
+def make_batch(recipe: Recipe, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     rng = np.random.default_rng([recipe.seed, step])
     patches = [patch(recipe, step * recipe.patches + i, rng) for i in range(recipe.patches)]
@@ -83,8 +83,8 @@ def loss(recipe: Recipe, model: SPD, batch: Batch) -> dict[str, Tensor]:
     return {"loss": unsupervised_loss(model, batch.noisy, batch.anchors)}
 
 
-def begun(recipe: Recipe) -> SPD:
-    """The model before its first step."""
+def build_model(recipe: Recipe) -> SPD:
+    """The untrained model, or the one to start from."""
     if recipe.start:
         return load(recipe.start, SPD)
     with torch.random.fork_rng(devices=[]):
@@ -94,8 +94,8 @@ def begun(recipe: Recipe) -> SPD:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
-    model = begun(recipe).train().to(recipe.device)
-    batches = partial(prefetch, partial(batch_of, recipe), workers=recipe.workers)
+    model = build_model(recipe).train().to(recipe.device)
+    batches = partial(prefetch, partial(make_batch, recipe), workers=recipe.workers)
     yield from train(model, partial(loss, recipe), batches, recipe.plan, recipe.run)
     save(
         model.eval(),

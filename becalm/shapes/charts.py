@@ -8,12 +8,12 @@ from becalm.points.mesh import Samples
 
 Chart = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(u [n], v [n]) in the unit square -> points [n, 3]."""
-Draw = Callable[[int, np.random.Generator], Samples]
+SurfaceSampler = Callable[[int, np.random.Generator], Samples]
 """(n, rng) -> n points of a surface, uniform by area, with normals."""
 STEP = 1e-5
 
 
-def charted(chart: Chart, cells: int = 160) -> Draw:
+def charted(chart: Chart, cells: int = 160) -> SurfaceSampler:
     """Draw from a chart: a cell of a grid by its area, then uniformly within; the points are exactly on the surface.
 
     Within a cell the area element is taken as constant, so the density is right to the order of the cell's size.
@@ -42,7 +42,7 @@ def _normals(chart: Chart, u: np.ndarray, v: np.ndarray, points: np.ndarray) -> 
     return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
 
 
-def together(draws: list[Draw], areas: list[float]) -> Draw:
+def together(draws: list[SurfaceSampler], areas: list[float]) -> SurfaceSampler:
     """Several surfaces as one, each with its share of the points by area."""
     share = np.asarray(areas) / np.sum(areas)
 
@@ -53,7 +53,7 @@ def together(draws: list[Draw], areas: list[float]) -> Draw:
     return draw
 
 
-def where(draw: Draw, keep: Callable[[np.ndarray], np.ndarray], batch: int = 4096) -> Draw:
+def where(draw: SurfaceSampler, keep: Callable[[np.ndarray], np.ndarray], batch: int = 4096) -> SurfaceSampler:
     """The part of a surface where `keep(points [n, 3])` is true; raises ValueError when that is next to nothing."""
 
     def drawn(n: int, rng: np.random.Generator) -> Samples:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 from becalm.points.mesh import Samples
-from becalm.shapes.charts import Draw
+from becalm.shapes.charts import SurfaceSampler
 
 Field = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """points [n, 3] -> values [n] and gradients [n, 3]."""
 
 
-def level_set(field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, steps: int = 6) -> Draw:
+def level_set(field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, steps: int = 6) -> SurfaceSampler:
     """Draw on {f = 0} inside the box low..high: uniform points of a thin shell, moved onto it along the gradient.
 
     Each point descends by Newton steps x ← x − f ∇f / |∇f|². Of those that started within half a cell of where they

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from becalm.points.elimination import eliminate
-from becalm.points.noise import directions
-from becalm.shapes.charts import Chart, Draw, charted, together, where
+from becalm.points.noise import unit_directions
+from becalm.shapes.charts import Chart, SurfaceSampler, charted, together, where
 from becalm.shapes.implicit import gyroid, level_set, metaballs
 from becalm.shapes.solids import Solid, ball, combined, cuboid, frustum, placed, prism
 
@@ -27,7 +27,7 @@ class Surface(NamedTuple):
 
 def random_surface(rng: Rng, n: int, kind: str | None = None) -> Surface:
     """n even points of a random member of a family (any, where `kind` is not given), normalised to the unit sphere."""
-    kind, draw = random_draw(rng, kind)
+    kind, draw = random_surface_sampler(rng, kind)
     points, normals = draw(3 * n, rng)
     kept = eliminate(points, n)
     points, normals = points[kept], normals[kept]
@@ -35,7 +35,7 @@ def random_surface(rng: Rng, n: int, kind: str | None = None) -> Surface:
     return Surface(points / np.linalg.norm(points, axis=1).max(), normals, kind)
 
 
-def random_draw(rng: Rng, kind: str | None = None) -> tuple[str, Draw]:
+def random_surface_sampler(rng: Rng, kind: str | None = None) -> tuple[str, SurfaceSampler]:
     """A random member of a family: the family's name and how to draw points of it."""
     kind = str(rng.choice(list(FAMILIES))) if kind is None else kind
     return kind, FAMILIES[kind](rng)
@@ -58,9 +58,9 @@ def sphere_chart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([wide * np.cos(2 * np.pi * u), wide * np.sin(2 * np.pi * u), z], axis=1)
 
 
-def bumpy_sphere(rng: Rng) -> Draw:
+def bumpy_sphere(rng: Rng) -> SurfaceSampler:
     """An ellipsoid whose radius waves: x = a ∘ d (1 + Σ_j b_j sin(w_j·d + φ_j)) over directions d."""
-    w = directions(waves := int(rng.integers(3, 9)), rng) * rng.uniform(1.5, 9, (waves, 1))
+    w = unit_directions(waves := int(rng.integers(3, 9)), rng) * rng.uniform(1.5, 9, (waves, 1))
     size = rng.uniform(0.2, 1.0) * rng.dirichlet(np.ones(waves)) * 0.6
     phase, axes = rng.uniform(0, 2 * np.pi, waves), rng.uniform(0.5, 1, 3)
 
@@ -71,7 +71,7 @@ def bumpy_sphere(rng: Rng) -> Draw:
     return charted(chart)
 
 
-def superquadric(rng: Rng) -> Draw:
+def superquadric(rng: Rng) -> SurfaceSampler:
     """|x/a|^(2/p), |y/b|^(2/p), |z/c|^(2/q): from pillows (p < 1) to spindles (p > 1) (Barr 1981)."""
     p, q = rng.uniform(0.35, 1.6, 2)
     axes = rng.uniform(0.4, 1, 3)
@@ -87,7 +87,7 @@ def superquadric(rng: Rng) -> Draw:
     return charted(chart, 240)
 
 
-def ring(rng: Rng) -> Draw:
+def ring(rng: Rng) -> SurfaceSampler:
     """A torus whose circle waves up and down and whose tube swells."""
     lobes, up, swell = rng.integers(1, 5, 2), rng.uniform(0, 0.3), rng.uniform(0, 0.35)
     tube, phase = rng.uniform(0.12, 0.4), rng.uniform(0, 2 * np.pi, 2)
@@ -103,7 +103,7 @@ def ring(rng: Rng) -> Draw:
     return charted(chart)
 
 
-def revolution(rng: Rng) -> Draw:
+def revolution(rng: Rng) -> SurfaceSampler:
     """A vase: a wavy profile turned about z, closed or open at its ends."""
     sizes, phases = rng.uniform(0, 0.3, 4) / np.arange(1, 5), rng.uniform(0, 2 * np.pi, 4)
     closed, length = rng.uniform(0, 1) < 0.5, rng.uniform(0.8, 3)
@@ -118,7 +118,7 @@ def revolution(rng: Rng) -> Draw:
     return charted(chart)
 
 
-def height_field(rng: Rng) -> Draw:
+def height_field(rng: Rng) -> SurfaceSampler:
     """A piece of terrain: a sum of sinusoids over a rectangle, smaller as they get shorter; its border is open."""
     waves = int(rng.integers(2, 12))
     k = rng.standard_normal((waves, 2)) * rng.uniform(1, 7, (waves, 1))
@@ -132,16 +132,16 @@ def height_field(rng: Rng) -> Draw:
     return charted(chart)
 
 
-def blobs(rng: Rng) -> Draw:
+def blobs(rng: Rng) -> SurfaceSampler:
     """Metaballs: overlapping blobs that flow into each other."""
     radii = rng.uniform(0.18, 0.5, count := int(rng.integers(2, 8)))
-    steps = directions(count, rng) * 1.3 * radii[:, None]
+    steps = unit_directions(count, rng) * 1.3 * radii[:, None]
     centres = np.cumsum(steps, axis=0) if rng.random() < 0.5 else rng.uniform(-0.6, 0.6, (count, 3))
     reach = 2 * radii[:, None] + 0.05
     return level_set(metaballs(centres, radii), (centres - reach).min(axis=0), (centres + reach).max(axis=0))
 
 
-def labyrinth(rng: Rng) -> Draw:
+def labyrinth(rng: Rng) -> SurfaceSampler:
     """A piece of a gyroid: handles and saddles everywhere, open where the box cuts it."""
     field = gyroid(rng.uniform(2.5, 5), rng.uniform(0, 2 * np.pi, 3), rng.uniform(-0.8, 0.8))
     return level_set(field, -np.ones(3), np.ones(3))
@@ -181,12 +181,12 @@ def primitive(rng: Rng) -> Solid:
     ][rng.integers(6)]()
 
 
-def solid(rng: Rng) -> Draw:
+def solid(rng: Rng) -> SurfaceSampler:
     """One primitive."""
     return primitive(rng).draw
 
 
-def assembly(rng: Rng) -> Draw:
+def assembly(rng: Rng) -> SurfaceSampler:
     """One to four primitives at random angles or along the axes, with up to three bitten out of them."""
     askew = rng.random() < 0.5
 
@@ -198,7 +198,7 @@ def assembly(rng: Rng) -> Draw:
     return combined(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
 
 
-def drilled(rng: Rng) -> Draw:
+def drilled(rng: Rng) -> SurfaceSampler:
     """A block with holes through it and bosses on it, like a machined part."""
     block = prism(polygon(rng) if rng.random() < 0.5 else polygon(rng, 4), height := float(rng.uniform(0.2, 0.9)))
     places = np.c_[rng.uniform(-0.5, 0.5, (6, 2)), np.zeros(6)]
@@ -216,7 +216,7 @@ def drilled(rng: Rng) -> Draw:
 # Thin parts
 
 
-def plates(rng: Rng) -> Draw:
+def plates(rng: Rng) -> SurfaceSampler:
     """Thin plates through each other at random angles."""
     thin = rng.uniform(0.01, 0.08)
     parts = [
@@ -226,7 +226,7 @@ def plates(rng: Rng) -> Draw:
     return combined(parts, [])
 
 
-def fins(rng: Rng) -> Draw:
+def fins(rng: Rng) -> SurfaceSampler:
     """A heat sink: parallel thin fins on a base."""
     count, thin, height = int(rng.integers(3, 9)), rng.uniform(0.015, 0.08), rng.uniform(0.3, 1)
     base = cuboid(np.array([2.0, rng.uniform(0.5, 2), 0.2]))
@@ -255,7 +255,7 @@ def wire_chart(rng: Rng, thick: float) -> Chart:
     return chart
 
 
-def wires(rng: Rng) -> Draw:
+def wires(rng: Rng) -> SurfaceSampler:
     """Thin tubes along wavy curves, open at their ends."""
     thick = rng.uniform(0.015, 0.12, int(rng.integers(1, 6)))
     return together([charted(wire_chart(rng, float(t)), 100) for t in thick], list(thick))
@@ -264,12 +264,12 @@ def wires(rng: Rng) -> Draw:
 # Open borders
 
 
-def opened(rng: Rng) -> Draw:
+def opened(rng: Rng) -> SurfaceSampler:
     """A surface of another family cut by planes and with round holes: borders everywhere."""
     kinds = [k for k in FAMILIES if k != "opened"]
     draw = FAMILIES[str(rng.choice(kinds))](rng)
     some = draw(400, rng).points
-    normal = directions(int(rng.integers(0, 3)), rng)
+    normal = unit_directions(int(rng.integers(0, 3)), rng)
     offset = np.quantile(some @ normal.T, 0.7, axis=0)
     centre = some[rng.integers(400, size=rng.integers(1, 4))]
     radius = np.linalg.norm(np.ptp(some, axis=0)) * rng.uniform(0.04, 0.15, len(centre))
@@ -281,7 +281,7 @@ def opened(rng: Rng) -> Draw:
     return where(draw, keep)
 
 
-FAMILIES: dict[str, Callable[[Rng], Draw]] = {
+FAMILIES: dict[str, Callable[[Rng], SurfaceSampler]] = {
     "bumpy_sphere": bumpy_sphere,
     "superquadric": superquadric,
     "ring": ring,

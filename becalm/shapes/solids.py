@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from becalm.points.mesh import Samples
-from becalm.points.noise import directions
-from becalm.shapes.charts import Draw, together, where
+from becalm.points.noise import unit_directions
+from becalm.shapes.charts import SurfaceSampler, together, where
 
 
 @dataclass(frozen=True)
 class Solid:
     """A body: how to draw on its surface, that surface's area, and what lies strictly inside."""
 
-    draw: Draw
+    draw: SurfaceSampler
     """Uniform by area, normals outwards."""
     area: float
     """Of the whole surface."""
@@ -26,7 +26,7 @@ def ball(radius: float) -> Solid:
     """The ball of a radius about 0."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
-        normals = directions(n, rng)
+        normals = unit_directions(n, rng)
         return Samples(radius * normals, normals)
 
     return Solid(draw, 4 * np.pi * radius**2, lambda p: np.einsum("nc,nc->n", p, p) < radius**2)
@@ -105,7 +105,7 @@ def placed(solid: Solid, rotation: np.ndarray, shift: np.ndarray) -> Solid:
     return replace(solid, draw=draw, inside=lambda p: solid.inside((p - shift) @ rotation))
 
 
-def combined(solids: list[Solid], holes: list[Solid]) -> Draw:
+def combined(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
     """The surface of (union of `solids`) − (union of `holes`), for solids in general position (no shared faces)."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
@@ -132,7 +132,7 @@ def combined(solids: list[Solid], holes: list[Solid]) -> Draw:
     return drawn
 
 
-def _tagged(solid: Solid, number: int) -> Draw:
+def _tagged(solid: Solid, number: int) -> SurfaceSampler:
     """Points [n, 4] that carry the number of their solid."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:

@@ -24,11 +24,11 @@ from becalm.core.walk import together
 from becalm.nets.bridge import Bridge, Scan
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import noise_levels
-from becalm.points.neighbours import morton
+from becalm.points.neighbours import morton_codes
 from becalm.points.polyfit import SCALES, VECTORS_PER_SCALE
-from becalm.points.progress import Stage
-from becalm.points.regularize import spread
-from becalm.systems.jets import Fitted, Jets, Sample, fitted
+from becalm.points.progress import DenoiseProgress
+from becalm.points.regularize import equalize_spacing
+from becalm.systems.jets import FittedCloud, Jets, TrainingItem, fit_cloud
 
 NORMALS = 3
 """Normals a fitted cloud carries at each point."""
@@ -69,53 +69,53 @@ class SBD(nn.Module):
         ]
         return unit * torch.cat(parts, 1)
 
-    def sweeps(
+    def iter_denoise(
         self,
         xyz: np.ndarray,
         sigma: float | np.ndarray | None = None,
         seed: int = 0,
         steps: int = 4,
         rule: Rule = "mean",
-    ) -> Iterator[Stage]:
+    ) -> Iterator[DenoiseProgress]:
         """Denoise a cloud [n, 3] of at least 16 points with noise σ (one, or [n]; None: estimated) in K = `steps` steps.
 
         Where the noise is thick, what is left is read once more as a thinner scan with its own, estimated noise. At the end
         points are spaced evenly. The seed matters to the rule `ancestral` alone.
         """
-        order = np.argsort(morton(xyz))  # near in memory what is near in space
+        order = np.argsort(morton_codes(xyz))  # near in memory what is near in space
         place = np.argsort(order)
         level = np.broadcast_to(noise_levels(xyz) if sigma is None else sigma, len(xyz))[order]
         found, thickness = yield from self._sweep(xyz[order], level, steps, rule, seed, 0.0)
         if thickness >= THICK:
-            yield Stage(0.5, found[place], level[place])
+            yield DenoiseProgress(0.5, found[place], level[place])
             left = np.minimum(noise_levels(found), level)  # no thicker than it was
             found, _ = yield from self._sweep(found, left, steps, rule, seed, 0.5)
-        yield Stage(1.0, spread(found, level)[place], level[place])
+        yield DenoiseProgress(1.0, equalize_spacing(found, level)[place], level[place])
 
     def _sweep(
         self, xyz: np.ndarray, level: np.ndarray, steps: int, rule: Rule, seed: int, begin: float
-    ) -> Generator[Stage, None, tuple[np.ndarray, float]]:
+    ) -> Generator[DenoiseProgress, None, tuple[np.ndarray, float]]:
         """Read a cloud with noise [n] and walk from it to zero; where it ends, and the median of σ in local units."""
         scan, found = read(self, xyz, level), xyz
-        yield Stage(begin + 0.4)
+        yield DenoiseProgress(begin + 0.4)
         for k, state in enumerate(inference_iter(walk(self, scan, level, steps, rule, seed)), 1):
             found = xyz + state.prediction.x[0].double().numpy()
-            yield Stage(begin + 0.4 + 0.1 * k / (steps + 1))
+            yield DenoiseProgress(begin + 0.4 + 0.1 * k / (steps + 1))
         return found, float(np.median(level / scan.scale.numpy()))
 
 
-def features(trunk: Jets, cloud: Fitted, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Scan:
+def features(trunk: Jets, cloud: FittedCloud, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Scan:
     """F_T: what the trunk, told the noise level σ, says of a scan and thinks while saying it; no proposal exceeds REACH σ."""
     seen: list[Tensor] = []
     # The hidden features are what enters the trunk's last layer; a hook reads them without another copy of its rounds.
     handle = trunk.network.leave.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
-        for answer in trunk.rounds(cloud, sigma, chunk):
+        for answer in trunk.iter_layers(cloud, sigma, chunk):
             pass
     finally:
         handle.remove()
     scale = cloud.graph.scale
-    proposals = torch.cat([(answer.move / scale[:, None])[:, None], cloud.candidates], 1)
+    proposals = torch.cat([(answer.displacement / scale[:, None])[:, None], cloud.candidates], 1)
     longest = (REACH * sigma / scale)[:, None, None]
     proposals = proposals * (longest / proposals.norm(dim=2, keepdim=True).clamp_min(1e-12)).clamp_max(1)
     return Scan(scale, seen[-1].to(scale), proposals[:, 0], proposals[:, 1:], cloud.graph.normals)
@@ -123,7 +123,7 @@ def features(trunk: Jets, cloud: Fitted, sigma: Float[Tensor, " point"], chunk: 
 
 def read(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> Scan:
     """F_T of a cloud [n, 3] with noise σ [n]."""
-    cloud, told = fitted(xyz), torch.as_tensor(sigma, dtype=torch.float32)
+    cloud, told = fit_cloud(xyz), torch.as_tensor(sigma, dtype=torch.float32)
     return next(inference_iter(features(model.trunk, cloud, told, chunk) for chunk in (512,)))
 
 
@@ -213,7 +213,12 @@ def drawn(
 
 
 def losses(
-    model: SBD, sample: Sample, sigma: Float[Tensor, " point"], weight: str, draws: int, generator: torch.Generator
+    model: SBD,
+    sample: TrainingItem,
+    sigma: Float[Tensor, " point"],
+    weight: str,
+    draws: int,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """E λ(t) |(y_t − x)/σ_t − ε_θ(y_t, σ_t, F_T)|² over points of a scan whose noise is thought to be σ, as "pair".
 

@@ -2,7 +2,7 @@
 
 A feature network sees a patch of 1000 noisy points; anchored at each of them, a score network tells for any place
 nearby the displacement towards the clean surface (σ² times the paper's score, near it). Cleaning is gradient ascent
-with a shrinking step. `SPD.sweeps` keeps every point and adapts to the local scale; `paper` is the authors' procedure, with
+with a shrinking step. `SPD.iter_denoise` keeps every point and adapts to the local scale; `paper` is the authors' procedure, with
 their farthest-point merge.
 """
 
@@ -18,8 +18,8 @@ from becalm.nets.precision import fast_matmul
 from becalm.points.cover import Patches, cover
 from becalm.points.estimate import noise_level
 from becalm.points.metrics import unit_sphere
-from becalm.points.neighbours import farthest_points, knn
-from becalm.points.progress import Stage
+from becalm.points.neighbours import farthest_point_sample, knn
+from becalm.points.progress import DenoiseProgress
 
 PATCH = 1000
 """Points of a patch, in training and in use."""
@@ -65,7 +65,7 @@ class SPD(nn.Module):
         return self.score(offset.flatten(0, 1), features.flatten(0, 1)).reshape(places.shape)
 
     @torch.inference_mode()
-    def sweeps(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[Stage]:
+    def iter_denoise(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[DenoiseProgress]:
         """Denoise a cloud [n, 3] of at least 3 distinct points; σ is estimated where not given, by a sample of points.
 
         Points at one position are seen once and stay together. The networks work in a frame about each patch, in its
@@ -81,12 +81,12 @@ class SPD(nn.Module):
         features = torch.zeros(len(distinct), self.features.width)
         for start in range(0, len(patches.members), 8):
             _blend(self.features, distinct, patches, units, slice(start, start + 8), features)
-            yield Stage(0.5 * start / len(patches.members))
+            yield DenoiseProgress(0.5 * start / len(patches.members))
         net, x = frozen(self.score, _products()), distinct
         for i, step in enumerate(STEPS):
             anchors = knn(distinct, min(ENSEMBLE, len(distinct)), x)[1]
             x = x + step * unit[:, None] * _mean_score(net, x, distinct, anchors, unit, features)
-            yield Stage(0.5 + 0.5 * (i + 1) / len(STEPS), x[inverse.ravel()] if i + 1 == len(STEPS) else None)
+            yield DenoiseProgress(0.5 + 0.5 * (i + 1) / len(STEPS), x[inverse.ravel()] if i + 1 == len(STEPS) else None)
 
 
 def local_units(patches: Patches, sigma: float) -> np.ndarray:
@@ -136,7 +136,9 @@ def _mean_score(net, x, start, anchors, unit, features, block: int = 2**15) -> n
 
 
 @torch.inference_mode()
-def paper(model: SPD, xyz: np.ndarray, passes: int = 1, generator: torch.Generator | None = None) -> Iterator[Stage]:
+def paper(
+    model: SPD, xyz: np.ndarray, passes: int = 1, generator: torch.Generator | None = None
+) -> Iterator[DenoiseProgress]:
     """The authors' inference on 3 to 50 000 points [n, 3]: a new cloud of n points, in no order of the old one's.
 
     In the unit sphere, int(3n/1000) farthest-point seeds, the 1000 points nearest to each, all patches climb on their
@@ -148,16 +150,16 @@ def paper(model: SPD, xyz: np.ndarray, passes: int = 1, generator: torch.Generat
     for sweep in range(passes):
         centre, radius = unit_sphere(xyz)
         cloud = (xyz - centre) / radius
-        seeds = farthest_points(cloud, max(1, 3 * len(xyz) // PATCH), _draw(len(xyz), generator))
+        seeds = farthest_point_sample(cloud, max(1, 3 * len(xyz) // PATCH), _draw(len(xyz), generator))
         patches = cloud[knn(cloud, min(PATCH, len(xyz)), cloud[seeds])[1]].astype(np.float32)
         parts = []
         for start in range(0, len(patches), 8):
             parts.append(climb(model, torch.as_tensor(patches[start : start + 8])).flatten(0, 1).double().numpy())
-            yield Stage((sweep + start / len(patches)) / passes)
+            yield DenoiseProgress((sweep + start / len(patches)) / passes)
         merged = np.concatenate(parts)
-        kept = farthest_points(merged, len(xyz), _draw(len(merged), generator))
+        kept = farthest_point_sample(merged, len(xyz), _draw(len(merged), generator))
         xyz = merged[kept] * radius + centre
-        yield Stage((sweep + 1) / passes, xyz)
+        yield DenoiseProgress((sweep + 1) / passes, xyz)
 
 
 def _draw(n: int, generator: torch.Generator | None) -> int:

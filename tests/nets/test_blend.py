@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from becalm.nets.blend import KINDS, Blend, Graph, blocks
+from becalm.nets.blend import N_EDGE_VECTORS, Blend, Graph, diagonal_blocks
 
 
 @pytest.fixture
@@ -32,15 +32,17 @@ def test_turning_scaling_and_moving_the_cloud_does_the_same_to_the_moves(network
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64))[0]
     moved = Graph(3 * graph.points @ turn + 7, 3 * graph.scale, graph.edges, graph.normals @ turn)
     here, there = network(*cloud), network(moved, features, candidates @ turn, sigma)
-    torch.testing.assert_close(3 * here.move @ turn, there.move, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(3 * here.displacement @ turn, there.displacement, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(here.log_var, there.log_var, rtol=1e-9, atol=1e-9)
-    assert here.move.abs().max() > 0.1
+    assert here.displacement.abs().max() > 0.1
 
 
 def test_the_sign_of_a_normal_carries_no_meaning(network, cloud):
     graph, *rest = cloud
     flipped = graph._replace(normals=graph.normals * torch.where(torch.arange(40) % 2 == 0, 1.0, -1.0)[:, None, None])
-    torch.testing.assert_close(network(graph, *rest).move, network(flipped, *rest).move, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        network(graph, *rest).displacement, network(flipped, *rest).displacement, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_numbering_the_points_otherwise_only_renumbers_the_answer(network, cloud):
@@ -49,30 +51,30 @@ def test_numbering_the_points_otherwise_only_renumbers_the_answer(network, cloud
     place = order.argsort()
     renumbered = Graph(graph.points[order], graph.scale[order], place[graph.edges[order]], graph.normals[order])
     here, there = network(*cloud), network(renumbered, features[order], candidates[order], sigma[order])
-    torch.testing.assert_close(here.move[order], there.move, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(here.displacement[order], there.displacement, rtol=1e-9, atol=1e-9)
 
 
 def test_chunks_change_nothing(network, cloud):
-    *_, whole = network.rounds(*cloud)
-    *_, parts = network.rounds(*cloud, chunk=7)
-    torch.testing.assert_close(whole.move, parts.move, rtol=1e-9, atol=1e-9)
+    *_, whole = network.iter_layers(*cloud)
+    *_, parts = network.iter_layers(*cloud, chunk=7)
+    torch.testing.assert_close(whole.displacement, parts.displacement, rtol=1e-9, atol=1e-9)
 
 
 def test_a_known_noise_level_is_heard(network, cloud):
     graph, features, candidates, sigma = cloud
     told = network(graph, features, candidates, torch.full_like(sigma, 0.3))
-    assert (told.move - network(*cloud).move).abs().max() > 1e-3
+    assert (told.displacement - network(*cloud).displacement).abs().max() > 1e-3
 
 
 def test_a_stray_point_leaves_the_answer_finite(network, cloud):
     graph, *rest = cloud
     points = graph.points.clone()
     points[0] = 1e6
-    assert torch.isfinite(network(graph._replace(points=points), *rest).move).all()
+    assert torch.isfinite(network(graph._replace(points=points), *rest).displacement).all()
 
 
 def test_blocks_are_the_diagonal_ones():
     product = torch.arange(2 * 4 * 6.0).reshape(2, 4, 6)
     expected = torch.stack([product[:, :2, :3], product[:, 2:, 3:]], 1)
-    assert torch.equal(blocks(product, 2), expected)
-    assert KINDS == 4
+    assert torch.equal(diagonal_blocks(product, 2), expected)
+    assert N_EDGE_VECTORS == 4

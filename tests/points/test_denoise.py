@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError
-from becalm.points.denoise import check, denoise, details, outliers_of, report, stages
+from becalm.points.denoise import check_points, denoise, find_isolated, iter_denoise_cloud, point_attributes, summarize
 from becalm.points.estimate import noise_levels
-from becalm.points.outliers import contradicting, isolated
-from becalm.points.progress import Stage, final
+from becalm.points.outliers import excess_displacement, isolated_points
+from becalm.points.progress import DenoiseProgress, final_progress
 
 
 class Shift:
@@ -16,10 +16,10 @@ class Shift:
     def __init__(self):
         self.seen = None
 
-    def sweeps(self, xyz, sigma=None, seed=0):
+    def iter_denoise(self, xyz, sigma=None, seed=0):
         self.seen = xyz
-        yield Stage(0.5)
-        yield Stage(1.0, xyz + [0.25, 0.0, -0.5])
+        yield DenoiseProgress(0.5)
+        yield DenoiseProgress(1.0, xyz + [0.25, 0.0, -0.5])
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_every_finite_point_moves_as_the_model_says_and_all_else_stays(cloud):
 
 def test_copies_of_a_position_stay_together(cloud):
     class Scatter:
-        def sweeps(self, xyz, sigma=None, seed=0):
-            yield Stage(1.0, xyz + np.random.default_rng(1).normal(size=xyz.shape))
+        def iter_denoise(self, xyz, sigma=None, seed=0):
+            yield DenoiseProgress(1.0, xyz + np.random.default_rng(1).normal(size=xyz.shape))
 
     result = denoise(cloud, Scatter())
     assert np.array_equal(result.xyz[20], result.xyz[30])
@@ -57,10 +57,10 @@ def test_a_far_point_is_an_outlier_and_is_kept_flagged_or_removed(cloud):
     xyz = cloud.xyz.copy()
     xyz[3] += 50
     far = cloud.moved(xyz)
-    found = outliers_of(far, "flag")
+    found = find_isolated(far, "flag")
     assert found[3]
     assert found.sum() < 10
-    assert not outliers_of(far, "keep").any()
+    assert not find_isolated(far, "keep").any()
     flagged = denoise(far, Shift(), outliers="flag")
     assert flagged.attributes["outlier"].dtype == np.uint8
     assert np.array_equal(flagged.attributes["outlier"].astype(bool), found)
@@ -74,23 +74,23 @@ def test_density_that_changes_over_the_scan_makes_no_outliers():
     rng = np.random.default_rng(2)
     plane = rng.uniform(-1, 1, (20_000, 2))
     plane = plane[rng.random(20_000) < np.exp(-3 * (plane[:, 0] + 1))]
-    assert isolated(np.c_[plane, np.zeros(len(plane))]).mean() < 0.002
+    assert isolated_points(np.c_[plane, np.zeros(len(plane))]).mean() < 0.002
 
 
 def test_what_is_known_of_each_point_is_told(cloud):
     class Teller(Shift):
-        def sweeps(self, xyz, sigma=None, seed=0):
-            yield Stage(1.0, xyz + [0.25, 0.0, -0.5], np.arange(197.0), np.linspace(0, 9, 197))
+        def iter_denoise(self, xyz, sigma=None, seed=0):
+            yield DenoiseProgress(1.0, xyz + [0.25, 0.0, -0.5], np.arange(197.0), np.linspace(0, 9, 197))
 
     none = np.zeros(200, dtype=bool)
-    stage = final(stages(cloud, Teller(), none))
-    found = details(cloud, stage)
+    stage = final_progress(iter_denoise_cloud(cloud, Teller(), none))
+    found = point_attributes(cloud, stage)
     np.testing.assert_allclose(found["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
     assert np.isnan(found["noise"][7])
     assert sorted(set(found["noise"][cloud.finite])) == list(range(197))
     assert found["confidence"][np.nanargmin(found["noise"])] == 1
     assert np.nanmin(found["confidence"]) < 0.01
-    figures = report(cloud, stage, none)
+    figures = summarize(cloud, stage, none)
     assert figures.missing == 1
     assert figures.displacement_median == pytest.approx(np.hypot(0.25, 0.5), rel=1e-5)
 
@@ -109,7 +109,7 @@ def test_a_cloud_of_one_position_is_refused():
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e9, np.nan])
 def test_an_absurd_noise_level_is_refused(cloud, sigma):
     with pytest.raises(ScanError, match="scan's units"):
-        check(cloud.local()[cloud.finite], sigma)
+        check_points(cloud.local()[cloud.finite], sigma)
 
 
 def rough_plane(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +132,7 @@ def test_the_model_tells_uneven_noise():
     import becalm
 
     noisy, sigma = rough_plane(8000, 1)
-    ratio = final(becalm.load("jets").sweeps(noisy)).noise / sigma
+    ratio = final_progress(becalm.load("jets").iter_denoise(noisy)).noise / sigma
     assert 0.75 < np.median(ratio) < 1.33
     assert np.quantile(np.abs(np.log(ratio)), 0.9) < np.log(1.8)
 
@@ -144,4 +144,4 @@ def test_a_displacement_beyond_the_noise_around_it_is_an_outlier():
     moved[17] = [0.0, 0.2, 0.0]
     noise = np.full(500, 0.02)
     noise[17] = 5.0
-    assert np.flatnonzero(contradicting(xyz, moved, noise)).tolist() == [17]
+    assert np.flatnonzero(excess_displacement(xyz, moved, noise)).tolist() == [17]

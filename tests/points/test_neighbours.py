@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from becalm.points.neighbours import farthest_points, knn, spacing
+from becalm.points.neighbours import farthest_point_sample, knn, median_spacing
 
 
 def brute(points, k, queries):
@@ -47,7 +47,7 @@ def test_equal_first_coordinates_are_not_copies():
     grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
     distances, _ = knn(grid, 4)
     np.testing.assert_allclose(distances[:, 1:], 1)
-    assert spacing(np.concatenate([grid, grid, grid])) == 1
+    assert median_spacing(np.concatenate([grid, grid, grid])) == 1
 
 
 def test_knn_refuses():
@@ -64,11 +64,11 @@ def test_farthest_points_are_those_of_the_plain_method(n, count):
     while len(want) < count:
         left = np.minimum(left, ((points - points[want[-1]]) ** 2).sum(1))
         want.append(int(left.argmax()))
-    np.testing.assert_array_equal(farthest_points(points, count), want)
+    np.testing.assert_array_equal(farthest_point_sample(points, count), want)
 
 
 def test_farthest_points_of_copies_end():
     points = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 100, axis=0)
-    chosen = farthest_points(points, 300, start=7)
+    chosen = farthest_point_sample(points, 300, start=7)
     assert chosen[0] == 7
     assert len(np.unique(points[chosen[:5]], axis=0)) == 5

@@ -8,19 +8,19 @@ SIGMA = 0.03
 
 
 def drawn(kind, sigma=SIGMA, seed=0):
-    return noise.KINDS[kind](CLEAN, sigma, np.random.default_rng(seed))
+    return noise.LAWS[kind](CLEAN, sigma, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", noise.LAWS)
 def test_variance_is_as_promised(kind):
     clean, draws = (CLEAN[::20], 60) if kind == "correlated" else (CLEAN, 1)
-    fields = [noise.KINDS[kind](clean, SIGMA, np.random.default_rng(s)) for s in range(draws)]
+    fields = [noise.LAWS[kind](clean, SIGMA, np.random.default_rng(s)) for s in range(draws)]
     variance = np.mean(np.square(fields).sum(-1)) / 3
-    assert variance == pytest.approx(noise.VARIANCE[kind] * SIGMA**2, rel=0.05)
+    assert variance == pytest.approx(noise.VARIANCE_FACTOR[kind] * SIGMA**2, rel=0.05)
     assert np.abs(np.mean(fields, axis=(0, 1))).max() < (0.2 if kind == "correlated" else 0.03) * SIGMA
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", noise.LAWS)
 def test_scales_with_sigma_and_repeats_with_the_seed(kind):
     level = np.linspace(0, 2, len(CLEAN))
     assert np.array_equal(drawn(kind), drawn(kind))
@@ -49,7 +49,7 @@ def test_discrete_steps_and_their_shares():
 
 
 def test_anisotropic_covariance():
-    assert np.cov(drawn("anisotropic").T) / SIGMA**2 == pytest.approx(noise.COVARIANCE, abs=0.03)
+    assert np.cov(drawn("anisotropic").T) / SIGMA**2 == pytest.approx(noise.ANISOTROPIC_COVARIANCE, abs=0.03)
 
 
 def test_one_direction_and_along_rays():
@@ -77,7 +77,7 @@ def test_range_dependence_is_quadratic():
 
 
 def test_outliers_fill_the_wider_box():
-    found = noise.outliers(CLEAN, 20_000, np.random.default_rng(0))
+    found = noise.uniform_outliers(CLEAN, 20_000, np.random.default_rng(0))
     low, high = CLEAN.min(0), CLEAN.max(0)
     side = high - low
     assert found.min(0) == pytest.approx(low - 0.1 * side, abs=0.01)
@@ -86,5 +86,5 @@ def test_outliers_fill_the_wider_box():
 
 
 def test_viewpoint_is_outside():
-    eyes = [noise.viewpoint(CLEAN, np.random.default_rng(s)) for s in range(50)]
+    eyes = [noise.random_viewpoint(CLEAN, np.random.default_rng(s)) for s in range(50)]
     assert np.min(np.linalg.norm(eyes, axis=1)) > 1.9 * np.linalg.norm(CLEAN, axis=1).max()

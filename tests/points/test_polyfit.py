@@ -6,7 +6,7 @@ import torch
 
 from becalm.points.estimate import noise_level
 from becalm.points.neighbours import knn
-from becalm.points.polyfit import FEATURES_PER_SCALE, VECTORS_PER_SCALE, jets, local_scale
+from becalm.points.polyfit import FEATURES_PER_SCALE, VECTORS_PER_SCALE, fit_jets, local_scale
 
 SCALES = (24, 48)
 
@@ -15,7 +15,7 @@ def fits(xyz: np.ndarray):
     points = torch.as_tensor(xyz, dtype=torch.float32)
     neighbours = torch.as_tensor(knn(xyz, max(SCALES))[1])
     scale = local_scale(points, neighbours)
-    return jets(points, neighbours, scale, torch.arange(len(points)), SCALES)
+    return fit_jets(points, neighbours, scale, torch.arange(len(points)), SCALES)
 
 
 def surface(rng, bend: float) -> np.ndarray:

@@ -32,11 +32,11 @@ def test_the_numbers_decide_everything():
 
 def test_noise_covers_zero_to_four_and_a_half_spacings():
     rng = np.random.default_rng(0)
-    level = np.array([cloud_pairs.noise_level(rng, 0.008) for _ in range(4000)]) / 0.008
+    level = np.array([cloud_pairs.random_noise_level(rng, 0.008) for _ in range(4000)]) / 0.008
     assert np.mean(level == 0) == pytest.approx(1 / 12, abs=0.02)
     assert level.max() == pytest.approx(4.5, abs=0.05)
     assert np.all(np.histogram(level, np.arange(0, 4.6, 0.5))[0] > 100)
-    assert max(cloud_pairs.noise_level(rng, 0.05) for _ in range(400)) <= 0.04
+    assert max(cloud_pairs.random_noise_level(rng, 0.05) for _ in range(400)) <= 0.04
 
 
 @pytest.mark.parametrize("size", [3000, 10_000])
@@ -45,9 +45,9 @@ def test_interior_points_have_all_their_neighbours(size):
     clean = np.c_[rng.uniform(-1, 1, (10_000, 2)), np.zeros(10_000)]
     noisy = clean + 0.02 * rng.standard_normal(clean.shape)
     centre = np.array([0.2, 0.1, 0.0])
-    pair = cloud_pairs.cropped(clean, noisy, np.full(10_000, 0.02), centre, size)
+    pair = cloud_pairs.crop_pair(clean, noisy, np.full(10_000, 0.02), centre, size)
     assert len(pair.noisy) == size
-    k = cloud_pairs.NEIGHBOURS
+    k = cloud_pairs.INTERIOR_NEIGHBOURS
     whole, crop = knn(noisy, k, pair.noisy)[0], knn(pair.noisy, k)[0]
     complete = np.all(np.isclose(whole, crop), axis=1)
     assert np.all(complete[pair.interior])
@@ -58,7 +58,7 @@ def test_interior_points_have_all_their_neighbours(size):
 def test_cropping_keeps_rows_and_the_known_radius():
     rng = np.random.default_rng(1)
     clean, sigma = rng.uniform(-1, 1, (6000, 3)), rng.random(6000)
-    pair = cloud_pairs.cropped(clean, clean + 1e-3, sigma, np.zeros(3), 5000, complete=0.8)
+    pair = cloud_pairs.crop_pair(clean, clean + 1e-3, sigma, np.zeros(3), 5000, complete=0.8)
     rows = knn(clean, 1, pair.clean)[1][:, 0]
     assert np.array_equal(clean[rows], pair.clean)
     assert np.array_equal(sigma[rows], pair.sigma)
@@ -70,9 +70,9 @@ def test_regions_have_the_asked_density():
     rng = np.random.default_rng(0)
     candidates = rng.standard_normal((60_000, 3))
     candidates /= np.linalg.norm(candidates, axis=1)[:, None]
-    spacing = cloud_pairs.covered(candidates, 20_000)
+    spacing = cloud_pairs.estimate_spacing(candidates, 20_000)
     assert spacing == pytest.approx(np.sqrt(4 * np.pi / 20_000), rel=0.03)
-    points, radius = cloud_pairs.region(candidates, candidates[0], 20_000, 4000, 0.1, np.random.default_rng(0))
+    points, radius = cloud_pairs.sample_region(candidates, candidates[0], 20_000, 4000, 0.1, np.random.default_rng(0))
     assert np.sum(np.linalg.norm(points - candidates[0], axis=1) < radius) == pytest.approx(4200, rel=0.1)
 
 
@@ -90,10 +90,10 @@ def test_meshes_of_the_folder_are_used(tmp_path):
 
 def test_points_of_a_real_mesh_lie_on_it(shared):
     path = shared("data/meshes/train.suzanne.npz")
-    shape = cloud_pairs.loaded(path)
+    shape = cloud_pairs.load_mesh(path)
     draw = mesh.sample(shape, 500, np.random.default_rng(0)).points
     assert to_surface(draw, mesh.triangles(shape)).max() < 1e-24
-    assert cloud_pairs.loaded(path) is shape
+    assert cloud_pairs.load_mesh(path) is shape
 
 
 def test_fast_enough_for_a_trainer():

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.nets.blend import Settled
+from becalm.nets.blend import BlendOutput
 from becalm.points.metrics import chamfer
-from becalm.points.progress import last
-from becalm.recipes.jets import Recipe, batch_of, begun, swept
-from becalm.systems.jets import RANKS, Jets, fitted, joined, losses, sample_of
+from becalm.points.progress import final_points
+from becalm.recipes.jets import Recipe, build_model, denoised_item, make_batch
+from becalm.systems.jets import EDGE_RANKS, Jets, fit_cloud, losses, merge_items, training_item
 from becalm.weights.store import load
 
 
@@ -31,7 +31,10 @@ def model() -> Jets:
 def test_turning_moving_and_scaling_the_cloud_does_the_same_to_the_result(model):
     _, noisy = sphere(500, 0.03)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
-    here, there = last(model.sweeps(noisy)), last(model.sweeps(7 * noisy @ turn + [5e5, 0, 3]))
+    here, there = (
+        final_points(model.iter_denoise(noisy)),
+        final_points(model.iter_denoise(7 * noisy @ turn + [5e5, 0, 3])),
+    )
     moved = 7 * (here - noisy) @ turn
     found = there - (7 * noisy @ turn + [5e5, 0, 3])
     error = np.linalg.norm(found - moved, axis=1) / np.linalg.norm(moved, axis=1).mean()
@@ -42,14 +45,14 @@ def test_turning_moving_and_scaling_the_cloud_does_the_same_to_the_result(model)
 def test_the_order_of_the_points_does_not_matter(model):
     _, noisy = sphere(500, 0.03)
     order = np.random.default_rng(2).permutation(500)
-    here, there = last(model.sweeps(noisy)), last(model.sweeps(noisy[order]))
+    here, there = final_points(model.iter_denoise(noisy)), final_points(model.iter_denoise(noisy[order]))
     assert np.median(np.abs(here[order] - there)) < 1e-3 * np.abs(here - noisy).mean() + 1e-6
 
 
 @pytest.mark.parametrize("n", [16, 30, 100])
 def test_small_clouds_are_settled_too(model, n):
     _, noisy = sphere(n, 0.02)
-    assert np.isfinite(last(model.sweeps(noisy))).all()
+    assert np.isfinite(final_points(model.iter_denoise(noisy))).all()
 
 
 @pytest.mark.parametrize("shape", ["plane", "line", "cluster and far points"])
@@ -62,23 +65,23 @@ def test_degenerate_clouds_stay_finite(shape):
         xyz[:, 1:] = 0
     if shape == "cluster and far points":
         xyz[:5] *= 1e5
-    result = last(load("jets").sweeps(xyz))
+    result = final_points(load("jets").iter_denoise(xyz))
     assert np.isfinite(result).all()
     if shape == "plane":
         assert np.abs(result[:, 2]).max() < 0.05
 
 
 def test_edges_lead_to_the_nearest_and_ever_fewer_outwards():
-    assert RANKS[:10].tolist() == list(range(1, 11))
-    assert np.diff(RANKS).min() >= 1
+    assert EDGE_RANKS[:10].tolist() == list(range(1, 11))
+    assert np.diff(EDGE_RANKS).min() >= 1
     _, noisy = sphere(400, 0.01)
-    assert fitted(noisy).graph.edges.shape == (400, len(RANKS))
+    assert fit_cloud(noisy).graph.edges.shape == (400, len(EDGE_RANKS))
 
 
 def test_joined_items_lose_as_each_alone(model):
-    items = [sample_of(*sphere(n, 0.02, n), np.full(n, 0.02), np.ones(n, dtype=bool)) for n in (300, 400)]
-    both = losses(model, joined(items), told=False)
-    alone = [losses(model, item, told=False) for item in items]
+    items = [training_item(*sphere(n, 0.02, n), np.full(n, 0.02), np.ones(n, dtype=bool)) for n in (300, 400)]
+    both = losses(model, merge_items(items), known_sigma=False)
+    alone = [losses(model, item, known_sigma=False) for item in items]
     for name in ("pair", "plane", "near", "cover"):
         expected = (300 * alone[0][name] + 400 * alone[1][name]) / 700
         torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-5)
@@ -86,30 +89,30 @@ def test_joined_items_lose_as_each_alone(model):
 
 def test_the_loss_of_the_truth_is_none(model):
     clean, noisy = sphere(300, 0.02)
-    item = sample_of(clean, noisy, np.full(300, 0.02), np.ones(300, dtype=bool))
+    item = training_item(clean, noisy, np.full(300, 0.02), np.ones(300, dtype=bool))
 
     class Oracle(Jets):
         def forward(self, cloud, sigma):
             flat = torch.zeros(300)
-            return Settled(item.clean - cloud.graph.points, flat, flat)
+            return BlendOutput(item.clean - cloud.graph.points, flat, flat)
 
-    terms = losses(Oracle(width=16, layers=1), item, told=False)
+    terms = losses(Oracle(width=16, layers=1), item, known_sigma=False)
     assert all(float(terms[name]) < 1e-6 for name in ("pair", "plane", "near", "cover"))
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
     recipe = Recipe(workers=0, width=16, layers=1)
-    a, b, other = batch_of(recipe, 3), batch_of(recipe, 3), batch_of(recipe, 4)
-    assert torch.equal(a.samples[0].cloud.features, b.samples[0].cloud.features)
-    assert a.samples[0].clean.shape != other.samples[0].clean.shape
-    again = swept(begun(recipe), a.samples[0])
-    assert again.clean.shape == a.samples[0].clean.shape
+    a, b, other = make_batch(recipe, 3), make_batch(recipe, 3), make_batch(recipe, 4)
+    assert torch.equal(a.items[0].cloud.features, b.items[0].cloud.features)
+    assert a.items[0].clean.shape != other.items[0].clean.shape
+    again = denoised_item(build_model(recipe), a.items[0])
+    assert again.clean.shape == a.items[0].clean.shape
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03])
 def test_the_shipped_weights_clean_a_sphere(noise):
     clean, noisy = sphere(5000, noise, 7)
-    result = last(load("jets").sweeps(noisy))
+    result = final_points(load("jets").iter_denoise(noisy))
     assert chamfer(result, clean) < 0.8 * chamfer(noisy, clean), (
         "though the truth is clumped by chance, and the result even"
     )
@@ -120,12 +123,12 @@ def test_the_shipped_weights_clean_a_sphere(noise):
 def test_the_shipped_weights_do_no_harm():
     clean, noisy = sphere(5000, 0.001, 8)
     model = load("jets")
-    assert np.median(np.linalg.norm(last(model.sweeps(clean)) - clean, axis=1)) < 0.001
-    assert chamfer(last(model.sweeps(noisy)), clean) <= 1.05 * chamfer(noisy, clean)
+    assert np.median(np.linalg.norm(final_points(model.iter_denoise(clean)) - clean, axis=1)) < 0.001
+    assert chamfer(final_points(model.iter_denoise(noisy)), clean) <= 1.05 * chamfer(noisy, clean)
 
 
 def test_a_known_noise_level_is_heard():
     _, noisy = sphere(2000, 0.02, 9)
     model = load("jets")
-    blind, told = last(model.sweeps(noisy)), last(model.sweeps(noisy, sigma=0.0005))
+    blind, told = final_points(model.iter_denoise(noisy)), final_points(model.iter_denoise(noisy, sigma=0.0005))
     assert np.linalg.norm(told - noisy, axis=1).mean() < 0.97 * np.linalg.norm(blind - noisy, axis=1).mean()

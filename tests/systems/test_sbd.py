@@ -10,8 +10,8 @@ from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
 from becalm.points.cloud import Cloud
 from becalm.points.denoise import denoise
-from becalm.points.progress import last
-from becalm.systems.jets import fitted, sample_of
+from becalm.points.progress import final_points
+from becalm.systems.jets import fit_cloud, training_item
 from becalm.systems.sbd import (
     RULES,
     SBD,
@@ -41,7 +41,7 @@ def sphere(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 def item(n: int, noise: float, seed: int = 0):
     truth, noisy = sphere(n, noise, seed)
-    return sample_of(truth, noisy, np.full(n, noise), np.ones(n, dtype=bool))
+    return training_item(truth, noisy, np.full(n, noise), np.ones(n, dtype=bool))
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def test_the_bound_in_sigma_is_ddpms():
 
 def test_features_are_the_trunks_answer(model):
     _, noisy = sphere(300, 0.05)
-    cloud, sigma = fitted(noisy), torch.full((300,), 10.0)
+    cloud, sigma = fit_cloud(noisy), torch.full((300,), 10.0)
     with torch.no_grad():
         scan, answer = features(model.trunk, cloud, sigma), model.trunk(cloud, sigma)
-    torch.testing.assert_close(scan.answer * scan.scale[:, None], answer.move)
+    torch.testing.assert_close(scan.answer * scan.scale[:, None], answer.displacement)
     assert scan.features.shape == (300, TRUNK["width"])
     assert not model.trunk.network.leave._forward_pre_hooks, "the hook is taken off again"
 
@@ -195,13 +195,13 @@ def test_features_are_the_trunks_answer(model):
 def test_sweeps_keep_count_and_order(model, rule):
     _, noisy = sphere(400, 0.02)
     order = np.random.default_rng(0).permutation(400)
-    stages = list(model.sweeps(noisy, 0.02, rule=rule))
+    stages = list(model.iter_denoise(noisy, 0.02, rule=rule))
     assert [s.done for s in stages] == sorted(s.done for s in stages) and stages[-1].done == 1
-    result = last(stages)
+    result = final_points(stages)
     assert result.shape == noisy.shape
     assert np.linalg.norm(result - noisy, axis=1).max() < 0.2, "a point stays near where it was"
     if rule == "mean":
-        mixed = last(model.sweeps(noisy[order], 0.02))
+        mixed = final_points(model.iter_denoise(noisy[order], 0.02))
         assert np.median(np.abs(result[order] - mixed)) < 1e-3
 
 
@@ -217,7 +217,7 @@ def test_turning_the_cloud_turns_the_result(model):
 def test_seeds_matter_to_the_ancestral_rule_alone(model):
     _, noisy = sphere(200, 0.03)
     for rule in ("mean", "flow", "ancestral"):
-        one, same, other = (last(model.sweeps(noisy, 0.03, seed, rule=rule)) for seed in (0, 0, 1))
+        one, same, other = (final_points(model.iter_denoise(noisy, 0.03, seed, rule=rule)) for seed in (0, 0, 1))
         assert np.array_equal(one, same)
         assert np.array_equal(one, other) == (rule != "ancestral")
 
@@ -275,13 +275,13 @@ def test_degenerate_clouds_stay_finite(fresh, shape):
         xyz[:, 1:] = 0
     if shape == "cluster and far points":
         xyz[:5] *= 1e5
-    stages = list(fresh.sweeps(xyz))
-    assert np.isfinite(last(stages)).all() and np.isfinite(uncertainty(fresh, xyz, runs=2)).all()
+    stages = list(fresh.iter_denoise(xyz))
+    assert np.isfinite(final_points(stages)).all() and np.isfinite(uncertainty(fresh, xyz, runs=2)).all()
 
 
 def test_without_noise_nothing_moves(fresh):
     _, noisy = sphere(100, 0.03)
-    assert np.allclose(last(fresh.sweeps(noisy, 0.0)), noisy, atol=1e-6)
+    assert np.allclose(final_points(fresh.iter_denoise(noisy, 0.0)), noisy, atol=1e-6)
     assert (uncertainty(fresh, noisy, runs=2, sigma=0.0) == 0).all()
 
 
@@ -290,7 +290,7 @@ def test_a_thick_scan_is_read_twice(fresh, monkeypatch, noise, reads):
     seen = []
     monkeypatch.setattr("becalm.systems.sbd.read", lambda *given: seen.append(given[2]) or read(*given))
     _, noisy = sphere(500, noise)
-    stages = list(fresh.sweeps(noisy, noise))
+    stages = list(fresh.iter_denoise(noisy, noise))
     assert len(seen) == reads == sum(stage.xyz is not None for stage in stages)
     assert seen[-1].mean() <= seen[0].mean()
 

@@ -35,7 +35,7 @@ def last(stages):
 
 def test_stages_rise_to_one_and_end_with_positions(model):
     noisy = sphere(1500, 0.02)[1]
-    for stages in (list(model.sweeps(noisy)), list(paper(model, noisy, 2))):
+    for stages in (list(model.iter_denoise(noisy)), list(paper(model, noisy, 2))):
         done = [stage.done for stage in stages]
         assert done == sorted(done)
         assert done[-1] == 1
@@ -46,34 +46,34 @@ def test_stages_rise_to_one_and_end_with_positions(model):
 def test_sweeps_follow_order_and_repeat_exactly(model):
     noisy = sphere(1500, 0.02)[1]
     order = np.random.default_rng(1).permutation(1500)
-    settled = last(model.sweeps(noisy))
+    settled = last(model.iter_denoise(noisy))
     assert np.linalg.norm(settled - noisy, axis=1).mean() > 1e-4
-    np.testing.assert_array_equal(last(model.sweeps(noisy)), settled)
-    np.testing.assert_array_equal(last(model.sweeps(noisy[order])), settled[order])
+    np.testing.assert_array_equal(last(model.iter_denoise(noisy)), settled)
+    np.testing.assert_array_equal(last(model.iter_denoise(noisy[order])), settled[order])
 
 
 def test_sweeps_follow_shift_and_scale(model):
     noisy = np.round(sphere(1500, 0.02)[1] * 2**20) / 2**20
-    settled = last(model.sweeps(noisy, sigma=0.02))
-    np.testing.assert_allclose(last(model.sweeps(noisy * 64, sigma=64 * 0.02)), settled * 64, atol=64e-6)
-    np.testing.assert_allclose(last(model.sweeps(noisy + 4096.0, sigma=0.02)), settled + 4096.0, atol=2e-3)
+    settled = last(model.iter_denoise(noisy, sigma=0.02))
+    np.testing.assert_allclose(last(model.iter_denoise(noisy * 64, sigma=64 * 0.02)), settled * 64, atol=64e-6)
+    np.testing.assert_allclose(last(model.iter_denoise(noisy + 4096.0, sigma=0.02)), settled + 4096.0, atol=2e-3)
 
 
 def test_copies_stay_together(model):
     noisy = sphere(600, 0.02)[1]
-    settled = last(model.sweeps(np.concatenate([noisy, np.repeat(noisy[:3], 2000, axis=0)])))
+    settled = last(model.iter_denoise(np.concatenate([noisy, np.repeat(noisy[:3], 2000, axis=0)])))
     np.testing.assert_array_equal(settled[600:], np.repeat(settled[:3], 2000, axis=0))
 
 
 @pytest.mark.parametrize("n", [16, 17, 40])
 def test_small_clouds(model, n):
-    assert np.isfinite(last(model.sweeps(sphere(n, 0.02)[1]))).all()
+    assert np.isfinite(last(model.iter_denoise(sphere(n, 0.02)[1]))).all()
     assert last(paper(model, sphere(n, 0.02)[1])).shape == (n, 3)
 
 
 def test_refusals(model):
     with pytest.raises(ValueError, match="distinct positions"):
-        last(model.sweeps(np.ones((100, 3))))
+        last(model.iter_denoise(np.ones((100, 3))))
     with pytest.raises(ValueError, match="50000"):
         last(paper(model, np.zeros((50_001, 3))))
 
@@ -132,7 +132,7 @@ def test_official_numbers(official, shared):
 
 def test_official_weights_denoise_at_any_scale(official):
     clean, noisy = sphere(4000, 0.02)
-    settled = last(official.sweeps(1000 * noisy + 7)) / 1000 - 0.007
+    settled = last(official.iter_denoise(1000 * noisy + 7)) / 1000 - 0.007
     off = np.abs(np.linalg.norm(settled, axis=1) - 1)
     assert np.median(off) < 0.3 * np.median(np.abs(np.linalg.norm(noisy, axis=1) - 1))
     assert chamfer(settled, clean) < 0.7 * chamfer(noisy, clean)
@@ -143,5 +143,5 @@ def test_official_weights_denoise_a_large_plane(official):
     noisy = np.c_[rng.uniform(0, 2.5, size=(8000, 2)), np.zeros(8000)] + 0.02 * rng.normal(size=(8000, 3))
     corners = np.array([[-1, -1, 0], [5, -1, 0], [5, 5, 0], [-1, 5, 0.0]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
-    settled = last(official.sweeps(noisy))
+    settled = last(official.iter_denoise(noisy))
     assert point_to_surface(settled, corners, faces) < 0.15 * point_to_surface(noisy, corners, faces)

@@ -29,9 +29,9 @@ def test_round_trip(model, tmp_path):
 
 def damaged(tmp_path, state=None, **fields):
     model = SPD(hidden=8, blocks=1)
-    described = {"model": "spd", "config": model.config} | fields
+    jarque_bera = {"model": "spd", "config": model.config} | fields
     path = tmp_path / "damaged.safetensors"
-    save_file(model.state_dict() if state is None else state, path, {"becalm": json.dumps(described)})
+    save_file(model.state_dict() if state is None else state, path, {"becalm": json.dumps(jarque_bera)})
     return path
 
 
