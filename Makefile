@@ -44,8 +44,9 @@ docs: .venv/docs
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	touch $@
 
+# The docs read the package's source and do not import it, so they need neither torch nor the package.
 .venv/docs: .venv/made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt mkdocs
+	$(BIN)/python -m pip install -q -c constraints.txt 'mkdocs>=1.6' 'mkdocstrings[python]>=1.0' 'ruff>=0.6'
 	touch $@
 
 clean:
