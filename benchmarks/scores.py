@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from becalm.core import contrastive, scores
-from becalm.core.compare import agreement, two_sample
-from becalm.core.densities import Mixture, eight_gaussians
+from becalm.core.compare import score_agreement, two_sample_test
+from becalm.core.densities import GaussianMixture, eight_gaussians
 from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
-from becalm.core.langevin import mala, unadjusted
-from becalm.core.scores import at_level, for_sampling, of_energy
+from becalm.core.langevin import mala, ula
+from becalm.core.scores import detached_score, score_at_level, score_of_energy
 from becalm.recipes import ebm_toy, plane
 from becalm.recipes.ebm_toy import NOISY, OBJECTIVES, Recipe
 from becalm.systems.fields import Learner
@@ -43,10 +43,10 @@ BUDGETS = {
     "finite_sliced": 3500,
     "finite_sliced_energy": 3000,
     "denoising": 9000,
-    "denoising_controlled": 3500,
-    "denoising_many": 9000,
-    "denoising_many_controlled": 4000,
-    "denoising_many_shared": 3500,
+    "denoising_control_variate": 3500,
+    "denoising_multilevel": 9000,
+    "denoising_multilevel_control_variate": 4000,
+    "denoising_stable_target": 3500,
     "contrastive": 1000,
     "persistent": 1000,
 }
@@ -82,34 +82,34 @@ def objective_row(objective: str) -> dict:
     """Agreement of an objective's score with that of the data, and with that of the noisy data it learned from."""
     recipe = recipe_of(objective)
     learner, seconds = learned(recipe)
-    density, score = eight_gaussians(), at_level(learner.denoiser, learner.least())
+    density, score = eight_gaussians(), score_at_level(learner.denoiser, learner.least())
     row = {"steps": recipe.plan.steps, "batch": recipe.batch, "cpu_seconds": round(seconds, 1)}
-    for name, truth in {"clean": density, "noisy": density.blurred(recipe.sigma)}.items():
+    for name, truth in {"clean": density, "noisy": density.convolve(recipe.sigma)}.items():
         if name == "clean" or objective in NOISY:
-            found = agreement(score, truth.sample(20_000, generator(7)).float()[:, None], truth.score)
+            found = score_agreement(score, truth.sample(20_000, generator(7)).float()[:, None], truth.score)
             row |= {f"{name}_{key}": round(value, 5) for key, value in found._asdict().items()}
     if objective in ("contrastive", "persistent"):
         samples = plane.drawn(learner.denoiser, False, 1500, 2, generator(5))
-        test = two_sample(samples, density.sample(1500, generator(6)).float(), 1999, generator(8))
-        row |= {"distance": test.distance, "limit": test.limit}
+        test = two_sample_test(samples, density.sample(1500, generator(6)).float(), 1999, generator(8))
+        row |= {"distance": test.distance, "limit": test.critical_value}
     return row
 
 
 def sampling_row() -> dict:
     """The multi-level model: two-sample test and mode weights of its samples, nats of its flow, against the exact density."""
-    recipe = replace(recipe_of("denoising_many_shared"), batch=1024, sigma=0.02)
+    recipe = replace(recipe_of("denoising_stable_target"), batch=1024, sigma=0.02)
     learner, seconds = learned(replace(recipe, plan=replace(recipe.plan, steps=8000)))
     density, denoiser, size = eight_gaussians(), learner.denoiser, 2000
     samples = plane.drawn(denoiser, True, size, 2, generator(5)).double()
-    test = two_sample(samples, density.sample(size, generator(6)), 1999, generator(8))
+    test = two_sample_test(samples, density.sample(size, generator(6)), 1999, generator(8))
     share = torch.cdist(samples, density.centres).argmin(1).bincount(minlength=8) / size
     off = (share - 1 / 8).abs().max() / math.sqrt(1 / 8 * 7 / 8 / size)
     x = density.sample(1000, generator(9)).float()[:, None]
     ends = 2 * math.log(recipe.sigma), 2 * math.log(recipe.high)
-    nats = log_density(denoiser, x, runge_kutta(60), low=ends[0], high=ends[1])
-    row = {"cpu_seconds": round(seconds, 1), "distance": test.distance, "limit": test.limit, "p": test.p}
+    nats = log_density(denoiser, x, runge_kutta(60), gamma_min=ends[0], gamma_max=ends[1])
+    row = {"cpu_seconds": round(seconds, 1), "distance": test.distance, "limit": test.critical_value, "p": test.p}
     row["worst_mode_in_se"] = round(float(off), 2)
-    for name, truth in (("noisy", density.blurred(recipe.sigma)), ("clean", density)):
+    for name, truth in (("noisy", density.convolve(recipe.sigma)), ("clean", density)):
         away = nats.nats - truth.log_prob(x[:, 0].double())
         row |= {
             f"nats_off_{name}": round(float(away.mean()), 4),
@@ -143,17 +143,19 @@ def ours() -> dict[str, Callable[[], object]]:
     def energy(z: torch.Tensor) -> torch.Tensor:
         return net(z)[:, 0]
 
-    score, eps = of_energy(energy), torch.randn(SIZE, 2, generator=generator(1))
-    v, chains = scores.rademacher(x, generator(2)), contrastive.Chains(10, 0.01)
+    score, eps = score_of_energy(energy), torch.randn(SIZE, 2, generator=generator(1))
+    v, chains = scores.rademacher_probes(x, generator(2)), contrastive.LangevinChains(10, 0.01)
     losses = {
-        "implicit, exact": lambda: scores.in_parts(partial(scores.implicit, score), x),
-        "denoising": lambda: scores.in_parts(lambda a, b: scores.denoising(score, a, b[0], 0.1), x, eps[None]),
-        "sliced, 1 slice": lambda: scores.in_parts(partial(scores.sliced, score), x, v),
-        "finite differences": lambda: scores.in_parts(partial(scores.finite_sliced_energy, energy), x, v),
-        "CD-10": lambda: contrastive.contrast(energy, x, contrastive.diverged(energy, x, chains, generator(3))),
+        "implicit, exact": lambda: scores.loss_in_chunks(partial(scores.implicit, score), x),
+        "denoising": lambda: scores.loss_in_chunks(lambda a, b: scores.denoising(score, a, b[0], 0.1), x, eps[None]),
+        "sliced, 1 slice": lambda: scores.loss_in_chunks(partial(scores.sliced, score), x, v),
+        "finite differences": lambda: scores.loss_in_chunks(partial(scores.finite_sliced_energy, energy), x, v),
+        "CD-10": lambda: contrastive.contrastive_loss(
+            energy, x, contrastive.cd_negatives(energy, x, chains, generator(3))
+        ),
     }
     steps = {
-        "Langevin": lambda: next(unadjusted(for_sampling(energy), x, 0.01, 1, generator=generator(4))),
+        "Langevin": lambda: next(ula(detached_score(energy), x, 0.01, 1, generator=generator(4))),
         "MALA": lambda: next(mala(energy, x, 0.01, 1, generator=generator(4))),
     }
     return {**{name: lambda f=f: f().mean().backward() for name, f in losses.items()}, **steps}
@@ -196,14 +198,14 @@ def values() -> dict[str, list[float]]:
     from torchebm.core import BaseModel
     from torchebm.losses import DenoisingScoreMatching, ScoreMatching, SlicedScoreMatching
 
-    wide = Mixture(eight_gaussians().centres.float(), torch.full((8,), 1 / 8), torch.full((8,), 0.4))
+    wide = GaussianMixture(eight_gaussians().centres.float(), torch.full((8,), 1 / 8), torch.full((8,), 0.4))
 
     class Energy(BaseModel):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return -wide.log_prob(x)
 
     x, model = eight_gaussians().sample(500_000, generator()).float(), Energy()
-    score, eps, v = wide.score, torch.randn(x.shape, generator=generator(1)), scores.rademacher(x, generator(2))
+    score, eps, v = wide.score, torch.randn(x.shape, generator=generator(1)), scores.rademacher_probes(x, generator(2))
     torch.manual_seed(0)
     theirs = {
         "implicit, exact": ScoreMatching(model),
@@ -232,7 +234,7 @@ def bias() -> dict[str, float]:
     start, truth = torch.randn(200_000, 1, generator=generator()), 1 / (1 - 0.25)
     torch.manual_seed(0)
     theirs = LangevinDynamics(Bowl(), step_size=0.5).sample(x=start.clone(), n_steps=30)
-    for state in unadjusted(lambda z: -z, start, 0.5, 30, generator=generator(1)):
+    for state in ula(lambda z: -z, start, 0.5, 30, generator=generator(1)):
         z = state.z
     return {"becalm": float(z.var() / truth), "torchebm": float(theirs.var() / truth)}
 

@@ -104,7 +104,7 @@ class Likelihood:
         import torch
         from tqdm import tqdm
 
-        from becalm.core.flow_likelihood import log_density, noised
+        from becalm.core.flow_likelihood import dequantize_noise, log_density
         from becalm.core.flow_solvers import runge_kutta
         from becalm.core.likelihood import encode_levels, mean_estimate
         from becalm.systems.vdm import denoiser_of
@@ -114,9 +114,9 @@ class Likelihood:
         parts = []
         with tqdm(total=len(v), desc="flow", unit="image", disable=None) as bar:
             for rows in v.split(self.batch):
-                y, more = noised(encode_levels(rows, model.levels), model.schedule, model.levels, generator)
+                y, more = dequantize_noise(encode_levels(rows, model.levels), model.schedule, model.levels, generator)
                 solver = runge_kutta(self.flow_steps)
-                parts.append(log_density(denoiser, y, solver, probes, generator=generator).plus(more))
+                parts.append(log_density(denoiser, y, solver, probes, generator=generator).add_nats(more))
                 bar.update(len(rows))
         mean = mean_estimate(torch.cat([part.nats for part in parts]).neg(), size)
         names, scale = ("end_error", "solver_error", "trace_error"), size * math.log(2)

@@ -31,37 +31,37 @@ class Gaussian:
     """Symmetric, positive definite."""
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        away, root = self.away(x)
+        away, root = self.center_and_factor(x)
         white = torch.linalg.solve_triangular(root, away.mT, upper=False)
         log_det = 2 * root.diagonal().log().sum() + x.shape[-1] * math.log(2 * math.pi)
         return (-(white.square().sum(0) + log_det) / 2).reshape(x.shape[:-1])
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        away, root = self.away(x)
+        away, root = self.center_and_factor(x)
         return -torch.cholesky_solve(away.mT, root).mT.reshape(x.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
         white = torch.randn(count, len(self.mean), generator=generator, dtype=self.mean.dtype)
         return self.mean.cpu() + white @ torch.linalg.cholesky(self.covariance.cpu()).mT
 
-    def blurred(self, sigma: float) -> "Gaussian":
+    def convolve(self, sigma: float) -> "Gaussian":
         """The density of x + σε."""
         return Gaussian(self.mean, self.covariance + sigma**2 * torch.eye(len(self.mean)).to(self.covariance))
 
-    def away(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def center_and_factor(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x − mean as rows, and the Cholesky factor in their type."""
         root = torch.linalg.cholesky(self.covariance).to(x)
         return (x - self.mean.to(x)).reshape(-1, x.shape[-1]), root
 
 
-def standard(dimension: int, deviation: float = 1.0) -> Gaussian:
+def isotropic_gaussian(dimension: int, deviation: float = 1.0) -> Gaussian:
     """N(0, deviation² I), float64."""
     eye = torch.eye(dimension, dtype=torch.float64)
     return Gaussian(eye[0] * 0, deviation**2 * eye)
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class GaussianMixture:
     """Σ w_k N(c_k, s_k² I). With the points of a shape as centres it is their density under noise s (ShapeGF's truth)."""
 
     centres: Float[Tensor, "k d"]
@@ -90,16 +90,16 @@ class Mixture:
         white = torch.randn(count, self.centres.shape[1], generator=generator, dtype=self.centres.dtype)
         return self.centres.cpu()[which] + self.deviations.cpu()[which, None] * white
 
-    def blurred(self, sigma: float) -> "Mixture":
+    def convolve(self, sigma: float) -> "GaussianMixture":
         """The density of x + σε."""
-        return Mixture(self.centres, self.weights, torch.sqrt(self.deviations**2 + sigma**2))
+        return GaussianMixture(self.centres, self.weights, torch.sqrt(self.deviations**2 + sigma**2))
 
 
-def eight_gaussians(radius: float = 2.0, deviation: float = 0.2) -> Mixture:
+def eight_gaussians(radius: float = 2.0, deviation: float = 0.2) -> GaussianMixture:
     """Eight equal Gaussians evenly on a circle, float64."""
     angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     centres = radius * torch.stack([angle.cos(), angle.sin()], -1)
-    return Mixture(centres, torch.full_like(angle, 1 / 8), torch.full_like(angle, deviation))
+    return GaussianMixture(centres, torch.full_like(angle, 1 / 8), torch.full_like(angle, deviation))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Ring:
         if self.radius < 0 or self.width <= 0 or self.dimension < 2:
             raise ValueError(f"Ring: {self}: radius ≥ 0, width > 0 and dimension ≥ 2 are needed")
 
-    def log_z(self) -> float:
+    def log_normalizer(self) -> float:
         """log of the sphere's area times ∫ r^{d−1} e^{−(r−R)²/2w²} dr.
 
         With I_k = ∫ r^k …: I_k = R I_{k−1} + (k − 1) w² I_{k−2} by parts, so q_k = I_k/I_{k−1} = R + (k − 1) w²/q_{k−1}.
@@ -132,7 +132,7 @@ class Ring:
         return log + math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        return -((x.norm(dim=-1) - self.radius) / self.width).square() / 2 - self.log_z()
+        return -((x.norm(dim=-1) - self.radius) / self.width).square() / 2 - self.log_normalizer()
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         length = x.norm(dim=-1, keepdim=True)
@@ -152,13 +152,13 @@ class Ring:
         white = torch.randn(count, d, generator=generator, dtype=torch.float64)
         return radii[:count, None] * white / white.norm(dim=1, keepdim=True)
 
-    def blurred(self, sigma: float) -> "BlurredRing":
+    def convolve(self, sigma: float) -> "NoisyRing":
         """The density of x + σε, in the plane."""
-        return BlurredRing(self, sigma)
+        return NoisyRing(self, sigma)
 
 
 @dataclass(frozen=True)
-class BlurredRing:
+class NoisyRing:
     """A ring of the plane under noise: ∫ p(r) 2πr e^{−(ρ−r)²/2s²} i0e(ρr/s²)/2πs² dr at ‖x‖ = ρ, i0e(u) = e^{−u} I₀(u).
 
     What stands beside p(r)2πr dr is a circle's mean of N(x; ·, s² I). The sum over r is spectrally exact.
@@ -177,7 +177,7 @@ class BlurredRing:
         ring, s = self.ring, self.deviation
         step = min(ring.width, s) / 4
         r = torch.arange(max(ring.radius - 9 * ring.width, step), ring.radius + 9 * ring.width, step).to(x)
-        mass = -((r - ring.radius) / ring.width).square() / 2 - ring.log_z() + torch.log(r * step / s**2)
+        mass = -((r - ring.radius) / ring.width).square() / 2 - ring.log_normalizer() + torch.log(r * step / s**2)
         rho = (x.square().sum(-1, keepdim=True) + 1e-24).sqrt()
         return torch.logsumexp(mass - (rho - r).square() / (2 * s**2) + torch.special.i0e(rho * r / s**2).log(), -1)
 
@@ -193,9 +193,9 @@ class BlurredRing:
 class Checkerboard:
     """Uniform on the cells of even parity of a board, blurred with N(0, s² I), so that it has a score everywhere."""
 
-    cells: int = 4
+    cells_per_side: int = 4
     """Of a side; even, so that half of all belong to it."""
-    half: float = 2.0
+    half_width: float = 2.0
     """Half a side: the board is [−half, half]^d."""
     deviation: float = 0.05
     """s > 0."""
@@ -203,13 +203,21 @@ class Checkerboard:
     """d ≥ 1."""
 
     def __post_init__(self):
-        if self.cells < 2 or self.cells % 2 or self.half <= 0 or self.deviation <= 0 or self.dimension < 1:
-            raise ValueError(f"Checkerboard: {self}: cells must be even, half and deviation above 0, dimension ≥ 1")
+        if (
+            self.cells_per_side < 2
+            or self.cells_per_side % 2
+            or self.half_width <= 0
+            or self.deviation <= 0
+            or self.dimension < 1
+        ):
+            raise ValueError(
+                f"Checkerboard: {self}: cells_per_side must be even, half_width and deviation above 0, dimension ≥ 1"
+            )
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Σ over cells of even parity of Π_i (Φ(b_i) − Φ(a_i)), axis by axis: even = even·even + odd·odd; only sums, in logs."""
-        width = 2 * self.half / self.cells
-        middles = (torch.arange(self.cells).to(x) + 0.5) * width - self.half
+        width = 2 * self.half_width / self.cells_per_side
+        middles = (torch.arange(self.cells_per_side).to(x) + 0.5) * width - self.half_width
         away = (x[..., None] - middles).abs()
         outer = torch.special.log_ndtr((width / 2 - away) / self.deviation)
         inner = torch.special.log_ndtr((-width / 2 - away) / self.deviation)
@@ -219,55 +227,55 @@ class Checkerboard:
         for axis in range(1, self.dimension):
             a, b = evens[..., axis], odds[..., axis]
             even, odd = torch.logaddexp(even + a, odd + b), torch.logaddexp(even + b, odd + a)
-        return even + math.log(2) - self.dimension * math.log(2 * self.half)
+        return even + math.log(2) - self.dimension * math.log(2 * self.half_width)
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         return torch.func.grad(lambda place: self.log_prob(place).sum())(x)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
         shape = (count, self.dimension)
-        cell = torch.randint(0, self.cells, shape, generator=generator)
+        cell = torch.randint(0, self.cells_per_side, shape, generator=generator)
         cell[:, -1] = cell[:, -1] // 2 * 2 + cell[:, :-1].sum(1) % 2
         place = cell + torch.rand(shape, generator=generator, dtype=torch.float64)
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return place * (2 * self.half / self.cells) - self.half + self.deviation * noise
+        return place * (2 * self.half_width / self.cells_per_side) - self.half_width + self.deviation * noise
 
-    def blurred(self, sigma: float) -> "Checkerboard":
+    def convolve(self, sigma: float) -> "Checkerboard":
         """The density of x + σε."""
-        return Checkerboard(self.cells, self.half, math.hypot(self.deviation, sigma), self.dimension)
+        return Checkerboard(self.cells_per_side, self.half_width, math.hypot(self.deviation, sigma), self.dimension)
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class Mixture:
     """Σ w_k p_k of any densities: rings within each other, Gaussians of unlike shape."""
 
-    parts: tuple[Density, ...]
+    components: tuple[Density, ...]
     """The p_k."""
     weights: Float[Tensor, " k"]
     """Of sum 1."""
 
     def logits(self, x: Tensor) -> Tensor:
         """log w_k p_k(x) [..., k]."""
-        return torch.stack([part.log_prob(x) for part in self.parts], -1) + self.weights.to(x).log()
+        return torch.stack([part.log_prob(x) for part in self.components], -1) + self.weights.to(x).log()
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         return torch.logsumexp(self.logits(x), -1)
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         share = torch.softmax(self.logits(x), -1)[..., None]
-        return (share * torch.stack([part.score(x) for part in self.parts], -2)).sum(-2)
+        return (share * torch.stack([part.score(x) for part in self.components], -2)).sum(-2)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
         which = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
-        draws = torch.stack([part.sample(count, generator) for part in self.parts])
+        draws = torch.stack([part.sample(count, generator) for part in self.components])
         return draws[which, torch.arange(count)]
 
-    def blurred(self, sigma: float) -> "Blend":
+    def convolve(self, sigma: float) -> "Mixture":
         """The density of x + σε; raises AttributeError where a part has none."""
-        return Blend(tuple(part.blurred(sigma) for part in self.parts), self.weights)  # type: ignore[attr-defined]
+        return Mixture(tuple(part.convolve(sigma) for part in self.components), self.weights)  # type: ignore[attr-defined]
 
 
-def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), width: float = 0.1, dimension: int = 2) -> Blend:
+def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), width: float = 0.1, dimension: int = 2) -> Mixture:
     """Equal rings about one middle, float64."""
     weights = torch.full((len(radii),), 1 / len(radii), dtype=torch.float64)
-    return Blend(tuple(Ring(radius, width, dimension) for radius in radii), weights)
+    return Mixture(tuple(Ring(radius, width, dimension) for radius in radii), weights)

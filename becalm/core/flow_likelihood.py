@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from becalm.core.denoiser import Denoiser
-from becalm.core.flow_solvers import Flow, Solver, Task, runge_kutta
+from becalm.core.flow_solvers import FlowProblem, FlowState, Solver, runge_kutta
 from becalm.core.likelihood import decoder_log_prob, prior_kl
 from becalm.core.process import noise_like
 from becalm.core.schedule import Linear, level_from_gamma
-from becalm.core.scores import exact_trace, projections, rademacher
+from becalm.core.scores import rademacher_probes, score_and_quadratic_forms, score_and_trace
 from becalm.core.typing import Float, Tensor
 
-End = Callable[[Tensor], Tensor]
+LogProb = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,41 +44,41 @@ class FlowLikelihood:
         """−log₂ p a dimension."""
         return -self.nats / (self.dimensions * math.log(2))
 
-    def plus(self, nats: Float[Tensor, " datum"]) -> "FlowLikelihood":
+    def add_nats(self, nats: Float[Tensor, " datum"]) -> "FlowLikelihood":
         """The same with so much added to log p."""
         return replace(self, nats=self.nats + nats)
 
 
-def standard_normal(z: Float[Tensor, "row variable channel"]) -> Float[Tensor, " row"]:
+def standard_normal_log_prob(z: Float[Tensor, "row variable channel"]) -> Float[Tensor, " row"]:
     """log N(z; 0, I)."""
     return -(z.square() + math.log(2 * math.pi)).sum((1, 2)) / 2
 
 
-def traced(
+def noise_and_trace(
     noise: Callable[[Tensor], Tensor], z: Float[Tensor, "row variable channel"], probes: Tensor | None
 ) -> tuple[Tensor, Float[Tensor, "slice row"]]:
     """ε̂(z) and tr ∂ε̂/∂z, exact, or one estimate for each of the `probes` [slice, row, variable, channel]."""
     if probes is not None:
-        return projections(noise, z, probes)
-    eps, trace = exact_trace(noise, z)
+        return score_and_quadratic_forms(noise, z, probes)
+    eps, trace = score_and_trace(noise, z)
     return eps, trace[None]
 
 
 def flow_field(
     denoiser: Denoiser, dtype: torch.dtype, given: dict[str, Tensor] | None, probes: Tensor | None
-) -> Callable[[Flow, Tensor, Tensor], Flow]:
+) -> Callable[[FlowState, Tensor, Tensor], FlowState]:
     """f and its divergence ½σ(tr ∂ε̂/∂z − σD), the trace exact where `probes` [slice, batch, variable, channel] is None."""
 
-    def field(state: Flow, gamma: Tensor, rows: Tensor) -> Flow:
+    def field(state: FlowState, gamma: Tensor, rows: Tensor) -> FlowState:
         gamma = gamma[:, None, None]
         t, sigma = denoiser.schedule.time(gamma), level_from_gamma(gamma, "preserve").sigma
         unit = (level_from_gamma(gamma, denoiser.schedule.scaling).sigma / sigma).to(dtype)
         known = None if given is None else {name: value[rows] for name, value in given.items()}
         v = None if probes is None else probes[:, rows].to(dtype)
-        eps, trace = traced(lambda z: denoiser(unit * z, t, known).eps, state.z.to(dtype), v)
+        eps, trace = noise_and_trace(lambda z: denoiser(unit * z, t, known).eps, state.z.to(dtype), v)
         slope = sigma * (eps.double() - sigma * state.z) / 2
         width = sigma[:, 0, 0]
-        return Flow(slope, width * (trace.double() - width * state.z[0].numel()) / 2)
+        return FlowState(slope, width * (trace.double() - width * state.z[0].numel()) / 2)
 
     return field
 
@@ -88,9 +88,9 @@ def log_density(
     x: Float[Tensor, "datum variable channel"],
     solver: Solver | None = None,
     probes: int | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    end: End | None = None,
+    gamma_min: float | None = None,
+    gamma_max: float | None = None,
+    end_log_prob: LogProb | None = None,
     given: dict[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> FlowLikelihood:
@@ -101,27 +101,30 @@ def log_density(
     in `preserve`. x is taken as it is: discrete data must be `noised` or `dequantised` first. Raises ValueError where an end of γ
     is infinite.
     """
-    low, high = ends_of(denoiser.schedule, low, high)
-    least, size = level_from_gamma(torch.tensor(low, dtype=torch.float64, device=x.device), "preserve"), x[0].numel()
-    v = None if probes is None else rademacher(x, generator, probes)
-    start = Flow(least.alpha * x.double(), x.new_zeros((probes or 1, len(x)), dtype=torch.float64))
+    gamma_min, gamma_max = gamma_ends(denoiser.schedule, gamma_min, gamma_max)
+    least, size = (
+        level_from_gamma(torch.tensor(gamma_min, dtype=torch.float64, device=x.device), "preserve"),
+        x[0].numel(),
+    )
+    v = None if probes is None else rademacher_probes(x, generator, probes)
+    start = FlowState(least.alpha * x.double(), x.new_zeros((probes or 1, len(x)), dtype=torch.float64))
     field = flow_field(denoiser, x.dtype, given, v)
     with torch.no_grad():
-        task = Task(start, low, high, field, end or standard_normal)
+        task = FlowProblem(start, gamma_min, gamma_max, field, end_log_prob or standard_normal_log_prob)
         last, solver_error, evaluations = (solver or runge_kutta())(task)
-        nats = task.end(last.z) + last.integral.mean(0) + size * torch.log(least.alpha)
-        end_error = prior_kl(x, Linear(low, high)) if end is None else torch.zeros_like(nats)
-    return FlowLikelihood(nats, end_error, solver_error, spread(last.integral, probes), evaluations, size)
+        nats = task.end_log_prob(last.z) + last.integral.mean(0) + size * torch.log(least.alpha)
+        end_error = prior_kl(x, Linear(gamma_min, gamma_max)) if end_log_prob is None else torch.zeros_like(nats)
+    return FlowLikelihood(nats, end_error, solver_error, probe_standard_error(last.integral, probes), evaluations, size)
 
 
-def spread(integral: Float[Tensor, "slice row"], probes: int | None) -> Float[Tensor, " row"]:
+def probe_standard_error(integral: Float[Tensor, "slice row"], probes: int | None) -> Float[Tensor, " row"]:
     """Standard error of the mean over the probes."""
     if probes == 1:
         return torch.full_like(integral[0], math.nan)
     return torch.zeros_like(integral[0]) if probes is None else integral.std(0) / probes**0.5
 
 
-def ends_of(schedule, low: float | None, high: float | None) -> tuple[float, float]:
+def gamma_ends(schedule, low: float | None, high: float | None) -> tuple[float, float]:
     """γ at the data and at the noise; raises ValueError where it is infinite or falls."""
     first, last = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
     low, high = first if low is None else low, last if high is None else high
@@ -131,7 +134,7 @@ def ends_of(schedule, low: float | None, high: float | None) -> tuple[float, flo
     return low, high
 
 
-def dequantised(
+def dequantize_uniform(
     x: Float[Tensor, "datum variable channel"], levels: int, generator: torch.Generator | None = None
 ) -> tuple[Float[Tensor, "datum variable channel"], Float[Tensor, " datum"]]:
     """(y, more) with log P(x) ≥ E[log p(y) + more] for x on K levels: y uniform over x's cell, `more` the log of its volume."""
@@ -139,7 +142,7 @@ def dequantised(
     return x + 2 / levels * share, x.new_full((len(x),), x[0].numel() * math.log(2 / levels), dtype=torch.float64)
 
 
-def noised(
+def dequantize_noise(
     x: Float[Tensor, "datum variable channel"],
     schedule,
     levels: int,

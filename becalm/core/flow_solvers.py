@@ -11,32 +11,32 @@ import torch
 from becalm.core.typing import Float, Tensor
 
 
-class Flow(NamedTuple):
+class FlowState(NamedTuple):
     """A state of the ODE, or its derivative by γ: z in `preserve`, and one integral of the divergence for each probe."""
 
     z: Float[Tensor, "row variable channel"]
     integral: Float[Tensor, "slice row"]
 
 
-class Task(NamedTuple):
+class FlowProblem(NamedTuple):
     """What the solvers are given."""
 
-    start: Flow
+    start: FlowState
     """z₀ and integrals of 0."""
-    low: float
+    gamma_min: float
     """γ at the data."""
-    high: float
+    gamma_max: float
     """γ at the noise."""
-    field: Callable[[Flow, Tensor, Tensor], Flow]
+    derivative: Callable[[FlowState, Tensor, Tensor], FlowState]
     """The derivative at (state, γ [row], numbers of the rows [row])."""
-    end: Callable[[Tensor], Tensor]
+    end_log_prob: Callable[[Tensor], Tensor]
     """log-density of z₁ in `preserve`."""
 
 
-class Solution(NamedTuple):
+class FlowSolution(NamedTuple):
     """What a solver gives back."""
 
-    last: Flow
+    end: FlowState
     """z₁ and its integrals."""
     error: Float[Tensor, " row"]
     """Estimate of its error in log p."""
@@ -44,42 +44,42 @@ class Solution(NamedTuple):
     """How often it asked."""
 
 
-Solver = Callable[[Task], Solution]
+Solver = Callable[[FlowProblem], FlowSolution]
 
 
-def moved(state: Flow, slopes: tuple[Flow, ...], weights: tuple[float, ...], step: Tensor) -> Flow:
+def advance(state: FlowState, slopes: tuple[FlowState, ...], weights: tuple[float, ...], step: Tensor) -> FlowState:
     """state + step Σ weight · slope, step [row]."""
     z = torch.stack([w * slope.z for w, slope in zip(weights, slopes, strict=True)]).sum(0)
     integral = torch.stack([w * slope.integral for w, slope in zip(weights, slopes, strict=True)]).sum(0)
-    return Flow(state.z + step[:, None, None] * z, state.integral + step * integral)
+    return FlowState(state.z + step[:, None, None] * z, state.integral + step * integral)
 
 
 def runge_kutta(steps: int = 200) -> Solver:
     """The classical method of order 4 at equal steps of γ; the error is told by a second run at half as many steps."""
 
-    def run(task: Task, count: int) -> Flow:
+    def run(task: FlowProblem, count: int) -> FlowState:
         state, rows = task.start, torch.arange(len(task.start.z), device=task.start.z.device)
-        width = task.start.z.new_full((len(rows),), (task.high - task.low) / count)
+        width = task.start.z.new_full((len(rows),), (task.gamma_max - task.gamma_min) / count)
         for i in range(count):
-            gamma = task.low + i * width
-            k1 = task.field(state, gamma, rows)
-            k2 = task.field(moved(state, (k1,), (0.5,), width), gamma + width / 2, rows)
-            k3 = task.field(moved(state, (k2,), (0.5,), width), gamma + width / 2, rows)
-            k4 = task.field(moved(state, (k3,), (1.0,), width), gamma + width, rows)
-            state = moved(state, (k1, k2, k3, k4), (1 / 6, 1 / 3, 1 / 3, 1 / 6), width)
+            gamma = task.gamma_min + i * width
+            k1 = task.derivative(state, gamma, rows)
+            k2 = task.derivative(advance(state, (k1,), (0.5,), width), gamma + width / 2, rows)
+            k3 = task.derivative(advance(state, (k2,), (0.5,), width), gamma + width / 2, rows)
+            k4 = task.derivative(advance(state, (k3,), (1.0,), width), gamma + width, rows)
+            state = advance(state, (k1, k2, k3, k4), (1 / 6, 1 / 3, 1 / 3, 1 / 6), width)
         return state
 
-    def solve(task: Task) -> Solution:
+    def solve(task: FlowProblem) -> FlowSolution:
         fine, coarse = run(task, steps), run(task, max(steps // 2, 1))
-        values = [task.end(last.z) + last.integral.mean(0) for last in (fine, coarse)]
+        values = [task.end_log_prob(last.z) + last.integral.mean(0) for last in (fine, coarse)]
         asked = values[0].new_full(values[0].shape, 4.0 * (steps + max(steps // 2, 1)))
-        return Solution(fine, (values[0] - values[1]).abs() / 15, asked)
+        return FlowSolution(fine, (values[0] - values[1]).abs() / 15, asked)
 
     return solve
 
 
-NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-STAGES = (
+STAGE_TIMES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+STAGE_WEIGHTS = (
     (1 / 5,),
     (3 / 40, 9 / 40),
     (44 / 45, -56 / 15, 32 / 9),
@@ -87,11 +87,11 @@ STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-EMBEDDED = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """Dormand & Prince 1980, 5(4): times, stages (the last is the step itself), and the step less that of order 4."""
 
 
-def dormand_prince(tolerance: float = 1e-6, most: int = 10_000) -> Solver:
+def dormand_prince(tolerance: float = 1e-6, max_steps: int = 10_000) -> Solver:
     """Order 5 with steps of its own for every datum, none erring by more than `tolerance` nats as far as order 4 can tell.
 
     An error (δz, δl) of a step costs δl + ∇log p(z)·δz in the end, since l + log p is constant along the exact flow: this is
@@ -99,20 +99,23 @@ def dormand_prince(tolerance: float = 1e-6, most: int = 10_000) -> Solver:
     RuntimeError after `most` steps: the network is too rough, or of too few digits, for the tolerance.
     """
 
-    def solve(task: Task) -> Solution:
-        last = Flow(task.start.z.clone(), task.start.integral.clone())
+    def solve(task: FlowProblem) -> FlowSolution:
+        last = FlowState(task.start.z.clone(), task.start.integral.clone())
         rows = torch.arange(len(last.z), device=last.z.device)
         error, asked = last.z.new_zeros(len(rows)), last.z.new_zeros(len(rows))
-        state, gamma = task.start, last.z.new_full((len(rows),), task.low)
-        width, first = torch.full_like(gamma, (task.high - task.low) / 100), task.field(state, gamma, rows)
-        for _ in range(most):
-            rest = task.high - gamma
+        state, gamma = task.start, last.z.new_full((len(rows),), task.gamma_min)
+        width, first = (
+            torch.full_like(gamma, (task.gamma_max - task.gamma_min) / 100),
+            task.derivative(state, gamma, rows),
+        )
+        for _ in range(max_steps):
+            rest = task.gamma_max - gamma
             width = torch.minimum(width, rest)
             tried, slope, wrong, excess = embedded_step(task, state, first, gamma, width, rows, tolerance)
             good = excess <= 1
             asked[rows] += 6
             error[rows] += torch.where(good, wrong.abs(), 0.0)
-            state, first = chosen(good, tried, state), chosen(good, slope, first)
+            state, first = where_rows(good, tried, state), where_rows(good, slope, first)
             gamma, going = torch.where(good, gamma + width, gamma), ~good | (width < rest)
             last.z[rows], last.integral[:, rows] = state
             width = width * (0.9 * excess.clamp_min(1e-9) ** -0.2).clamp(0.2, 5.0)
@@ -120,25 +123,29 @@ def dormand_prince(tolerance: float = 1e-6, most: int = 10_000) -> Solver:
                 rows[going],
                 gamma[going],
                 width[going],
-                kept(going, state),
-                kept(going, first),
+                take_rows(going, state),
+                take_rows(going, first),
             )
             if len(rows) == 0:
-                return Solution(last, error, asked + 1)
-        raise RuntimeError(f"dormand_prince: {len(rows)} data not done after {most} steps at tolerance {tolerance:g}")
+                return FlowSolution(last, error, asked + 1)
+        raise RuntimeError(
+            f"dormand_prince: {len(rows)} data not done after {max_steps} steps at tolerance {tolerance:g}"
+        )
 
     return solve
 
 
 def embedded_step(
-    task: Task, state: Flow, first: Flow, gamma: Tensor, width: Tensor, rows: Tensor, tolerance: float
-) -> tuple[Flow, Flow, Tensor, Tensor]:
+    task: FlowProblem, state: FlowState, first: FlowState, gamma: Tensor, width: Tensor, rows: Tensor, tolerance: float
+) -> tuple[FlowState, FlowState, Tensor, Tensor]:
     """The next state, its slope, the step's error in log p, and the error in units of what is allowed, both [row]."""
     slopes, tried = [first], state
-    for node, weights in zip(NODES, STAGES, strict=True):
-        tried = moved(state, tuple(slopes), weights, width)
-        slopes.append(task.field(tried, gamma + node * width, rows))
-    off = moved(Flow(torch.zeros_like(state.z), torch.zeros_like(state.integral)), tuple(slopes), EMBEDDED, width)
+    for node, weights in zip(STAGE_TIMES, STAGE_WEIGHTS, strict=True):
+        tried = advance(state, tuple(slopes), weights, width)
+        slopes.append(task.derivative(tried, gamma + node * width, rows))
+    off = advance(
+        FlowState(torch.zeros_like(state.z), torch.zeros_like(state.integral)), tuple(slopes), ERROR_WEIGHTS, width
+    )
     power = torch.sigmoid(gamma + width)[:, None, None]
     score = -(2 * slopes[-1].z / power + tried.z)
     wrong = off.integral.mean(0) + (score * off.z).sum((1, 2))
@@ -146,11 +153,11 @@ def embedded_step(
     return tried, slopes[-1], wrong, torch.maximum(wrong.abs(), coarse) / tolerance
 
 
-def chosen(good: Tensor, new: Flow, old: Flow) -> Flow:
+def where_rows(good: Tensor, new: FlowState, old: FlowState) -> FlowState:
     """The new rows where good, the old ones elsewhere."""
-    return Flow(torch.where(good[:, None, None], new.z, old.z), torch.where(good, new.integral, old.integral))
+    return FlowState(torch.where(good[:, None, None], new.z, old.z), torch.where(good, new.integral, old.integral))
 
 
-def kept(rows: Tensor, state: Flow) -> Flow:
+def take_rows(rows: Tensor, state: FlowState) -> FlowState:
     """Some of the rows."""
-    return Flow(state.z[rows], state.integral[:, rows])
+    return FlowState(state.z[rows], state.integral[:, rows])

@@ -15,14 +15,14 @@ import torch
 
 from becalm.core.process import Prediction, noise_like
 from becalm.core.sample import Stepper, reverse
-from becalm.core.scores import Energy, Score, column, slopes
+from becalm.core.scores import Energy, Score, as_column, energy_and_gradient
 from becalm.core.typing import Float, Tensor
 
-BOUND = 1e6
+MAX_NORM = 1e6
 """Length of a sample beyond which a chain has exploded."""
 
 
-class Move(NamedTuple):
+class ChainState(NamedTuple):
     """A state of a chain; where z is [batch, variables, channels], `trajectory.record_steps` takes it as it takes a Step."""
 
     z: Tensor
@@ -31,59 +31,59 @@ class Move(NamedTuple):
     """0: the variables are clean."""
     prediction: Prediction
     """(z, 0), for the same reason."""
-    size: Tensor
+    step_size: Tensor
     """h of the next step, one number or one a chain [batch]."""
-    accepted: Tensor | None = None
+    acceptance: Tensor | None = None
     """Probability with which the last proposal was accepted [batch], where there was one."""
 
 
-def move(z: Tensor, size: Tensor, accepted: Tensor | None = None) -> Move:
+def chain_state(z: Tensor, size: Tensor, accepted: Tensor | None = None) -> ChainState:
     """A state, at t = 0."""
-    return Move(z, torch.zeros_like(z[..., :1]), Prediction(z, torch.zeros_like(z)), size, accepted)
+    return ChainState(z, torch.zeros_like(z[..., :1]), Prediction(z, torch.zeros_like(z)), size, accepted)
 
 
-def lengths(z: Tensor) -> Float[Tensor, " batch"]:
+def sample_norms(z: Tensor) -> Float[Tensor, " batch"]:
     """‖z‖ of each chain."""
     return z.flatten(1).norm(dim=1)
 
 
-def unadjusted(
+def ula(
     score: Score,
     z: Float[Tensor, "batch *data"],
-    size: float | Float[Tensor, " batch"],
+    step_size: float | Float[Tensor, " batch"],
     steps: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    bound: float = BOUND,
-) -> Iterator[Move]:
+    max_norm: float = MAX_NORM,
+) -> Iterator[ChainState]:
     """Unadjusted Langevin (ULA): `steps` steps of h = `size`, each yielded.
 
     Its law is off by O(h): for N(0, 1) the variance is 1/(1 − h/2), and h ≥ 2/(greatest curvature) explodes. Raises ValueError
     with the step and a size to try where a chain is NaN or longer than `bound`.
     """
-    h = torch.as_tensor(size, dtype=z.dtype, device=z.device)
-    width = column(h, z)
+    h = torch.as_tensor(step_size, dtype=z.dtype, device=z.device)
+    width = as_column(h, z)
     for k in range(steps):
         with torch.no_grad():
             slope = score(z)
             after = z + width * slope + torch.sqrt(2 * width * temperature) * noise_like(z, generator)
-            unexploded(after, z, slope, h, f"step {k}", bound)
+            check_explosion(after, z, slope, h, f"step {k}", max_norm)
         z = after
-        yield move(z, h)
+        yield chain_state(z, h)
 
 
-def unexploded(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where: str, bound: float = BOUND) -> None:
+def check_explosion(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where: str, bound: float = MAX_NORM) -> None:
     """Raise ValueError where a step of `size` along `slope` left a chain NaN or longer than `bound`.
 
     The size to try is ‖z‖/‖s‖ of the chain before, the inverse curvature of a quadratic, kept between h/100 and h/2.
     """
-    length = lengths(after)
+    length = sample_norms(after)
     good = length <= bound
     if bool(good.all()):
         return
     worst = int((~good).int().argmax())
     h = float(size.expand(len(z))[worst])
-    inverse = float(lengths(z)[worst] / lengths(slope)[worst])
+    inverse = float(sample_norms(z)[worst] / sample_norms(slope)[worst])
     better = min(max(inverse, h / 100), h / 2) if math.isfinite(inverse) else h / 10
     raise ValueError(
         f"langevin: {where}: chain {worst} has ‖z‖ = {float(length[worst]):.3g} (bound {bound:.3g}) "
@@ -91,71 +91,73 @@ def unexploded(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where: str
     )
 
 
-class Place(NamedTuple):
+class ValueAndGrad(NamedTuple):
     """A state with what MALA needs of it."""
 
     z: Tensor
     value: Tensor
     """E(z) [batch]."""
-    slope: Tensor
+    grad: Tensor
     """∇E(z), shaped like z."""
 
 
-def placed(energy: Energy, z: Float[Tensor, "batch *data"]) -> Place:
+def value_and_grad(energy: Energy, z: Float[Tensor, "batch *data"]) -> ValueAndGrad:
     """A state with its energy and gradient, by one backward pass."""
-    return Place(z, *slopes(energy, z))
+    return ValueAndGrad(z, *energy_and_gradient(energy, z))
 
 
-def log_ratio(here: Place, there: Place, size: Tensor, temperature: float = 1.0) -> Float[Tensor, " batch"]:
+def log_acceptance_ratio(
+    here: ValueAndGrad, there: ValueAndGrad, size: Tensor, temperature: float = 1.0
+) -> Float[Tensor, " batch"]:
     """log π(y) q(x | y) − log π(x) q(y | x), before it is cut at 0: what MALA accepts by; π ∝ e^{−E/τ}, antisymmetric.
 
     q(y | x) = N(x − h∇E(x), 2hτ I).
     """
     h = size.expand(len(here.z))
-    wide = column(h, here.z)
-    back = (here.z - there.z + wide * there.slope).flatten(1).square().sum(1)
-    forth = (there.z - here.z + wide * here.slope).flatten(1).square().sum(1)
+    wide = as_column(h, here.z)
+    back = (here.z - there.z + wide * there.grad).flatten(1).square().sum(1)
+    forth = (there.z - here.z + wide * here.grad).flatten(1).square().sum(1)
     return (here.value - there.value - (back - forth) / (4 * h)) / temperature
 
 
-def proposal(
-    energy: Energy, here: Place, size: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
-) -> tuple[Place, Float[Tensor, " batch"]]:
+def mala_step(
+    energy: Energy, here: ValueAndGrad, size: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
+) -> tuple[ValueAndGrad, Float[Tensor, " batch"]]:
     """One step of MALA: the next state, and the probability with which each chain accepted; NaN is never accepted."""
-    wide = column(size, here.z)
+    wide = as_column(size, here.z)
     noise = noise_like(here.z, generator)
-    there = placed(energy, here.z - wide * here.slope + torch.sqrt(2 * wide * temperature) * noise)
-    chance = log_ratio(here, there, size, temperature).clamp_max(0).exp().nan_to_num(nan=0.0)
+    there = value_and_grad(energy, here.z - wide * here.grad + torch.sqrt(2 * wide * temperature) * noise)
+    chance = log_acceptance_ratio(here, there, size, temperature).clamp_max(0).exp().nan_to_num(nan=0.0)
     draw = torch.rand(len(chance), generator=generator, dtype=torch.float64)
     taken = draw.to(chance) < chance
     chosen = [torch.where(taken.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(here, there, strict=True)]
-    return Place(*chosen), chance
+    return ValueAndGrad(*chosen), chance
 
 
 def mala(
     energy: Energy,
     z: Float[Tensor, "batch *data"],
-    size: float | Float[Tensor, " batch"],
+    step_size: float | Float[Tensor, " batch"],
     steps: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-) -> Iterator[Move]:
+) -> Iterator[ChainState]:
     """Metropolis-adjusted Langevin: as `unadjusted`, each step accepted or not, so that the law e^{−E/τ} is exact at any h.
 
     Raises ValueError where the energy of a start is not finite.
     """
-    h = torch.as_tensor(size, dtype=z.dtype, device=z.device)
-    here = started(energy, z)
+    h = torch.as_tensor(step_size, dtype=z.dtype, device=z.device)
+    here = initial_state(energy, z)
     for _ in range(steps):
         with torch.no_grad():
-            here, chance = proposal(energy, here, h, temperature, generator)
-        yield move(here.z, h, chance)
+            here, chance = mala_step(energy, here, h, temperature, generator)
+        yield chain_state(here.z, h, chance)
 
 
-def started(energy: Energy, z: Tensor) -> Place:
+def initial_state(energy: Energy, z: Tensor) -> ValueAndGrad:
     """The first state of a chain; raises ValueError where its energy is not finite."""
     with torch.no_grad():
-        here = placed(energy, z)
+        here = value_and_grad(energy, z)
     if not bool(torch.isfinite(here.value).all()):
         raise ValueError(
             f"langevin: step 0: E of chain {int((~torch.isfinite(here.value)).int().argmax())} is not finite"
@@ -164,7 +166,7 @@ def started(energy: Energy, z: Tensor) -> Place:
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class DualAveraging:
     """Dual averaging of log h towards an acceptance (Hoffman & Gelman 2014, § 3.2.1)."""
 
     target: float = 0.574
@@ -177,36 +179,36 @@ class Adaptation:
     """Their κ: how soon the average forgets them."""
 
 
-def warm_up(
+def mala_warm_up(
     energy: Energy,
     z: Float[Tensor, "batch *data"],
-    size: float | Float[Tensor, " batch"],
+    step_size: float | Float[Tensor, " batch"],
     steps: int,
-    adaptation: Adaptation | None = None,
+    dual_averaging: DualAveraging | None = None,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-) -> Iterator[Move]:
+) -> Iterator[ChainState]:
     """MALA whose h is adapted, each chain's by itself; the last state's z and `size`, the average, are for `mala` to go on with.
 
     While h changes the law is not exact: discard these states.
     """
-    rule = adaptation or Adaptation()
-    first = torch.as_tensor(size, dtype=z.dtype, device=z.device).expand(len(z))
-    here, h = started(energy, z), first
+    rule = dual_averaging or DualAveraging()
+    first = torch.as_tensor(step_size, dtype=z.dtype, device=z.device).expand(len(z))
+    here, h = initial_state(energy, z), first
     debt, average = torch.zeros_like(first), torch.zeros_like(first)
     for k in range(1, steps + 1):
         with torch.no_grad():
-            here, chance = proposal(energy, here, h, temperature, generator)
+            here, chance = mala_step(energy, here, h, temperature, generator)
         share = 1 / (k + rule.delay)
         debt = (1 - share) * debt + share * (rule.target - chance)
         log = torch.log(10 * first) - math.sqrt(k) / rule.gain * debt
         weight = k**-rule.forget
         average = weight * log + (1 - weight) * average
         h = log.exp()
-        yield move(here.z, average.exp(), chance)
+        yield chain_state(here.z, average.exp(), chance)
 
 
-def pushed(
+def langevin_step(
     z: Tensor,
     eps: Tensor,
     sigma: Tensor,
@@ -216,29 +218,31 @@ def pushed(
     inner: int = 0,
 ) -> Tensor:
     """One Langevin step with h = `size` σ², elementwise: z − r σ ε̂ + σ √(2rτ) n. It is the same in every scaling."""
-    wide = column(size, z)
+    wide = as_column(size, z)
     after = z + sigma * (torch.sqrt(2 * wide * temperature) * noise_like(z, generator) - wide * eps)
-    unexploded(
+    check_explosion(
         after, z, sigma * eps, wide.flatten(), f"inner step {inner} at σ = {float(sigma.max()):.3g}, sizes in σ²"
     )
     return after
 
 
-def annealed(size: float = 0.1, inner: int = 100, temperature: float = 1.0) -> Stepper:
+def annealed_langevin(step_size: float = 0.1, inner_steps: int = 100, temperature: float = 1.0) -> Stepper:
     """Annealed Langevin (NCSN): `inner` steps of h = `size` σ² at each level before the walk goes on; x̂ at its clean end.
 
     Song & Ermon's steps a_i = ε σ_i²/σ_L² are `size` = ε/(2σ_L²) by their paper and ε/σ_L² by their code: ε = 2e−5 and
     σ_L = 0.01 are 0.1 and 0.2. Between levels z/α stays. Raises ValueError where `size` is not in (0, 2), where it explodes.
     """
-    if not 0 < size < 2 or inner < 1:
-        raise ValueError(f"annealed: size {size} must lie in (0, 2), inner {inner} be at least 1; try size 0.1")
+    if not 0 < step_size < 2 or inner_steps < 1:
+        raise ValueError(
+            f"annealed: size {step_size} must lie in (0, 2), inner {inner_steps} be at least 1; try size 0.1"
+        )
 
     def stepper(ask, now, s, schedule, previous, generator):
         here, there = schedule(now.t), schedule(s)
         z, found = now.z, now.prediction
-        for k in range(inner):
-            z = pushed(z, found.eps, here.sigma.to(z), size, temperature, generator, k)
-            if k < inner - 1 or bool((there.sigma == 0).any()):
+        for k in range(inner_steps):
+            z = langevin_step(z, found.eps, here.sigma.to(z), step_size, temperature, generator, k)
+            if k < inner_steps - 1 or bool((there.sigma == 0).any()):
                 found = ask(z, now.t)
         moved = here.gamma != there.gamma
         if bool((moved & (here.alpha == 0)).any()):
@@ -249,8 +253,8 @@ def annealed(size: float = 0.1, inner: int = 100, temperature: float = 1.0) -> S
     return stepper
 
 
-def corrected(
-    predictor: Stepper | None = None, ratio: float = 0.16, inner: int = 1, temperature: float = 1.0
+def predictor_corrector(
+    predictor: Stepper | None = None, snr: float = 0.16, inner_steps: int = 1, temperature: float = 1.0
 ) -> Stepper:
     """Predictor and corrector: a step of `predictor` (`reverse()` where none is given), then `inner` Langevin steps at its level.
 
@@ -265,10 +269,10 @@ def corrected(
             return z
         noisy = (sigma > 0).expand_as(z)
         count = noisy.flatten(1).sum(1)
-        for k in range(inner):
+        for k in range(inner_steps):
             eps = torch.where(noisy, ask(z, s).eps, 0.0)
-            size = (2 * ratio**2 * count / eps.flatten(1).square().sum(1)).nan_to_num(0.0).clamp_max(0.5)
-            z = pushed(z, eps, sigma, size, temperature, generator, k)
+            size = (2 * snr**2 * count / eps.flatten(1).square().sum(1)).nan_to_num(0.0).clamp_max(0.5)
+            z = langevin_step(z, eps, sigma, size, temperature, generator, k)
         return z
 
     return stepper

@@ -6,21 +6,21 @@ from typing import NamedTuple
 import torch
 
 from becalm.core.densities import Density
-from becalm.core.langevin import placed, proposal
-from becalm.core.scores import Energy, energies
+from becalm.core.langevin import mala_step, value_and_grad
+from becalm.core.scores import Energy, energy_values
 from becalm.core.typing import Float, Tensor
 
 
-class Partition(NamedTuple):
+class LogPartition(NamedTuple):
     """An estimate of log Z and how far to trust it."""
 
     log_z: float
     """log of the mean weight; its expectation lies below log Z (Jensen), so an unlucky run errs downwards."""
     error: float
     """Standard error of log_z, √(1/effective − 1/count); too small where the effective number is a handful."""
-    effective: float
+    effective_samples: float
     """Effective sample size (Σw)²/Σw², of `count` chains: near `count` is well, near 1 is worth nothing."""
-    accepted: float
+    acceptance: float
     """Mean acceptance of the MALA steps; far from 0.6, change their size."""
     log_weights: Float[Tensor, " chain"]
     """log w of each chain."""
@@ -33,10 +33,10 @@ def log_partition(
     start: Density,
     chains: int = 2000,
     levels: int = 200,
-    size: float = 0.05,
-    inner: int = 1,
+    step_size: float = 0.05,
+    inner_steps: int = 1,
     generator: torch.Generator | None = None,
-) -> Partition:
+) -> LogPartition:
     """Annealed importance sampling of log Z of e^{−E(x)}, x [chain, d] of the type of `start`, which must cover it.
 
     Along E_β = (1 − β)(−log p₀) + βE, β = k/K, k = 1 … K = `levels`: log w += (E_{k−1} − E_k)(x), then `inner` MALA steps of h =
@@ -46,21 +46,23 @@ def log_partition(
     log, chances = z.new_zeros(chains), []
     with torch.no_grad():
         for k in range(1, levels + 1):
-            log = log + (energies(lambda x: -start.log_prob(x), z) - energies(energy, z)) / levels
-            here = placed(between(energy, start, k / levels), z)
-            for _ in range(inner if k < levels else 0):
-                here, chance = proposal(between(energy, start, k / levels), here, z.new_tensor(size), 1.0, generator)
+            log = log + (energy_values(lambda x: -start.log_prob(x), z) - energy_values(energy, z)) / levels
+            here = value_and_grad(interpolated_energy(energy, start, k / levels), z)
+            for _ in range(inner_steps if k < levels else 0):
+                here, chance = mala_step(
+                    interpolated_energy(energy, start, k / levels), here, z.new_tensor(step_size), 1.0, generator
+                )
                 chances.append(chance.mean())
             z = here.z
-    return summed(log, z, float(torch.stack(chances).mean()) if chances else math.nan)
+    return log_partition_from_weights(log, z, float(torch.stack(chances).mean()) if chances else math.nan)
 
 
-def between(energy: Energy, start: Density, beta: float) -> Energy:
+def interpolated_energy(energy: Energy, start: Density, beta: float) -> Energy:
     """E_β = (1 − β)(−log p₀) + βE."""
-    return lambda x: beta * energies(energy, x) - (1 - beta) * start.log_prob(x)
+    return lambda x: beta * energy_values(energy, x) - (1 - beta) * start.log_prob(x)
 
 
-def summed(log: Float[Tensor, " chain"], z: Tensor, accepted: float) -> Partition:
+def log_partition_from_weights(log: Float[Tensor, " chain"], z: Tensor, accepted: float) -> LogPartition:
     """The estimate from the weights."""
     if bool(log.isnan().any()) or not bool(torch.isfinite(log.logsumexp(0))):
         raise ValueError(
@@ -69,4 +71,4 @@ def summed(log: Float[Tensor, " chain"], z: Tensor, accepted: float) -> Partitio
     count = len(log)
     effective = float(torch.exp(2 * log.logsumexp(0) - (2 * log).logsumexp(0)))
     error = math.sqrt(max(1 / effective - 1 / count, 0.0))
-    return Partition(float(log.logsumexp(0)) - math.log(count), error, effective, accepted, log, z)
+    return LogPartition(float(log.logsumexp(0)) - math.log(count), error, effective, accepted, log, z)

@@ -17,17 +17,17 @@ Score = Callable[[Tensor], Tensor]
 Energy = Callable[[Tensor], Tensor]
 LeveledScore = Callable[[Tensor, Tensor], Tensor]
 
-MOST = 1024
+MAX_TRACE_DIMENSIONS = 1024
 """Numbers of a sample up to which a trace is taken exactly: it costs as many backward passes."""
 
-CHUNK = 64
+BACKWARD_CHUNK = 64
 """Backward passes done at once."""
 
-ROWS = 4096
+SAMPLE_CHUNK = 4096
 """Samples differentiated at once: their activations stay in the processor's cache."""
 
 
-def energies(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+def energy_values(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
     """E(x), one number a sample; raises ValueError where the function gives vectors."""
     values = energy(x)
     if values.numel() != len(x) or values.shape[:1] != x.shape[:1]:
@@ -38,80 +38,80 @@ def energies(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, "
     return values.reshape(len(x))
 
 
-def of_energy(energy: Energy) -> Score:
+def score_of_energy(energy: Energy) -> Score:
     """The score −∇E, itself differentiable; works under no_grad and inference_mode."""
 
     def score(x: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        return -torch.func.grad(lambda place: energies(energy, place).sum())(x)
+        return -torch.func.grad(lambda place: energy_values(energy, place).sum())(x)
 
     return score
 
 
-def slopes(
+def energy_and_gradient(
     energy: Energy, x: Float[Tensor, "batch *data"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *data"]]:
     """E and ∇E, of which nothing is recorded; works under no_grad and inference_mode, and not within torch.func."""
     found = []
     with torch.inference_mode(False), torch.enable_grad():
-        for part in x.split(ROWS):
+        for part in x.split(SAMPLE_CHUNK):
             place = part.clone().detach().requires_grad_()
-            values = energies(energy, place)
+            values = energy_values(energy, place)
             found.append((values.detach(), *torch.autograd.grad(values.sum(), place)))
     values, slope = (torch.cat(parts) for parts in zip(*found, strict=True))
     return values, slope
 
 
-def for_sampling(energy: Energy) -> Score:
+def detached_score(energy: Energy) -> Score:
     """The score −∇E by `slopes`: what `of_energy` gives, in a fifth of the time, for chains and not for losses."""
-    return lambda x: -slopes(energy, x)[1]
+    return lambda x: -energy_and_gradient(energy, x)[1]
 
 
-def in_parts(
+def loss_in_chunks(
     loss: Callable[..., Tensor], x: Float[Tensor, "batch *data"], *probes: Float[Tensor, "slice batch *data"]
 ) -> Float[Tensor, " batch"]:
     """loss(x, *probes) of many samples, ROWS at a time: for 10⁵ of them a trace's loss takes a third of the time, or less."""
-    parts = zip(x.split(ROWS), *(v.split(ROWS, 1) for v in probes), strict=True)
+    parts = zip(x.split(SAMPLE_CHUNK), *(v.split(SAMPLE_CHUNK, 1) for v in probes), strict=True)
     return torch.cat([loss(*part) for part in parts])
 
 
-def at_level(denoiser: Denoiser, t: Tensor, given: dict[str, Tensor] | None = None) -> Score:
+def score_at_level(denoiser: Denoiser, t: Tensor, given: dict[str, Tensor] | None = None) -> Score:
     """The score −ε̂/σ of a denoiser's noisy data at t; infinite where σ_t = 0."""
     sigma = denoiser.schedule(t).sigma
     return lambda z: -denoiser(z, t, given).eps / sigma.to(z)
 
 
-def half_square(values: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+def half_squared_norm(values: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
     """½‖·‖² of each sample."""
     return values.square().flatten(1).sum(1) / 2
 
 
-def rademacher(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+def rademacher_probes(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
     """Probes of ±1 [slice, batch, *data]: Hutchinson's trace has variance 2 Σ_{i≠j} S_ij², S = (J + Jᵀ)/2; 0 for a diagonal J."""
     draws = torch.randint(0, 2, (slices, *x.shape), generator=generator)
     return (2 * draws - 1).to(x)
 
 
-def normal(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+def normal_probes(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
     """Probes of N(0, I) [slice, batch, *data]: Hutchinson's trace has variance 2 ‖S‖²."""
     return torch.randn(slices, *x.shape, generator=generator, dtype=x.dtype).to(x)
 
 
-def sphere(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
+def sphere_probes(x: Float[Tensor, "batch *data"], generator: torch.Generator | None, slices: int = 1) -> Tensor:
     """Probes uniform on the sphere of radius √D [slice, batch, *data], so that E vvᵀ = I."""
-    draws = normal(x, generator, slices)
+    draws = normal_probes(x, generator, slices)
     length = draws.flatten(2).norm(dim=2).reshape(slices, len(x), *[1] * (x.ndim - 1))
     return draws * (x[0].numel() ** 0.5 / length)
 
 
-def exact_trace(
+def score_and_trace(
     score: Score, x: Float[Tensor, "batch *data"]
 ) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, " batch"]]:
     """The score and tr ∂s/∂x by one backward pass a number of a sample; raises ValueError beyond MOST of them."""
     size = x[0].numel()
-    if size > MOST:
+    if size > MAX_TRACE_DIMENSIONS:
         raise ValueError(
-            f"exact trace: {size} numbers a sample would take {size} backward passes, more than {MOST}; "
-            "estimate it: sliced_reduced(score, x, rademacher(x, generator))"
+            f"exact trace: {size} numbers a sample would take {size} backward passes, more than {MAX_TRACE_DIMENSIONS}; "
+            "estimate it: sliced_reduced(score, x, rademacher_probes(x, generator))"
         )
     value, pull = torch.func.vjp(score, x)[:2]
 
@@ -120,23 +120,23 @@ def exact_trace(
         return row.flatten(1) @ direction
 
     basis = torch.eye(size, dtype=x.dtype, device=x.device)
-    trace = torch.func.vmap(entry, chunk_size=CHUNK)(basis).sum(0)
-    curved(value, trace)
+    trace = torch.func.vmap(entry, chunk_size=BACKWARD_CHUNK)(basis).sum(0)
+    check_curvature(value, trace)
     return value, trace
 
 
-def projections(
+def score_and_quadratic_forms(
     score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
 ) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, "slice batch"]]:
     """The score and vᵀ(∂s/∂x)v by one backward pass a probe: its mean is Hutchinson's estimate of the trace."""
     value, pull = torch.func.vjp(score, x)[:2]
     rows = torch.func.vmap(lambda probe: pull(probe)[0])(v)
     forms = (rows * v).flatten(2).sum(2)
-    curved(value, forms)
+    check_curvature(value, forms)
     return value, forms
 
 
-def curved(value: Tensor, traces: Tensor) -> None:
+def check_curvature(value: Tensor, traces: Tensor) -> None:
     """Raise ValueError for a score that is not 0 but constant about every sample: the gradient of a piecewise linear energy."""
     if bool((traces == 0).all()) and bool((value != 0).any()):
         raise ValueError(
@@ -150,20 +150,20 @@ def explicit(score: Score, x: Float[Tensor, "batch *data"], truth: Score) -> Flo
 
     With x drawn from any kernel q(x | x₀) and its own score as `truth` it is denoising with that kernel.
     """
-    return half_square(score(x) - truth(x))
+    return half_squared_norm(score(x) - truth(x))
 
 
 def implicit(score: Score, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
     """½‖s‖² + tr ∂s/∂x (Hyvärinen 2005): explicit less ½E‖∇ log p‖², for data whose density vanishes far away."""
-    value, trace = exact_trace(score, x)
-    return half_square(value) + trace
+    value, trace = score_and_trace(score, x)
+    return half_squared_norm(value) + trace
 
 
 def sliced(
     score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
 ) -> Float[Tensor, " batch"]:
     """vᵀ(∂s/∂x)v + ½(vᵀs)², mean over the slices (Song et al. 2019, eq. 7)."""
-    value, forms = projections(score, x, v)
+    value, forms = score_and_quadratic_forms(score, x, v)
     return (forms + (v * value).flatten(2).sum(2).square() / 2).mean(0)
 
 
@@ -171,8 +171,8 @@ def sliced_reduced(
     score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
 ) -> Float[Tensor, " batch"]:
     """vᵀ(∂s/∂x)v + ½‖s‖²: sliced with less variance, which is implicit with Hutchinson's trace (Song et al. 2019, eq. 8)."""
-    value, forms = projections(score, x, v)
-    return half_square(value) + forms.mean(0)
+    value, forms = score_and_quadratic_forms(score, x, v)
+    return half_squared_norm(value) + forms.mean(0)
 
 
 def finite_sliced(
@@ -186,7 +186,7 @@ def finite_sliced(
     for probe in v:
         ahead, behind = score(x + step * probe), score(x - step * probe)
         form = (probe * (ahead - behind)).flatten(1).sum(1) / (2 * step)
-        losses.append(form + half_square((ahead + behind) / 2))
+        losses.append(form + half_squared_norm((ahead + behind) / 2))
     return torch.stack(losses).mean(0)
 
 
@@ -197,15 +197,15 @@ def finite_sliced_energy(
 
     −(E₊ + E₋ − 2E)/h² + ½((E₊ − E₋)/2h)², mean over the slices; the first term loses digits as E/h² grows.
     """
-    middle = energies(energy, x)
+    middle = energy_values(energy, x)
     losses = []
     for probe in v:
-        ahead, behind = energies(energy, x + step * probe), energies(energy, x - step * probe)
+        ahead, behind = energy_values(energy, x + step * probe), energy_values(energy, x - step * probe)
         losses.append(((ahead - behind) / (2 * step)).square() / 2 - (ahead + behind - 2 * middle) / step**2)
     return torch.stack(losses).mean(0)
 
 
-def column(sigma: float | Float[Tensor, ""] | Float[Tensor, " batch"], x: Float[Tensor, "batch *data"]) -> Tensor:
+def as_column(sigma: float | Float[Tensor, ""] | Float[Tensor, " batch"], x: Float[Tensor, "batch *data"]) -> Tensor:
     """σ as a tensor that broadcasts over x: [batch, 1, …], or one number for all."""
     values = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     return values.reshape(-1, *[1] * (x.ndim - 1))
@@ -218,11 +218,11 @@ def denoising(
     sigma: float | Float[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
     """½‖s(x + σε) + ε/σ‖² (Vincent 2011): explicit for the density q_σ of noisy data, plus D/2σ² − ½E‖∇ log q_σ‖²."""
-    width = column(sigma, x)
-    return half_square(score(x + width * eps) + eps / width)
+    width = as_column(sigma, x)
+    return half_squared_norm(score(x + width * eps) + eps / width)
 
 
-def denoising_controlled(
+def denoising_control_variate(
     score: Score,
     x: Float[Tensor, "batch *data"],
     eps: Float[Tensor, "batch *data"],
@@ -233,13 +233,13 @@ def denoising_controlled(
     ½‖s(x̃)‖² + (s(x̃) − s(x))ᵀε/σ + D/2σ², x̃ = x + σε: the same mean, but a variance that stays bounded as σ → 0, where
     it becomes sliced_reduced with normal probes, plus D/2σ². It asks the score twice.
     """
-    width = column(sigma, x)
+    width = as_column(sigma, x)
     noisy, clean = score(x + width * eps), score(x)
     cross = ((noisy - clean) * eps / width).flatten(1).sum(1)
-    return half_square(noisy) + cross + x[0].numel() / (2 * width.flatten().square())
+    return half_squared_norm(noisy) + cross + x[0].numel() / (2 * width.flatten().square())
 
 
-def denoising_many(
+def denoising_multilevel(
     score: LeveledScore,
     x: Float[Tensor, "batch *data"],
     eps: Float[Tensor, "batch *data"],
@@ -249,25 +249,25 @@ def denoising_many(
 
     The score is called as score(z, σ) with σ [batch, 1, …]. It is ½‖ε − ε̂‖² for ε̂ = −σs.
     """
-    width = column(sigma, x)
-    return half_square(width * score(x + width * eps, width) + eps)
+    width = as_column(sigma, x)
+    return half_squared_norm(width * score(x + width * eps, width) + eps)
 
 
-def denoising_many_shared(
+def denoising_stable_target(
     score: LeveledScore,
     x: Float[Tensor, "batch *data"],
     eps: Float[Tensor, "batch *data"],
     sigma: Float[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
-    """denoising_many with stable targets (Xu et al. 2023): for ε its mean given z = x + σε and the batch as a set.
+    """denoising_multilevel with stable targets (Xu et al. 2023): for ε its mean given z = x + σε and the batch as a set.
 
     Any datum of the batch may lie behind z, with weight w ∝ exp(−‖z − x_j‖²/2σ²): the target is (z − Σ w_j x_j)/σ. Since z's own
     datum is one of them, and all are independent, its mean given z is that of ε for any size of the batch; the minimum stays,
     while the variance falls with the data that z cannot tell apart. It takes batch² distances.
     """
-    width = column(sigma, x)
+    width = as_column(sigma, x)
     z = x + width * eps
     with torch.autocast(x.device.type, enabled=False):
         away = torch.cdist(z.flatten(1), x.flatten(1)) / width.flatten(1)
         mean = ((-away.square() / 2).softmax(1) @ x.flatten(1)).reshape(x.shape)
-    return half_square(width * score(z, width) + (z - mean) / width)
+    return half_squared_norm(width * score(z, width) + (z - mean) / width)

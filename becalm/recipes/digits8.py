@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from becalm.core import contrastive, scores
-from becalm.core.compare import auroc, two_sample
+from becalm.core.compare import auroc, two_sample_test
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError, atomic_file
-from becalm.core.langevin import annealed, unadjusted
+from becalm.core.langevin import annealed_langevin, ula
 from becalm.core.process import noise_like
 from becalm.core.sample import sample
-from becalm.core.scores import at_level
+from becalm.core.scores import score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
 from becalm.images import puzzle_picture
@@ -47,7 +47,7 @@ class Recipe:
     """An .npz with `images` [n, 8, 8], 0 (paper) to 16, and `labels` [n]; scikit-learn's where none is given."""
     mnist: Path | None = None
     """MNIST, shrunk to 8 × 8: what an energy should find foreign."""
-    objective: Literal["denoising_many", "persistent"] = "denoising_many"
+    objective: Literal["denoising_multilevel", "persistent"] = "denoising_multilevel"
     """Denoising score matching at many levels, or persistent contrastive divergence with a replay buffer (an energy)."""
     model: Literal["score", "energy"] = "score"
     """A network of vectors, or of one number whose gradient is the score."""
@@ -155,14 +155,14 @@ def loss(recipe: Recipe, learner: Learner, batch: Batch) -> dict[str, Tensor]:
     """The objective's mean over a batch, for each pixel where it is denoising."""
     generator = torch.Generator().manual_seed(batch.seed)
     x, eps = batch.x, noise_like(batch.x, generator)
-    if recipe.objective == "denoising_many":
+    if recipe.objective == "denoising_multilevel":
         sigma = learner.spread(len(x), generator)
-        return {"loss": scores.denoising_many(by_sigma(learner.denoiser), x, eps, sigma).mean() / SIDE**2}
+        return {"loss": scores.denoising_multilevel(by_sigma(learner.denoiser), x, eps, sigma).mean() / SIDE**2}
     energy = energy_at(learner.denoiser, learner.least())
-    chains = contrastive.Chains(recipe.chain, recipe.size)
-    found = contrastive.persistent(energy, learner.chains, len(x), wide, chains, generator)
+    chains = contrastive.LangevinChains(recipe.chain, recipe.size)
+    found = contrastive.persistent_negatives(energy, learner.chains, len(x), wide, chains, generator)
     learner.chains.copy_(found.buffer)
-    terms = contrastive.contrast(energy, x + recipe.low * eps, found.z, PENALTY)
+    terms = contrastive.contrastive_loss(energy, x + recipe.low * eps, found.z, PENALTY)
     return {"loss": terms.mean(), "energy": energy(x).mean()}
 
 
@@ -182,11 +182,13 @@ def run(recipe: Recipe) -> Iterator[dict]:
 def drawn(recipe: Recipe, learner: Learner, size: int, generator: torch.Generator) -> Float[Tensor, "size 64 1"]:
     """Samples: annealed Langevin down the ladder with Tweedie's step at its end, or the persistent chains run on."""
     if recipe.objective == "persistent":
-        score = at_level(learner.denoiser, learner.least())
-        states = unadjusted(score, learner.chains[:size], recipe.size, 50, generator=generator)
+        score = score_at_level(learner.denoiser, learner.least())
+        states = ula(score, learner.chains[:size], recipe.size, 50, generator=generator)
     else:
         z, t = recipe.high * wide(size, generator), torch.ones(1, 1, 1, dtype=torch.float64)
-        states = sample(learner.denoiser, z, t, together(recipe.levels), annealed(0.1, 20), generator=generator)
+        states = sample(
+            learner.denoiser, z, t, together(recipe.levels), annealed_langevin(0.1, 20), generator=generator
+        )
     for state in states:
         z = state.z
     return z
@@ -200,8 +202,8 @@ def judged(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]
     tiles = (samples[:100].reshape(10, 10, SIDE, SIDE) + 1) / 2
     sheet = torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=0.3).permute(0, 2, 1, 3).reshape(100, 100)
     puzzle_picture.write(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")
-    test = two_sample(samples[..., 0], usual[..., 0], 999, generator)
-    found = {"distance": test.distance, "limit": test.limit, "ink": float((samples + 1).mean() / 2)}
+    test = two_sample_test(samples[..., 0], usual[..., 0], 999, generator)
+    found = {"distance": test.distance, "limit": test.critical_value, "ink": float((samples + 1).mean() / 2)}
     if isinstance(learner.denoiser.network, Energy):
         found |= told_apart(learner, usual, unseen, recipe.mnist, generator)
     with atomic_file(recipe.run / "measures.json") as temporary:

@@ -12,10 +12,10 @@ import torch
 
 from becalm.core import contrastive, scores
 from becalm.core.denoiser import Denoiser
-from becalm.core.densities import Blend, Checkerboard, Density, Mixture, eight_gaussians, rings
+from becalm.core.densities import Checkerboard, Density, GaussianMixture, Mixture, eight_gaussians, rings
 from becalm.core.files import InputError, atomic_file
 from becalm.core.process import noise_like
-from becalm.core.scores import at_level
+from becalm.core.scores import score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.recipes import plane
 from becalm.systems.ebm import energy_at, traceable_at
@@ -34,10 +34,10 @@ Objective = Literal[
     "finite_sliced",
     "finite_sliced_energy",
     "denoising",
-    "denoising_controlled",
-    "denoising_many",
-    "denoising_many_controlled",
-    "denoising_many_shared",
+    "denoising_control_variate",
+    "denoising_multilevel",
+    "denoising_multilevel_control_variate",
+    "denoising_stable_target",
     "contrastive",
     "persistent",
 ]
@@ -49,7 +49,7 @@ class Recipe:
 
     density: Literal["eight", "rings", "checkerboard", "surface"] = "eight"
     """What to learn: eight Gaussians, three rings, a blurred checkerboard; or the points of a torus in space."""
-    objective: Objective = "denoising_many_shared"
+    objective: Objective = "denoising_stable_target"
     """The loss."""
     model: Literal["score", "energy"] = "score"
     """A network of vectors, or of one number whose gradient is the score."""
@@ -88,10 +88,10 @@ class Recipe:
 ENERGY = ("finite_sliced_energy", "contrastive", "persistent")
 """Losses that need an energy."""
 
-MANY = ("denoising_many", "denoising_many_controlled", "denoising_many_shared")
+MANY = ("denoising_multilevel", "denoising_multilevel_control_variate", "denoising_stable_target")
 """Losses of many levels."""
 
-NOISY = ("denoising", "denoising_controlled", *MANY)
+NOISY = ("denoising", "denoising_control_variate", *MANY)
 """Losses that learn the score of noisy data."""
 
 
@@ -102,11 +102,11 @@ class Batch(NamedTuple):
     seed: int
 
 
-def density_of(recipe: Recipe) -> Mixture | Blend | Checkerboard:
+def density_of(recipe: Recipe) -> GaussianMixture | Mixture | Checkerboard:
     """What is learned. The points of a shape are a mixture of narrow Gaussians, whose blurs are known (ShapeGF)."""
     if recipe.density == "surface":
         points = torus(2000, torch.Generator().manual_seed(recipe.seed))
-        return Mixture(points, torch.full((2000,), 1 / 2000).double(), torch.full((2000,), 0.02).double())
+        return GaussianMixture(points, torch.full((2000,), 1 / 2000).double(), torch.full((2000,), 0.02).double())
     kinds = {"eight": eight_gaussians, "rings": rings, "checkerboard": partial(Checkerboard, deviation=0.1)}
     return kinds[recipe.density]()
 
@@ -129,11 +129,11 @@ def batch_of(recipe: Recipe, density: Density, step: int) -> Batch:
 
 
 def explicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    return scores.explicit(at_level(learner.denoiser, learner.least()), x, density_of(recipe).score)
+    return scores.explicit(score_at_level(learner.denoiser, learner.least()), x, density_of(recipe).score)
 
 
 def implicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    return scores.in_parts(partial(scores.implicit, traceable_at(learner.denoiser, learner.least())), x)
+    return scores.loss_in_chunks(partial(scores.implicit, traceable_at(learner.denoiser, learner.least())), x)
 
 
 def by_probes(loss: Callable) -> Callable:
@@ -141,21 +141,21 @@ def by_probes(loss: Callable) -> Callable:
 
     def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
         score = traceable_at(learner.denoiser, learner.least())
-        return scores.in_parts(partial(loss, score), x, scores.rademacher(x, generator, recipe.slices))
+        return scores.loss_in_chunks(partial(loss, score), x, scores.rademacher_probes(x, generator, recipe.slices))
 
     return objective
 
 
 def finite_sliced_energy(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     energy = energy_at(learner.denoiser, learner.least())
-    return scores.finite_sliced_energy(energy, x, scores.rademacher(x, generator, recipe.slices))
+    return scores.finite_sliced_energy(energy, x, scores.rademacher_probes(x, generator, recipe.slices))
 
 
 def by_noise(loss: Callable) -> Callable:
     """A loss of a score, samples, noise and σ as one of the learner."""
 
     def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-        score = at_level(learner.denoiser, learner.least())
+        score = score_at_level(learner.denoiser, learner.least())
         return loss(score, x, noise_like(x, generator), recipe.sigma)
 
     return objective
@@ -171,21 +171,23 @@ def by_levels(loss: Callable) -> Callable:
     return objective
 
 
-def denoising_many_controlled(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def denoising_multilevel_control_variate(
+    learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
     """The same with the control variate at every level: twice the work, and much less noise where σ is small."""
     sigma = learner.spread(len(x), generator)
-    score = at_level(learner.denoiser, learner.model.schedule.time(2 * sigma.log())[:, None, None])
-    return sigma.square() * scores.denoising_controlled(score, x, noise_like(x, generator), sigma)
+    score = score_at_level(learner.denoiser, learner.model.schedule.time(2 * sigma.log())[:, None, None])
+    return sigma.square() * scores.denoising_control_variate(score, x, noise_like(x, generator), sigma)
 
 
-def chains_of(recipe: Recipe) -> contrastive.Chains:
+def chains_of(recipe: Recipe) -> contrastive.LangevinChains:
     """How negatives are sampled."""
-    return contrastive.Chains(recipe.chain, recipe.size)
+    return contrastive.LangevinChains(recipe.chain, recipe.size)
 
 
 def contrastive_divergence(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     energy = energy_at(learner.denoiser, learner.least())
-    return contrastive.contrast(energy, x, contrastive.diverged(energy, x, chains_of(recipe), generator))
+    return contrastive.contrastive_loss(energy, x, contrastive.cd_negatives(energy, x, chains_of(recipe), generator))
 
 
 def persistent(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
@@ -195,9 +197,9 @@ def persistent(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Gen
     def fresh(count: int, generator: torch.Generator | None) -> Tensor:
         return 2 * torch.randn(count, *shape, generator=generator)
 
-    found = contrastive.persistent(energy, learner.chains, len(x), fresh, chains_of(recipe), generator)
+    found = contrastive.persistent_negatives(energy, learner.chains, len(x), fresh, chains_of(recipe), generator)
     learner.chains.copy_(found.buffer)
-    return contrastive.contrast(energy, x, found.z)
+    return contrastive.contrastive_loss(energy, x, found.z)
 
 
 OBJECTIVES: dict[str, Callable[[Learner, Tensor, Recipe, torch.Generator], Tensor]] = {
@@ -208,10 +210,10 @@ OBJECTIVES: dict[str, Callable[[Learner, Tensor, Recipe, torch.Generator], Tenso
     "finite_sliced": by_probes(scores.finite_sliced),
     "finite_sliced_energy": finite_sliced_energy,
     "denoising": by_noise(scores.denoising),
-    "denoising_controlled": by_noise(scores.denoising_controlled),
-    "denoising_many": by_levels(scores.denoising_many),
-    "denoising_many_controlled": denoising_many_controlled,
-    "denoising_many_shared": by_levels(scores.denoising_many_shared),
+    "denoising_control_variate": by_noise(scores.denoising_control_variate),
+    "denoising_multilevel": by_levels(scores.denoising_multilevel),
+    "denoising_multilevel_control_variate": denoising_multilevel_control_variate,
+    "denoising_stable_target": by_levels(scores.denoising_stable_target),
     "contrastive": contrastive_divergence,
     "persistent": persistent,
 }
@@ -257,15 +259,15 @@ def judged(recipe: Recipe, denoiser: Denoiser) -> dict[str, float]:
     """Measure the model at its least noise, write `measures.json` and `picture.png`, and return the measures."""
     density, generator = density_of(recipe), torch.Generator().manual_seed(recipe.seed + 1)
     noise = recipe.sigma if recipe.objective in NOISY else 0.0
-    truth = density.blurred(noise) if noise else density
+    truth = density.convolve(noise) if noise else density
     learned = plane.Learned(denoiser, ONE / denoiser.schedule.steps, truth)
     channels = 3 if recipe.density == "surface" else 2
     samples = plane.drawn(denoiser, recipe.objective in MANY, 1000, channels, generator)
     found = plane.measures(learned, samples, density)
     with atomic_file(recipe.run / "measures.json") as temporary:
         temporary.write_text(json.dumps(found) + "\n")
-    if isinstance(density, Mixture) and channels == 3:
-        shown = plane.Learned(denoiser, ONE / 2, density.blurred(float(denoiser.schedule(ONE / 2).sigma)))
+    if isinstance(density, GaussianMixture) and channels == 3:
+        shown = plane.Learned(denoiser, ONE / 2, density.convolve(float(denoiser.schedule(ONE / 2).sigma)))
         plane.draw_section(shown, density.centres.float(), recipe.run / "picture.png")
     else:
         plane.draw(learned, samples, recipe.run / "picture.png", generator)

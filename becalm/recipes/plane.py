@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from becalm.core.compare import agreement, two_sample
+from becalm.core.compare import score_agreement, two_sample_test
 from becalm.core.denoiser import Denoiser
 from becalm.core.densities import Density
 from becalm.core.files import atomic_file
-from becalm.core.langevin import annealed, unadjusted
+from becalm.core.langevin import annealed_langevin, ula
 from becalm.core.sample import sample
-from becalm.core.scores import Score, at_level
+from becalm.core.scores import Score, score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
 from becalm.systems.ebm import Energy, energy_at
@@ -34,7 +34,7 @@ class Learned(NamedTuple):
     @property
     def score(self) -> Score:
         """The learned score, of [batch, 1, channels]."""
-        return at_level(self.denoiser, self.t)
+        return score_at_level(self.denoiser, self.t)
 
 
 def drawn(denoiser: Denoiser, many: bool, size: int, channels: int, generator: torch.Generator) -> Tensor:
@@ -43,10 +43,10 @@ def drawn(denoiser: Denoiser, many: bool, size: int, channels: int, generator: t
     if many:
         z = ladder.sigma_max * torch.randn(size, 1, channels, generator=generator)
         t = torch.ones(1, 1, 1, dtype=torch.float64)
-        states = sample(denoiser, z, t, together(ladder.steps), annealed(0.1, 50), generator=generator)
+        states = sample(denoiser, z, t, together(ladder.steps), annealed_langevin(0.1, 50), generator=generator)
     else:
         z = 2 * torch.randn(size, 1, channels, generator=generator)
-        states = unadjusted(at_level(denoiser, torch.ones(1, 1, 1)), z, 4e-3, 600, generator=generator)
+        states = ula(score_at_level(denoiser, torch.ones(1, 1, 1)), z, 4e-3, 600, generator=generator)
     for state in states:
         z = state.z
     return z[:, 0]
@@ -56,9 +56,9 @@ def measures(learned: Learned, samples: Float[Tensor, "sample channel"], clean: 
     """Cosine and relative Fisher divergence at the level, and the energy distance of samples to as many of the clean density."""
     generator = torch.Generator().manual_seed(20_260_101)
     x = learned.truth.sample(5_000, generator).float()[:, None]
-    found = agreement(learned.score, x, learned.truth.score)
-    test = two_sample(samples, clean.sample(len(samples), generator).float(), 999, generator)
-    return {**found._asdict(), "distance": test.distance, "limit": test.limit}
+    found = score_agreement(learned.score, x, learned.truth.score)
+    test = two_sample_test(samples, clean.sample(len(samples), generator).float(), 999, generator)
+    return {**found._asdict(), "distance": test.distance, "limit": test.critical_value}
 
 
 def grid(count: int, reach: float = REACH) -> Float[Tensor, "place 2"]:
@@ -82,7 +82,7 @@ def draw(learned: Learned, samples: Float[Tensor, "sample 2"], path: Path, gener
     arrows(panels[1], grid(24), lambda x: learned.score(x[:, None])[:, 0], "k")
     panels[2].plot(*samples.T, ",", color="tab:red", alpha=0.6)
     start = torch.tensor([[[-0.8 * REACH, 0.7 * REACH]]])
-    way = torch.stack([state.z[0, 0] for state in unadjusted(learned.score, start, 2e-3, 400, generator=generator)])
+    way = torch.stack([state.z[0, 0] for state in ula(learned.score, start, 2e-3, 400, generator=generator)])
     panels[3].plot(*way.T, "-", color="tab:red", linewidth=0.6)
     panels[3].plot(*start[0, 0], "o", color="k", markersize=3)
     written(figure, panels, path)

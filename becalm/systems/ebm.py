@@ -13,7 +13,7 @@ from torch import nn
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
 from becalm.core.scores import Energy as Scalar
-from becalm.core.scores import Score, at_level, energies, of_energy
+from becalm.core.scores import Score, energy_values, score_at_level, score_of_energy
 from becalm.core.typing import Float, Tensor
 
 KINKED = (
@@ -34,13 +34,13 @@ class Energy(nn.Module):
         self, z: Float[Tensor, "batch *data"], t: Tensor, given: dict[str, Tensor] | None = None
     ) -> Float[Tensor, " batch"]:
         """E(z, t); raises ValueError where the network gives vectors."""
-        return energies(lambda place: self.network(place, t, given), z)
+        return energy_values(lambda place: self.network(place, t, given), z)
 
     def forward(
         self, z: Float[Tensor, "batch *data"], t: Tensor, given: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "batch *data"]:
         """−∇_z E; it carries a graph for the weights only where gradients are on."""
-        return of_energy(lambda place: self.network(place, t, given))(z)
+        return score_of_energy(lambda place: self.network(place, t, given))(z)
 
 
 class Residual(nn.Module):
@@ -95,4 +95,4 @@ def traceable_at(denoiser: Denoiser, t: Tensor, given: dict[str, Tensor] | None 
                     f"energy: {name} is {type(part).__name__}, whose second derivative is 0: a loss with a trace learns "
                     "nothing from it; use SiLU or softplus, or denoising score matching"
                 )
-    return at_level(denoiser, t, given)
+    return score_at_level(denoiser, t, given)

@@ -15,7 +15,7 @@ from torch import nn
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
 from becalm.core.schedule import Ladder
-from becalm.core.scores import LeveledScore, at_level
+from becalm.core.scores import LeveledScore, score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.nets.conv import ConvNet
 from becalm.nets.mlp import Mlp
@@ -114,5 +114,5 @@ class Learner(nn.Module):
 
 
 def by_sigma(denoiser: Denoiser) -> LeveledScore:
-    """The score as a function of (z, σ/α), for `scores.denoising_many`."""
-    return lambda z, sigma: at_level(denoiser, denoiser.schedule.time(2 * sigma.double().log()))(z)
+    """The score as a function of (z, σ/α), for `scores.denoising_multilevel`."""
+    return lambda z, sigma: score_at_level(denoiser, denoiser.schedule.time(2 * sigma.double().log()))(z)

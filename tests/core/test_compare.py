@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from becalm.core.compare import agreement, auroc, two_sample
-from becalm.core.densities import eight_gaussians, standard
+from becalm.core.compare import auroc, score_agreement, two_sample_test
+from becalm.core.densities import eight_gaussians, isotropic_gaussian
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -15,31 +15,31 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_the_truth_agrees_with_itself_and_a_known_error_is_told():
     density, x = eight_gaussians(), eight_gaussians().sample(500, generator())
-    same = agreement(density.score, x, density.score)
+    same = score_agreement(density.score, x, density.score)
     assert same.fisher == 0 and same.cosine == pytest.approx(1) and same.pointwise == pytest.approx(1)
-    double = agreement(lambda z: 2 * density.score(z), x, density.score)
+    double = score_agreement(lambda z: 2 * density.score(z), x, density.score)
     assert double.fisher == pytest.approx(1) and double.cosine == pytest.approx(1)
-    turned = agreement(lambda z: density.score(z).flip(1) * torch.tensor([1.0, -1.0]), x, density.score)
+    turned = score_agreement(lambda z: density.score(z).flip(1) * torch.tensor([1.0, -1.0]), x, density.score)
     assert turned.cosine == pytest.approx(0, abs=1e-12) and turned.fisher == pytest.approx(2)
 
 
 def test_the_relative_fisher_divergence_of_gaussians():
-    narrow, wide = standard(3, 0.5), standard(3, 1.0)
-    found = agreement(wide.score, narrow.sample(20_000, generator()), narrow.score)
+    narrow, wide = isotropic_gaussian(3, 0.5), isotropic_gaussian(3, 1.0)
+    found = score_agreement(wide.score, narrow.sample(20_000, generator()), narrow.score)
     assert found.fisher == pytest.approx((1 - 0.25) ** 2)
 
 
 def test_the_energy_distance_is_that_of_its_definition():
     a, b = torch.randn(60, 2, generator=generator()), 1 + torch.randn(40, 2, generator=generator(1))
     slow = 2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean()
-    found = two_sample(a, b, 99, generator(2))
+    found = two_sample_test(a, b, 99, generator(2))
     assert found.distance == pytest.approx(float(slow), rel=1e-5)
-    assert found.p == 0.01 and found.distance > found.limit
+    assert found.p == 0.01 and found.distance > found.critical_value
 
 
 def test_one_law_passes_as_often_as_it_should():
     draws = [
-        two_sample(*(torch.randn(50, 2, generator=generator(2 * s + i)) for i in (0, 1)), 99, generator(s)).p
+        two_sample_test(*(torch.randn(50, 2, generator=generator(2 * s + i)) for i in (0, 1)), 99, generator(s)).p
         for s in range(100)
     ]
     assert abs(sum(draws) / 100 - 0.5) < 4 * math.sqrt(1 / 1200)

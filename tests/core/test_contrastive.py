@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from becalm.core.contrastive import Chains, contrast, diverged, persistent
-from becalm.core.densities import Gaussian, Mixture
+from becalm.core.contrastive import LangevinChains, cd_negatives, contrastive_loss, persistent_negatives
+from becalm.core.densities import Gaussian, GaussianMixture
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -31,12 +31,12 @@ def machine(weights, bias):
     return lambda x: x.square().sum(1) / 2 - torch.nn.functional.softplus(bias + x @ weights).sum(1)
 
 
-def machine_law(weights, bias) -> tuple[torch.Tensor, Mixture]:
+def machine_law(weights, bias) -> tuple[torch.Tensor, GaussianMixture]:
     """log Z and the law, by counting out the hidden states: a mixture of unit Gaussians about Wh."""
     h = hidden_states(len(bias))
     logits = h @ bias + (h @ weights.T).square().sum(1) / 2
     log_z = torch.logsumexp(logits, 0) + len(weights) / 2 * torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
-    law = Mixture((h @ weights.T).detach(), logits.softmax(0).detach(), torch.ones(len(h)).double())
+    law = GaussianMixture((h @ weights.T).detach(), logits.softmax(0).detach(), torch.ones(len(h)).double())
     return log_z, law
 
 
@@ -45,7 +45,7 @@ def agrees(energy, parameters, log_z, law, x) -> bool:
     exact = flat(torch.autograd.grad(energy(x).mean() + log_z, parameters))
     draws = []
     for seed in range(60):
-        loss = contrast(energy, x, law.sample(len(x), generator(seed))).mean()
+        loss = contrastive_loss(energy, x, law.sample(len(x), generator(seed))).mean()
         draws.append(flat(torch.autograd.grad(loss, parameters)))
     gradients = torch.stack(draws)
     assert exact.norm() > 0.1, "there is something to agree about"
@@ -81,20 +81,20 @@ def test_short_chains_from_the_data_stay_in_their_law():
         return slope * x.square().sum(1) / 2
 
     x = torch.randn(50_000, 1, generator=generator())
-    negatives = diverged(energy, x, Chains(40, 0.05), generator(1))
+    negatives = cd_negatives(energy, x, LangevinChains(40, 0.05), generator(1))
     assert not negatives.requires_grad
-    loss = contrast(energy, x, negatives)
+    loss = contrastive_loss(energy, x, negatives)
     assert loss.shape == (50_000,)
     loss.mean().backward()
     assert slope.grad is not None
     assert abs(slope.grad - (1 - 1 / (1 - 0.025)) / 2) < 4 * loss.std().detach() / 50_000**0.5
-    wide = diverged(energy, 2 * x, Chains(3, 0.05), generator(1))
+    wide = cd_negatives(energy, 2 * x, LangevinChains(3, 0.05), generator(1))
     assert abs(wide.var() / (4 * 0.95**6 + 0.1 * (1 + 0.95**2 + 0.95**4)) - 1) < 0.02
 
 
 def test_the_penalty_holds_the_energies():
     x, negatives = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [0.0]])
-    loss = contrast(lambda x: x, x, negatives, penalty=0.1)
+    loss = contrastive_loss(lambda x: x, x, negatives, penalty=0.1)
     torch.testing.assert_close(loss, torch.tensor([1 - 3 + 0.1 * (1 + 9), 2 - 0 + 0.1 * (4 + 0)]))
 
 
@@ -103,7 +103,7 @@ def test_the_contrast_has_the_gradient_of_its_value():
     x, negatives = (torch.randn(3, 2, generator=generator(s), dtype=torch.float64) for s in (5, 6))
 
     def loss(a, b):
-        return contrast(lambda x: torch.tanh(x @ a @ b).sum(1), x, negatives, 0.1)
+        return contrastive_loss(lambda x: torch.tanh(x @ a @ b).sum(1), x, negatives, 0.1)
 
     assert torch.autograd.gradcheck(loss, parameters, atol=1e-7)
 
@@ -115,22 +115,24 @@ def test_a_buffer_s_chains_go_on_in_their_places():
     def start(count, generator):
         return torch.full((count, 3), -1000.0)
 
-    still = Chains(1, 1e-12)
-    found = persistent(lambda x: x.sum(1), buffer, 50, start, still, generator())
+    still = LangevinChains(1, 1e-12)
+    found = persistent_negatives(lambda x: x.sum(1), buffer, 50, start, still, generator())
     assert torch.equal(buffer, before)
-    assert len(found.places.unique()) == 50
-    assert torch.equal(found.buffer[found.places], found.z)
-    others = torch.ones(200, dtype=torch.bool).index_fill(0, found.places, False)
+    assert len(found.indices.unique()) == 50
+    assert torch.equal(found.buffer[found.indices], found.z)
+    others = torch.ones(200, dtype=torch.bool).index_fill(0, found.indices, False)
     assert torch.equal(found.buffer[others], before[others])
     fresh = found.z[:, 0] < -900
-    torch.testing.assert_close(found.z[~fresh], before[found.places][~fresh], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.z[~fresh], before[found.indices][~fresh], atol=1e-4, rtol=0)
     share = [
-        (persistent(lambda x: x.sum(1), buffer, 200, start, still, generator(s)).z[:, 0] < -900).float().mean()
+        (persistent_negatives(lambda x: x.sum(1), buffer, 200, start, still, generator(s)).z[:, 0] < -900)
+        .float()
+        .mean()
         for s in range(40)
     ]
     assert abs(torch.stack(share).mean() - 0.05) < 4 * (0.05 * 0.95 / 8000) ** 0.5
     with pytest.raises(ValueError, match="201 chains of a buffer of 200"):
-        persistent(lambda x: x.sum(1), buffer, 201, start, still)
+        persistent_negatives(lambda x: x.sum(1), buffer, 201, start, still)
 
 
 def test_persistent_chains_learn_a_gaussian():
@@ -150,10 +152,12 @@ def test_persistent_chains_learn_a_gaussian():
             return ((x - mean) * log_root.exp()).square().sum(1) / 2
 
         rows = torch.randint(0, 4000, (500,), generator=generator(k))
-        found = persistent(energy, buffer, 500, noise, Chains(5, 0.02), generator(k), kept=1.0)
+        found = persistent_negatives(
+            energy, buffer, 500, noise, LangevinChains(5, 0.02), generator(k), keep_probability=1.0
+        )
         buffer = found.buffer
         optimiser.zero_grad()
-        contrast(energy, data[rows], found.z).mean().backward()
+        contrastive_loss(energy, data[rows], found.z).mean().backward()
         optimiser.step()
         kept.append(torch.stack([mean.detach()[0], (-log_root.detach()).exp()[0, 0]]))
     learned = torch.stack(kept[75:]).mean(0)
@@ -162,4 +166,4 @@ def test_persistent_chains_learn_a_gaussian():
 
 def test_an_exploding_chain_is_told():
     with pytest.raises(ValueError, match="step size 3; try"):
-        diverged(lambda x: x.square().sum(1), torch.ones(4, 2), Chains(50, 3.0))
+        cd_negatives(lambda x: x.square().sum(1), torch.ones(4, 2), LangevinChains(50, 3.0))

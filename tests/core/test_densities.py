@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from becalm.core.densities import (
-    Blend,
     Checkerboard,
     Gaussian,
+    GaussianMixture,
     Mixture,
     Ring,
     eight_gaussians,
+    isotropic_gaussian,
     rings,
-    standard,
 )
 
 
@@ -29,12 +29,14 @@ def correlated(d: int) -> Gaussian:
 FLAT = {
     "gaussian": correlated(2),
     "eight": eight_gaussians(),
-    "unlike": Mixture(torch.eye(2).double(), torch.tensor([0.2, 0.8]).double(), torch.tensor([0.3, 0.6]).double()),
+    "unlike": GaussianMixture(
+        torch.eye(2).double(), torch.tensor([0.2, 0.8]).double(), torch.tensor([0.3, 0.6]).double()
+    ),
     "ring": Ring(2.0, 0.2),
     "no hole": Ring(0.0, 0.7),
     "rings": rings((1.0, 2.0), 0.15),
     "board": Checkerboard(deviation=0.15),
-    "blend": Blend((correlated(2), Ring(1.5, 0.2)), torch.tensor([0.3, 0.7]).double()),
+    "blend": Mixture((correlated(2), Ring(1.5, 0.2)), torch.tensor([0.3, 0.7]).double()),
 }
 DEEP = {
     "gaussian 5": correlated(5),
@@ -42,8 +44,8 @@ DEEP = {
     "ring 6": Ring(0.5, 0.4, 6),
     "board 1": Checkerboard(2, 1.0, 0.2, 1),
     "board 3": Checkerboard(4, 2.0, 0.25, 3),
-    "standard 4": standard(4, 0.5),
-    "blurred ring": Ring(1.2, 0.3).blurred(0.3),
+    "standard 4": isotropic_gaussian(4, 0.5),
+    "blurred ring": Ring(1.2, 0.3).convolve(0.3),
 }
 ALL = {**FLAT, **DEEP}
 
@@ -64,7 +66,7 @@ def test_a_ring_s_radii_are_normalised(d):
     along[:, 0] = r
     mass = torch.exp(ring.log_prob(along) + (d - 1) * r.log() + area)
     assert abs(torch.trapezoid(mass, r) - 1) < 1e-6
-    assert math.isfinite(Ring(10.0, 0.1, 2000).log_z())
+    assert math.isfinite(Ring(10.0, 0.1, 2000).log_normalizer())
 
 
 @pytest.mark.parametrize("density", ALL.values(), ids=ALL.keys())
@@ -109,9 +111,9 @@ def test_blurring_is_convolution(name):
     grid = torch.linspace(-6, 6, 601, dtype=torch.float64)
     places = torch.cartesian_prod(grid, grid)
     for x in torch.tensor([[0.3, 0.2], [1.9, -0.4], [-2.5, 1.0]]).double():
-        kernel = standard(2, sigma).log_prob(x - places)
+        kernel = isotropic_gaussian(2, sigma).log_prob(x - places)
         whole = torch.exp(density.log_prob(places) + kernel).sum() * (grid[1] - grid[0]) ** 2
-        torch.testing.assert_close(density.blurred(sigma).log_prob(x).exp(), whole, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(density.convolve(sigma).log_prob(x).exp(), whole, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("density", ALL.values(), ids=ALL.keys())
@@ -148,7 +150,7 @@ def test_impossible_rings_are_refused(wrong):
         Ring(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"cells": 3}, {"deviation": 0.0}, {"half": 0.0}, {"dimension": 0}])
+@pytest.mark.parametrize("wrong", [{"cells_per_side": 3}, {"deviation": 0.0}, {"half_width": 0.0}, {"dimension": 0}])
 def test_impossible_boards_are_refused(wrong):
     with pytest.raises(ValueError, match="Checkerboard"):
         Checkerboard(**wrong)

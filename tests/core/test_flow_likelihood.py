@@ -7,7 +7,7 @@ import torch
 
 from becalm.core import kinds
 from becalm.core.denoiser import Denoiser
-from becalm.core.flow_likelihood import dequantised, log_density, noised
+from becalm.core.flow_likelihood import dequantize_noise, dequantize_uniform, log_density
 from becalm.core.flow_solvers import dormand_prince, runge_kutta
 from becalm.core.learned import Learned
 from becalm.core.likelihood import encode_levels
@@ -54,7 +54,7 @@ def end_of(world, high: float = 5.0):
 
 def test_the_density_of_a_mixture_to_five_digits():
     x = MIXTURE.draw(12, 1, seeded())
-    found = log_density(exact(MIXTURE, Linear()), x, runge_kutta(200), end=end_of(MIXTURE))
+    found = log_density(exact(MIXTURE, Linear()), x, runge_kutta(200), end_log_prob=end_of(MIXTURE))
     error = (found.nats - truth(MIXTURE, x)).abs()
     assert error.max() < 1e-5
     assert (error <= 2 * found.solver_error + 1e-7).all()
@@ -66,7 +66,7 @@ def test_adaptive_steps_reach_their_tolerance_and_tell_the_error():
     errors = {}
     for tolerance in (1e-5, 1e-7):
         solver = dormand_prince(tolerance)
-        found = log_density(exact(MIXTURE, Linear(scaling="explode")), x, solver, end=end_of(MIXTURE))
+        found = log_density(exact(MIXTURE, Linear(scaling="explode")), x, solver, end_log_prob=end_of(MIXTURE))
         error = (found.nats - truth(MIXTURE, x)).abs()
         assert error.max() < 20 * tolerance
         assert (error <= found.solver_error + 1e-9).all()
@@ -87,7 +87,7 @@ def test_equal_steps_are_of_fourth_order():
     x = CORRELATED.draw(4, 2, seeded())
     denoiser, end = exact(CORRELATED, Linear(-6.0, 4.0)), end_of(CORRELATED, 4.0)
     errors = [
-        (log_density(denoiser, x, runge_kutta(n), end=end).nats - truth(CORRELATED, x, -6.0)).abs().mean()
+        (log_density(denoiser, x, runge_kutta(n), end_log_prob=end).nats - truth(CORRELATED, x, -6.0)).abs().mean()
         for n in (12, 24)
     ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.5)
@@ -96,8 +96,8 @@ def test_equal_steps_are_of_fourth_order():
 def test_probes_estimate_the_trace_within_their_error():
     x = CORRELATED.draw(300, 2, seeded())
     denoiser, solver = exact(CORRELATED, Linear(-6.0, 4.0)), runge_kutta(24)
-    full = log_density(denoiser, x, solver, end=end_of(CORRELATED, 4.0))
-    found = log_density(denoiser, x, solver, probes=8, end=end_of(CORRELATED, 4.0), generator=seeded(1))
+    full = log_density(denoiser, x, solver, end_log_prob=end_of(CORRELATED, 4.0))
+    found = log_density(denoiser, x, solver, probes=8, end_log_prob=end_of(CORRELATED, 4.0), generator=seeded(1))
     away = found.nats - full.nats
     assert away.mean().abs() < 4 * away.std() / 300**0.5
     assert found.trace_error.square().mean().item() == pytest.approx(away.square().mean().item(), rel=0.25)
@@ -116,7 +116,7 @@ def test_the_assumed_end_costs_less_than_is_told_and_vanishes_with_more_noise():
     x, solver = CORRELATED.draw(200, 1, seeded()), runge_kutta(24)
     mistakes, told = [], []
     for high in (3.0, 12.0):
-        found = log_density(exact(CORRELATED, Linear(-6.0, 5.0)), x, solver, high=high)
+        found = log_density(exact(CORRELATED, Linear(-6.0, 5.0)), x, solver, gamma_max=high)
         mistakes.append((truth(CORRELATED, x, -6.0) - found.nats).mean().item())
         told.append(found.end_error.mean().item())
     assert 1e-3 < mistakes[0] < told[0]
@@ -128,9 +128,9 @@ def test_the_density_has_the_units_of_the_data():
     x, scale = CORRELATED.draw(4, 1, seeded()), 3.0
     wide = Gaussian(scale * CORRELATED.mean, scale**2 * CORRELATED.covariance)
     shift = 2 * math.log(scale)
-    narrow = log_density(exact(CORRELATED, Linear(-6.0, 6.0)), x, runge_kutta(24), end=end_of(CORRELATED, 6.0))
+    narrow = log_density(exact(CORRELATED, Linear(-6.0, 6.0)), x, runge_kutta(24), end_log_prob=end_of(CORRELATED, 6.0))
     found = log_density(
-        exact(wide, Linear(-6 + shift, 6 + shift)), scale * x, runge_kutta(24), end=end_of(wide, 6 + shift)
+        exact(wide, Linear(-6 + shift, 6 + shift)), scale * x, runge_kutta(24), end_log_prob=end_of(wide, 6 + shift)
     )
     torch.testing.assert_close(found.nats, narrow.nats - 2 * math.log(scale), rtol=0, atol=5e-5)
     torch.testing.assert_close(found.bits, -found.nats / (2 * math.log(2)))
@@ -156,12 +156,12 @@ def test_discrete_data_get_their_probability_at_every_draw():
     levels, schedule = 4, Linear(-3.0, 14.0)
     v = torch.randint(0, levels, (6, 3, 1), generator=seeded())
     x, denoiser = encode_levels(v, levels, FLOAT), uniform_levels(levels, Linear(-3.0, 14.0))
-    y, more = noised(x, schedule, levels, seeded(1))
-    found = log_density(denoiser, y, dormand_prince(1e-6)).plus(more)
+    y, more = dequantize_noise(x, schedule, levels, seeded(1))
+    found = log_density(denoiser, y, dormand_prince(1e-6)).add_nats(more)
     torch.testing.assert_close(found.nats, torch.full((6,), -3 * math.log(4), dtype=FLOAT), rtol=0, atol=1e-4)
-    y, more = dequantised(x, levels, seeded(1))
+    y, more = dequantize_uniform(x, levels, seeded(1))
     assert ((y - x).abs() <= 1 / levels).all()
-    rough = log_density(denoiser, y, dormand_prince(1e-4)).plus(more)
+    rough = log_density(denoiser, y, dormand_prince(1e-4)).add_nats(more)
     assert -20 < rough.nats.mean() < -3 * math.log(4)
 
 
@@ -171,7 +171,7 @@ def test_single_precision_networks_are_served():
     double = exact(CORRELATED, schedule)
     single = Denoiser(lambda z, t, given: double(z.double(), t).eps.float(), schedule, kinds.eps)
     for solver in (runge_kutta(24), dormand_prince(1e-3)):
-        found = log_density(single, x, solver, end=end_of(CORRELATED))
+        found = log_density(single, x, solver, end_log_prob=end_of(CORRELATED))
         torch.testing.assert_close(found.nats, truth(CORRELATED, x.double(), -8.0), rtol=0, atol=5e-3)
 
 
@@ -180,7 +180,12 @@ def test_infinite_ends_are_refused_and_finite_ones_may_be_given():
     with pytest.raises(ValueError, match="finite"):
         log_density(exact(CORRELATED, Rectified()), x)
     found = log_density(
-        exact(CORRELATED, Rectified()), x, runge_kutta(24), low=-6.0, high=6.0, end=end_of(CORRELATED, 6.0)
+        exact(CORRELATED, Rectified()),
+        x,
+        runge_kutta(24),
+        gamma_min=-6.0,
+        gamma_max=6.0,
+        end_log_prob=end_of(CORRELATED, 6.0),
     )
     torch.testing.assert_close(found.nats, truth(CORRELATED, x, -6.0), rtol=0, atol=1e-3)
 
@@ -188,4 +193,4 @@ def test_infinite_ends_are_refused_and_finite_ones_may_be_given():
 def test_too_rough_a_network_is_told():
     denoiser = Denoiser(lambda z, t, given: z + torch.sign(torch.sin(1e4 * z)), Linear(), kinds.eps)
     with pytest.raises(RuntimeError, match="not done after 30 steps"):
-        log_density(denoiser, torch.randn(2, 1, 1, generator=seeded(), dtype=FLOAT), dormand_prince(1e-8, most=30))
+        log_density(denoiser, torch.randn(2, 1, 1, generator=seeded(), dtype=FLOAT), dormand_prince(1e-8, max_steps=30))

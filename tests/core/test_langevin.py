@@ -8,11 +8,19 @@ import torch
 from becalm.core import trajectory
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import score as score_kind
-from becalm.core.langevin import annealed, corrected, log_ratio, mala, placed, unadjusted, warm_up
+from becalm.core.langevin import (
+    annealed_langevin,
+    log_acceptance_ratio,
+    mala,
+    mala_warm_up,
+    predictor_corrector,
+    ula,
+    value_and_grad,
+)
 from becalm.core.process import Prediction
 from becalm.core.sample import Step, reverse, sample
 from becalm.core.schedule import Ladder, Linear, Rectified
-from becalm.core.scores import at_level, of_energy
+from becalm.core.scores import score_at_level, score_of_energy
 from becalm.core.walk import in_order, together
 from tests.core.test_sample import denoiser, final, generator, two_sample
 from tests.worlds import CORRELATED, MIXTURE, Gaussian
@@ -29,14 +37,14 @@ def valley(x):
 @pytest.mark.parametrize("eps", [0.3, 1.0, 1.4])
 def test_the_unadjusted_variance_is_that_of_its_step(eps):
     h, start = eps**2 / 2, torch.randn(60_000, 1, generator=generator(1))
-    states = list(unadjusted(of_energy(bowl), start, h, 50, generator=generator()))
+    states = list(ula(score_of_energy(bowl), start, h, 50, generator=generator()))
     pooled = torch.stack([s.z for s in states[30:]]).var()
     assert abs(pooled * (1 - eps**2 / 4) - 1) < 0.01
 
 
 def test_temperature_scales_the_variance():
     zero = torch.zeros(40_000, 1)
-    cold = final(unadjusted(of_energy(bowl), zero, 0.5, 15, temperature=0.25, generator=generator())).z
+    cold = final(ula(score_of_energy(bowl), zero, 0.5, 15, temperature=0.25, generator=generator())).z
     assert abs(cold.var() * (1 - 0.25) / 0.25 - 1) < 0.02
     adjusted = final(mala(bowl, zero, 0.5, 20, temperature=0.25, generator=generator())).z
     assert abs(adjusted.var() / 0.25 - 1) < 0.02
@@ -47,7 +55,7 @@ def test_mala_s_variance_is_exact_and_its_acceptance_known(eps, rate):
     start = torch.randn(40_000, 1, generator=generator())
     states = list(mala(bowl, start, eps**2 / 2, 20, generator=generator(1)))
     assert abs(torch.stack([s.z for s in states[-1::-9]]).var() - 1) < 0.02
-    assert abs(torch.stack([s.accepted for s in states]).mean() - rate) < 0.003
+    assert abs(torch.stack([s.acceptance for s in states]).mean() - rate) < 0.003
 
 
 def test_mala_is_exact_where_the_unadjusted_chain_is_not():
@@ -62,14 +70,14 @@ def test_mala_is_exact_where_the_unadjusted_chain_is_not():
         return ((powers.mean(1) - truth).abs() / powers.std(1) * 10_000**0.5).max()
 
     assert off(mala(valley, start, 0.3, 80, generator=generator())) < 4
-    assert off(unadjusted(of_energy(valley), start, 0.3, 80, generator=generator())) > 8
+    assert off(ula(score_of_energy(valley), start, 0.3, 80, generator=generator())) > 8
 
 
 def test_the_ratio_of_acceptance_is_antisymmetric():
     x, y = (torch.randn(50, 1, generator=generator(s), dtype=torch.float64) for s in (0, 1))
     size = torch.rand(50, generator=generator(2), dtype=torch.float64)
-    here, there = placed(valley, x), placed(valley, y)
-    forth, back = log_ratio(here, there, size, 0.7), log_ratio(there, here, size, 0.7)
+    here, there = value_and_grad(valley, x), value_and_grad(valley, y)
+    forth, back = log_acceptance_ratio(here, there, size, 0.7), log_acceptance_ratio(there, here, size, 0.7)
     assert (forth + back).abs().max() < 1e-10
     assert forth.abs().max() > 0.1
 
@@ -82,14 +90,14 @@ def test_warming_up_finds_the_acceptance():
 
     start = widths * torch.randn(200, 8, generator=generator(), dtype=torch.float64)
     for first in (1.0, 1e-3):
-        warm = final(warm_up(energy, start, first, 150, generator=generator(1)))
-        states = list(mala(energy, warm.z, warm.size, 20, generator=generator(2)))
-        assert warm.size.shape == (200,)
-        assert abs(torch.stack([s.accepted for s in states]).mean() - 0.574) < 0.03
+        warm = final(mala_warm_up(energy, start, first, 150, generator=generator(1)))
+        states = list(mala(energy, warm.z, warm.step_size, 20, generator=generator(2)))
+        assert warm.step_size.shape == (200,)
+        assert abs(torch.stack([s.acceptance for s in states]).mean() - 0.574) < 0.03
 
 
 def test_each_step_has_its_own_noise():
-    states = list(unadjusted(torch.zeros_like, torch.zeros(4000, 1).double(), 0.5, 3, generator=generator()))
+    states = list(ula(torch.zeros_like, torch.zeros(4000, 1).double(), 0.5, 3, generator=generator()))
     moves = torch.cat([states[0].z, states[1].z - states[0].z, states[2].z - states[1].z], 1)
     torch.testing.assert_close(moves.T.cov(), torch.eye(3).double(), rtol=0, atol=0.1)
 
@@ -104,7 +112,9 @@ def test_a_level_s_stationary_variance_is_known_in_both_conventions(ratio):
     z = torch.randn(60_000, 1, 1, generator=generator(), dtype=torch.float64)
     size = ratio * eps / (2 * low**2)
     t = torch.ones(1, 1, 1, dtype=torch.float64)
-    state = next(sample(denoiser(world, ladder), z, t, together(3), annealed(size, 40), generator=generator(1)))
+    state = next(
+        sample(denoiser(world, ladder), z, t, together(3), annealed_langevin(size, 40), generator=generator(1))
+    )
     whole = v + sigma**2
     assert abs(state.z.var() / (whole / (1 - ratio * a / (4 * whole))) - 1) < 0.02
     assert ratio * a / (4 * whole) > 0.1, "the test can tell"
@@ -125,7 +135,9 @@ def test_annealed_langevin_samples_the_mixture():
     ladder = Ladder(4.0, 0.05, 10)
     z = 4 * torch.randn(1000, 1, 2, generator=generator(), dtype=torch.float64)
     t = torch.ones(1, 1, 1, dtype=torch.float64)
-    last = final(sample(denoiser(MIXTURE, ladder), z, t, together(10), annealed(0.1, 20), generator=generator(1)))
+    last = final(
+        sample(denoiser(MIXTURE, ladder), z, t, together(10), annealed_langevin(0.1, 20), generator=generator(1))
+    )
     found = last.z[:, 0]
     assert two_sample(found, MIXTURE.draw(1000, 1, generator(2))[:, 0]) < 4
     share = torch.cdist(found, MIXTURE.centres).argmin(1).bincount() / 1000
@@ -138,7 +150,7 @@ def test_the_corrector_mends_a_coarse_predictor():
     t = torch.ones(1, 1, 1, dtype=torch.float64)
     truth = MIXTURE.draw(1000, 3, generator(5))
     distances = []
-    for stepper in (reverse(), corrected(reverse(), 0.3, 6)):
+    for stepper in (reverse(), predictor_corrector(reverse(), 0.3, 6)):
         found = final(sample(denoiser(MIXTURE, schedule), z, t, together(5), stepper, generator=generator(1))).z
         distances.append(two_sample(found[:, 0], truth[:, 0]))
     assert distances[0] > 10 and distances[1] < 4
@@ -159,14 +171,14 @@ def test_steps_without_noise_are_as_long_as_said():
     def stay(ask, now, s, schedule, previous, generator):
         return now.z
 
-    found = annealed(0.2, 5, temperature=0.0)(ask, now, s, schedule, None, None)
+    found = annealed_langevin(0.2, 5, temperature=0.0)(ask, now, s, schedule, None, None)
     torch.testing.assert_close(found, -5 * 0.2 * schedule(t).sigma * eps)
-    found = corrected(stay, 0.3, 2, temperature=0.0)(ask, now, s, schedule, None, None)
+    found = predictor_corrector(stay, 0.3, 2, temperature=0.0)(ask, now, s, schedule, None, None)
     size = torch.stack([2 * 0.3**2 * 6 / eps[0].square().sum(), torch.tensor(0.5)])
     torch.testing.assert_close(found, -2 * size[:, None, None] * schedule(s).sigma * eps)
 
 
-STEPPERS = {"annealed": annealed(0.1, 3), "corrected": corrected(inner=2)}
+STEPPERS = {"annealed": annealed_langevin(0.1, 3), "corrected": predictor_corrector(inner_steps=2)}
 
 
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS.keys())
@@ -203,12 +215,12 @@ def test_given_variables_stay_and_no_sample_depends_on_another(stepper):
 
 def test_trajectories_are_recorded(tmp_path):
     z = torch.randn(5, 2, 3, generator=generator())
-    kept = trajectory.record_steps(unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
+    kept = trajectory.record_steps(ula(score_of_energy(bowl), z, 0.1, 6, generator=generator(1)), {"size": 0.1})
     trajectory.write(kept, tmp_path / "chain.safetensors")
     back = trajectory.read(tmp_path / "chain.safetensors")
     assert back.z.shape == (6, 5, 2, 3) and (back.t == 0).all()
     assert torch.equal(
-        back.z, torch.stack([s.z for s in unadjusted(of_energy(bowl), z, 0.1, 6, generator=generator(1))])
+        back.z, torch.stack([s.z for s in ula(score_of_energy(bowl), z, 0.1, 6, generator=generator(1))])
     )
     assert trajectory.record_steps(mala(bowl, z, 0.1, 4)).z.shape == (4, 5, 2, 3)
 
@@ -217,11 +229,11 @@ def test_trajectories_are_recorded(tmp_path):
 def test_an_explosion_stops_with_its_step_and_a_size_that_holds(energy):
     z = torch.randn(100, 2, generator=generator(), dtype=torch.float64)
     with pytest.raises(ValueError, match=r"step \d+: chain \d+ has ‖z‖ = .* with step size 0.5; try") as error:
-        list(unadjusted(of_energy(energy), z, 0.5, 200, generator=generator(1)))
+        list(ula(score_of_energy(energy), z, 0.5, 200, generator=generator(1)))
     size = float(re.findall(r"try ([\d.e+-]+)", str(error.value))[0])
     while size > 1e-6:
         try:
-            list(unadjusted(of_energy(energy), z, size, 200, generator=generator(1)))
+            list(ula(score_of_energy(energy), z, size, 200, generator=generator(1)))
             break
         except ValueError as again:
             size = float(re.findall(r"try ([\d.e+-]+)", str(again))[0])
@@ -230,28 +242,28 @@ def test_an_explosion_stops_with_its_step_and_a_size_that_holds(energy):
 
 def test_nan_stops_a_chain():
     with pytest.raises(ValueError, match="step 0: chain 1 has ‖z‖ = nan"):
-        next(unadjusted(lambda x: x / torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [0.0]]), 0.1, 5))
+        next(ula(lambda x: x / torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [0.0]]), 0.1, 5))
     with pytest.raises(ValueError, match="E of chain 1 is not finite"):
         next(mala(lambda x: x.sum(1).log(), torch.tensor([[1.0], [-1.0]]), 0.1, 5))
     wild = Denoiser(lambda z, t, given: z * torch.inf, Ladder(), score_kind)
     with pytest.raises(ValueError, match="sample: step 0: langevin: inner step 0 at σ = 10, sizes in σ²"):
-        next(sample(wild, torch.ones(2, 1, 1), torch.ones(1, 1, 1), together(10), annealed()))
+        next(sample(wild, torch.ones(2, 1, 1), torch.ones(1, 1, 1), together(10), annealed_langevin()))
     late = Denoiser(lambda z, t, given: -z / torch.where(t < 0.45, 0.0, 100.0).to(z), Ladder(), score_kind)
-    for stepper, step in ((annealed(0.1, 3), 6), (corrected(inner=2), 5)):
+    for stepper, step in ((annealed_langevin(0.1, 3), 6), (predictor_corrector(inner_steps=2), 5)):
         with pytest.raises(ValueError, match=f"sample: step {step}: langevin: inner step 0 at σ = .*; try"):
             list(sample(late, torch.ones(2, 1, 1), torch.ones(1, 1, 1), together(10), stepper))
     noise = torch.ones(2, 1, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="z/α is infinite"):
-        next(sample(denoiser(CORRELATED, Rectified()), noise, noise[..., :1], together(3), annealed()))
+        next(sample(denoiser(CORRELATED, Rectified()), noise, noise[..., :1], together(3), annealed_langevin()))
     with pytest.raises(ValueError, match="size 2.5 must lie in"):
-        annealed(2.5)
+        annealed_langevin(2.5)
 
 
 def test_a_denoiser_at_a_level_is_a_score_for_plain_langevin():
     ladder = Ladder(2.0, 0.3, 4)
     t = torch.full((1, 1, 1), 0.25, dtype=torch.float64)
     z = MIXTURE.draw(1000, 1, generator())
-    last = final(unadjusted(at_level(denoiser(MIXTURE, ladder), t), z, 5e-3, 100, generator=generator(1)))
+    last = final(ula(score_at_level(denoiser(MIXTURE, ladder), t), z, 5e-3, 100, generator=generator(1)))
     noisy = MIXTURE.draw(1000, 1, generator(2))
     noisy = noisy + 0.3 * torch.randn(noisy.shape, generator=generator(3), dtype=torch.float64)
     assert two_sample(last.z[:, 0], noisy[:, 0]) < 4

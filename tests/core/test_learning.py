@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from becalm.core import contrastive, scores
-from becalm.core.compare import agreement
-from becalm.core.densities import Mixture, eight_gaussians
-from becalm.core.scores import of_energy
+from becalm.core.compare import score_agreement
+from becalm.core.densities import GaussianMixture, eight_gaussians
+from becalm.core.scores import score_of_energy
 
 TRUTH, NOISE = eight_gaussians(), 0.1
 
@@ -25,11 +25,11 @@ class Wrong(nn.Module):
         self.log_wide = nn.Parameter(torch.full((8,), 0.4).double().log())
 
     def energy(self, x):
-        return -Mixture(self.centres, TRUTH.weights, self.log_wide.exp()).log_prob(x)
+        return -GaussianMixture(self.centres, TRUTH.weights, self.log_wide.exp()).log_prob(x)
 
 
 def probes(x, g):
-    return scores.rademacher(x, g, 2)
+    return scores.rademacher_probes(x, g, 2)
 
 
 def noise(x, g):
@@ -37,29 +37,31 @@ def noise(x, g):
 
 
 OBJECTIVES = {
-    "explicit": lambda e, x, g: scores.explicit(of_energy(e), x, TRUTH.score),
-    "implicit": lambda e, x, g: scores.implicit(of_energy(e), x),
-    "sliced": lambda e, x, g: scores.sliced(of_energy(e), x, probes(x, g)),
-    "sliced_reduced": lambda e, x, g: scores.sliced_reduced(of_energy(e), x, probes(x, g)),
-    "finite_sliced": lambda e, x, g: scores.finite_sliced(of_energy(e), x, probes(x, g)),
+    "explicit": lambda e, x, g: scores.explicit(score_of_energy(e), x, TRUTH.score),
+    "implicit": lambda e, x, g: scores.implicit(score_of_energy(e), x),
+    "sliced": lambda e, x, g: scores.sliced(score_of_energy(e), x, probes(x, g)),
+    "sliced_reduced": lambda e, x, g: scores.sliced_reduced(score_of_energy(e), x, probes(x, g)),
+    "finite_sliced": lambda e, x, g: scores.finite_sliced(score_of_energy(e), x, probes(x, g)),
     "finite_sliced_energy": lambda e, x, g: scores.finite_sliced_energy(e, x, probes(x, g), 0.02),
-    "denoising": lambda e, x, g: scores.denoising(of_energy(e), x, noise(x, g), NOISE),
-    "denoising_controlled": lambda e, x, g: scores.denoising_controlled(of_energy(e), x, noise(x, g), 0.01),
-    "denoising_many": lambda e, x, g: scores.denoising_many(
-        lambda z, s: of_energy(e)(z), x, noise(x, g), torch.full((len(x),), NOISE).double()
+    "denoising": lambda e, x, g: scores.denoising(score_of_energy(e), x, noise(x, g), NOISE),
+    "denoising_control_variate": lambda e, x, g: scores.denoising_control_variate(
+        score_of_energy(e), x, noise(x, g), 0.01
     ),
-    "contrastive": lambda e, x, g: contrastive.contrast(
-        e, x, contrastive.diverged(e, x, contrastive.Chains(3, 0.005), g)
+    "denoising_multilevel": lambda e, x, g: scores.denoising_multilevel(
+        lambda z, s: score_of_energy(e)(z), x, noise(x, g), torch.full((len(x),), NOISE).double()
+    ),
+    "contrastive": lambda e, x, g: contrastive.contrastive_loss(
+        e, x, contrastive.cd_negatives(e, x, contrastive.LangevinChains(3, 0.005), g)
     ),
 }
-NOISY = ("denoising", "denoising_many")
+NOISY = ("denoising", "denoising_multilevel")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_loss_learns_the_eight_gaussians(name):
-    model, truth = Wrong(), TRUTH.blurred(NOISE) if name in NOISY else TRUTH
+    model, truth = Wrong(), TRUTH.convolve(NOISE) if name in NOISY else TRUTH
     seen = truth.sample(4000, generator(99))
-    before = agreement(of_energy(model.energy), seen, truth.score)
+    before = score_agreement(score_of_energy(model.energy), seen, truth.score)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.03, betas=(0.9, 0.95))
     for k in range(100):
         if k == 60:
@@ -68,7 +70,7 @@ def test_each_loss_learns_the_eight_gaussians(name):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    after = agreement(of_energy(model.energy), seen, truth.score)
+    after = score_agreement(score_of_energy(model.energy), seen, truth.score)
     assert before.fisher > 0.3 and before.cosine < 0.9, "there is something to learn"
     assert after.cosine > 0.98 and after.fisher < 0.05
 

@@ -9,16 +9,16 @@ from torch.autograd import gradcheck
 
 from becalm.core import kinds, scores
 from becalm.core.denoiser import Denoiser
-from becalm.core.densities import Gaussian, Mixture
+from becalm.core.densities import Gaussian, GaussianMixture
 from becalm.core.objective import squared_error
 from becalm.core.schedule import Linear
 
-PLANE = Mixture(
+PLANE = GaussianMixture(
     torch.tensor([[1.5, 0.0], [-1.0, 1.0]], dtype=torch.float64),
     torch.tensor([0.7, 0.3], dtype=torch.float64),
     torch.tensor([0.4, 0.6], dtype=torch.float64),
 )
-LINE = Mixture(
+LINE = GaussianMixture(
     torch.tensor([[1.2], [-1.0]], dtype=torch.float64),
     torch.tensor([0.6, 0.4], dtype=torch.float64),
     torch.tensor([0.4, 0.5], dtype=torch.float64),
@@ -67,7 +67,7 @@ def test_implicit_is_explicit_less_half_the_truth_s_square(model):
     p = PLANE.log_prob(x).exp() * 0.01
     implicit = (p * scores.implicit(model, x)).sum()
     explicit = (p * scores.explicit(model, x, PLANE.score)).sum()
-    constant = (p * scores.half_square(PLANE.score(x))).sum()
+    constant = (p * scores.half_squared_norm(PLANE.score(x))).sum()
     assert abs(implicit - (explicit - constant)) < 1e-9
     assert constant > 0.1, "the test can tell"
 
@@ -79,10 +79,10 @@ def test_denoising_is_explicit_for_the_noisy_density_plus_a_constant(model, sigm
     x, eps = torch.cartesian_prod(grid, noise).unbind(1)
     p = (LINE.log_prob(x[:, None]) - eps.square() / 2).exp() / (2 * torch.pi) ** 0.5 * 0.015
     denoising = (p * scores.denoising(model, x[:, None], eps[:, None], sigma)).sum()
-    noisy, wide = LINE.blurred(sigma), axis(14, 0.05)[:, None]
+    noisy, wide = LINE.convolve(sigma), axis(14, 0.05)[:, None]
     q = noisy.log_prob(wide).exp() * 0.05
     explicit = (q * scores.explicit(model, wide, noisy.score)).sum()
-    constant = 1 / (2 * sigma**2) - (q * scores.half_square(noisy.score(wide))).sum()
+    constant = 1 / (2 * sigma**2) - (q * scores.half_squared_norm(noisy.score(wide))).sum()
     assert abs(denoising - explicit - constant) < 1e-9
 
 
@@ -109,18 +109,18 @@ def test_the_exact_trace_is_the_jacobian_s():
     model, x = MODELS["curl"], torch.randn(5, 3, 2, generator=generator(), dtype=torch.float64)
     whole = torch.autograd.functional.jacobian(model, x)
     slow = torch.stack([torch.trace(whole[i, :, :, i].reshape(6, 6)) for i in range(5)])
-    value, trace = scores.exact_trace(model, x)
+    value, trace = scores.score_and_trace(model, x)
     torch.testing.assert_close(trace, slow, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(value, model(x))
 
 
-@pytest.mark.parametrize("probe", [scores.rademacher, scores.normal, scores.sphere])
+@pytest.mark.parametrize("probe", [scores.rademacher_probes, scores.normal_probes, scores.sphere_probes])
 def test_probes_are_white(probe):
     v = probe(torch.zeros(3, 2, 2).double(), generator(), 20_000)
     assert v.shape == (20_000, 3, 2, 2)
     flat = v.flatten(2)
     assert within(flat[..., :, None] * flat[..., None, :], torch.eye(4).double())
-    if probe is not scores.normal:
+    if probe is not scores.normal_probes:
         torch.testing.assert_close(flat.norm(dim=2), torch.full((20_000, 3), 2.0).double())
 
 
@@ -129,15 +129,18 @@ def test_hutchinson_s_trace_is_unbiased_with_the_two_variances():
     symmetric = (jacobian + jacobian.T) / 2
     off = symmetric - symmetric.diagonal().diag()
     x = torch.zeros(1, 6, dtype=torch.float64)
-    for probe, variance in ((scores.rademacher, 2 * off.square().sum()), (scores.normal, 2 * symmetric.square().sum())):
-        forms = scores.projections(lambda z: z @ jacobian.T, x, probe(x, generator(), 50_000))[1][:, 0]
+    for probe, variance in (
+        (scores.rademacher_probes, 2 * off.square().sum()),
+        (scores.normal_probes, 2 * symmetric.square().sum()),
+    ):
+        forms = scores.score_and_quadratic_forms(lambda z: z @ jacobian.T, x, probe(x, generator(), 50_000))[1][:, 0]
         assert within(forms, jacobian.trace())
         assert abs(forms.var() / variance - 1) < 0.05
 
 
 def test_rademacher_is_exact_for_a_diagonal_jacobian():
     x = torch.randn(4, 5, generator=generator(), dtype=torch.float64)
-    _, forms = scores.projections(torch.sin, x, scores.rademacher(x, generator(), 3))
+    _, forms = scores.score_and_quadratic_forms(torch.sin, x, scores.rademacher_probes(x, generator(), 3))
     torch.testing.assert_close(forms, x.cos().sum(1).expand(3, 4), rtol=1e-12, atol=1e-12)
 
 
@@ -149,7 +152,7 @@ def test_sliced_losses_have_implicit_s_gradient_and_the_reduced_one_less_varianc
     for loss in (scores.sliced, scores.sliced_reduced):
         draws = []
         for seed in range(100):
-            v = scores.normal(x, generator(seed), 16)
+            v = scores.normal_probes(x, generator(seed), 16)
             grads = torch.autograd.grad(loss(network(*parameters), x, v).mean(), parameters)
             draws.append(torch.cat([g.flatten() for g in grads]))
         gradients = torch.stack(draws)
@@ -160,11 +163,11 @@ def test_sliced_losses_have_implicit_s_gradient_and_the_reduced_one_less_varianc
 
 def test_finite_differences_agree_to_second_order():
     x = PLANE.sample(50, generator())
-    v = scores.rademacher(x, generator(1), 4)
+    v = scores.rademacher_probes(x, generator(1), 4)
     model, energy = network(*weights()), scalar(*weights(seed=1))
     cases = (
         (scores.finite_sliced, model, scores.sliced_reduced(model, x, v)),
-        (scores.finite_sliced_energy, energy, scores.sliced(scores.of_energy(energy), x, v)),
+        (scores.finite_sliced_energy, energy, scores.sliced(scores.score_of_energy(energy), x, v)),
     )
     for loss, function, exact in cases:
         coarse, fine = ((loss(function, x, v, h) - exact).norm() for h in (0.02, 0.01))
@@ -178,11 +181,11 @@ def test_the_control_variate_keeps_the_mean_and_bounds_the_spread():
     eps = torch.randn(size, 2, generator=generator(), dtype=torch.float64)
     with torch.no_grad():
         for sigma in (1.0, 0.1):
-            gap = scores.denoising(model, x, eps, sigma) - scores.denoising_controlled(model, x, eps, sigma)
+            gap = scores.denoising(model, x, eps, sigma) - scores.denoising_control_variate(model, x, eps, sigma)
             assert within(gap, 0.0)
         plain = [scores.denoising(model, x, eps, s).std() for s in (1e-2, 1e-3, 1e-4)]
-        bounded = [scores.denoising_controlled(model, x, eps, s).std() for s in (1e-2, 1e-3, 1e-4)]
-        limit = scores.denoising_controlled(model, x, eps, 1e-5) - 1 / 1e-10
+        bounded = [scores.denoising_control_variate(model, x, eps, s).std() for s in (1e-2, 1e-3, 1e-4)]
+        limit = scores.denoising_control_variate(model, x, eps, 1e-5) - 1 / 1e-10
         assert (limit - scores.sliced_reduced(model, x, eps[None])).abs().max() < 1e-2
     assert plain[1] > 50 * plain[0] and plain[2] > 50 * plain[1]
     assert max(bounded) < 1.1 * min(bounded)
@@ -198,12 +201,12 @@ def test_many_levels_are_the_error_of_the_noise():
     sigma = schedule(t).sigma
 
     def leveled(z, sigma):
-        return scores.at_level(denoiser, schedule.time(2 * sigma.log()))(z)
+        return scores.score_at_level(denoiser, schedule.time(2 * sigma.log()))(z)
 
-    many = scores.denoising_many(leveled, x, eps, sigma.flatten())
+    many = scores.denoising_multilevel(leveled, x, eps, sigma.flatten())
     noise = squared_error(denoiser(x + sigma * eps, t).eps, eps)[:, 0, 0]
     torch.testing.assert_close(many, noise, rtol=1e-10, atol=1e-10)
-    each = scores.denoising(scores.at_level(denoiser, t), x, eps, sigma.flatten())
+    each = scores.denoising(scores.score_at_level(denoiser, t), x, eps, sigma.flatten())
     torch.testing.assert_close(many, sigma.flatten() ** 2 * each, rtol=1e-10, atol=1e-10)
 
 
@@ -219,7 +222,7 @@ def test_shared_targets_keep_the_gradient(spread):
         one = lambda a, e: loss(lambda z, s: network(*held)(z) / s, a, e, sigma).mean()  # noqa: E731
         return torch.stack([torch.autograd.grad(one(a, e), held[0])[0] for a, e in parts])
 
-    plain, shared = gradients(scores.denoising_many), gradients(scores.denoising_many_shared)
+    plain, shared = gradients(scores.denoising_multilevel), gradients(scores.denoising_stable_target)
     assert within(shared - plain, 0.0)
     assert shared.var(0).sum() < plain.var(0).sum()
 
@@ -227,17 +230,17 @@ def test_shared_targets_keep_the_gradient(spread):
 def test_at_the_true_score_shared_targets_hardly_err():
     x, sigma = PLANE.sample(1024, generator(1)), torch.full((1024,), 0.5).double()
     eps = torch.randn(x.shape, generator=generator(2), dtype=torch.float64)
-    true = PLANE.blurred(0.5).score
+    true = PLANE.convolve(0.5).score
     plain, shared = (
         loss(lambda z, s: true(z), x, eps, sigma).mean()
-        for loss in (scores.denoising_many, scores.denoising_many_shared)
+        for loss in (scores.denoising_multilevel, scores.denoising_stable_target)
     )
     assert shared < 0.05 * plain
 
 
 def test_a_batch_of_one_keeps_its_axes():
     x, eps = torch.randn(1, 4, 3), torch.randn(1, 4, 3)
-    whole = scores.denoising_many(lambda z, sigma: -z / sigma, x, eps, torch.tensor([0.5]))
+    whole = scores.denoising_multilevel(lambda z, sigma: -z / sigma, x, eps, torch.tensor([0.5]))
     assert whole.shape == (1,)
     torch.testing.assert_close(whole[0], ((0.5 * eps + x - eps).square().sum() / 2))
 
@@ -248,16 +251,18 @@ SIGMA = torch.tensor([0.3, 0.7, 1.1]).double()
 LOSSES = {
     "explicit": lambda *p: scores.explicit(network(*p), X, torch.sin),
     "implicit": lambda *p: scores.implicit(network(*p), X),
-    "implicit of an energy": lambda *p: scores.implicit(scores.of_energy(scalar(*p)), X),
+    "implicit of an energy": lambda *p: scores.implicit(scores.score_of_energy(scalar(*p)), X),
     "sliced": lambda *p: scores.sliced(network(*p), X, EPS[None]),
     "sliced_reduced": lambda *p: scores.sliced_reduced(network(*p), X, EPS[None]),
     "finite_sliced": lambda *p: scores.finite_sliced(network(*p), X, EPS[None]),
     "finite_sliced_energy": lambda *p: scores.finite_sliced_energy(scalar(*p), X, EPS[None], 0.5),
     "denoising": lambda *p: scores.denoising(network(*p), X, EPS, SIGMA),
-    "denoising of an energy": lambda *p: scores.denoising(scores.of_energy(scalar(*p)), X, EPS, SIGMA),
-    "denoising_controlled": lambda *p: scores.denoising_controlled(network(*p), X, EPS, SIGMA),
-    "denoising_many": lambda *p: scores.denoising_many(lambda z, s: network(*p)(z) / s, X, EPS, SIGMA),
-    "denoising_many_shared": lambda *p: scores.denoising_many_shared(lambda z, s: network(*p)(z) / s, X, EPS, SIGMA),
+    "denoising of an energy": lambda *p: scores.denoising(scores.score_of_energy(scalar(*p)), X, EPS, SIGMA),
+    "denoising_control_variate": lambda *p: scores.denoising_control_variate(network(*p), X, EPS, SIGMA),
+    "denoising_multilevel": lambda *p: scores.denoising_multilevel(lambda z, s: network(*p)(z) / s, X, EPS, SIGMA),
+    "denoising_stable_target": lambda *p: scores.denoising_stable_target(
+        lambda z, s: network(*p)(z) / s, X, EPS, SIGMA
+    ),
 }
 
 
@@ -273,11 +278,11 @@ def test_every_loss_is_one_number_a_sample_with_the_gradient_of_its_value(loss):
 
 
 def test_in_parts_a_loss_is_the_same_with_the_same_gradient(monkeypatch):
-    monkeypatch.setattr(scores, "ROWS", 7)
+    monkeypatch.setattr(scores, "SAMPLE_CHUNK", 7)
     held, x = weights(), PLANE.sample(20, generator())
-    v = scores.rademacher(x, generator(1), 2)
+    v = scores.rademacher_probes(x, generator(1), 2)
     whole = scores.sliced(network(*held), x, v)
-    parts = scores.in_parts(partial(scores.sliced, network(*held)), x, v)
+    parts = scores.loss_in_chunks(partial(scores.sliced, network(*held)), x, v)
     torch.testing.assert_close(parts, whole)
     for one, other in zip(*(torch.autograd.grad(loss.sum(), held) for loss in (whole, parts)), strict=True):
         torch.testing.assert_close(other, one)
@@ -286,12 +291,12 @@ def test_in_parts_a_loss_is_the_same_with_the_same_gradient(monkeypatch):
 def test_too_many_numbers_for_an_exact_trace_name_the_estimator():
     with pytest.raises(ValueError, match=re.escape("1025 numbers a sample")) as error:
         scores.implicit(lambda x: -x, torch.zeros(2, 1025))
-    assert "sliced_reduced(score, x, rademacher(x, generator))" in str(error.value)
+    assert "sliced_reduced(score, x, rademacher_probes(x, generator))" in str(error.value)
 
 
 def test_a_piecewise_linear_energy_is_refused_where_a_trace_is_wanted():
     a, b, c = weights()
-    score = scores.of_energy(lambda x: (torch.relu(x @ a + b) @ c).sum(1))
+    score = scores.score_of_energy(lambda x: (torch.relu(x @ a + b) @ c).sum(1))
     for loss in (scores.sliced, scores.sliced_reduced):
         with pytest.raises(ValueError, match="ReLU"):
             loss(score, X, EPS[None])
@@ -304,20 +309,20 @@ def test_a_piecewise_linear_energy_is_refused_where_a_trace_is_wanted():
 def test_vectors_are_no_energy():
     for wrong in (lambda x: x, lambda x: x.sum(), lambda x: x.sum(0)):
         with pytest.raises(ValueError, match="one number a sample"):
-            scores.of_energy(wrong)(X)
+            scores.score_of_energy(wrong)(X)
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_slopes_are_the_gradient_in_pieces_and_record_nothing(context):
     weights = torch.randn(2, 5, generator=generator(1), dtype=torch.float64).requires_grad_()
-    x = torch.randn(2 * scores.ROWS + 3, 2, generator=generator(), dtype=torch.float64)
+    x = torch.randn(2 * scores.SAMPLE_CHUNK + 3, 2, generator=generator(), dtype=torch.float64)
 
     def energy(z: torch.Tensor) -> torch.Tensor:
         return torch.sin(z @ weights).sum(1)
 
     with context():
-        values, slope = scores.slopes(energy, x)
-        torch.testing.assert_close(scores.for_sampling(energy)(x), scores.of_energy(energy)(x))
+        values, slope = scores.energy_and_gradient(energy, x)
+        torch.testing.assert_close(scores.detached_score(energy)(x), scores.score_of_energy(energy)(x))
     torch.testing.assert_close(values, energy(x).detach())
     torch.testing.assert_close(slope, (torch.cos(x @ weights) @ weights.T).detach())
     assert not slope.requires_grad and weights.grad is None

@@ -89,7 +89,7 @@ def test_a_run_leaves_weights_samples_and_measures(recipe, file, tmp_path, monke
     kind, name = (ScoreModel, "ncsn") if recipe.model == "score" else (EnergyModel, "ebm")
     assert load(tmp_path / "run" / f"{name}_digits8.safetensors", kind).config["side"] == 8
     told = [key for key in last if key.startswith("auroc")]
-    assert len(told) == (0 if kind is ScoreModel else 5 * (2 if recipe.objective == "denoising_many" else 1))
+    assert len(told) == (0 if kind is ScoreModel else 5 * (2 if recipe.objective == "denoising_multilevel" else 1))
     assert all(0 <= last[key] <= 1 for key in told)
 
 

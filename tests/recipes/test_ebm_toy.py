@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 import torch
 
-from becalm.core.densities import Mixture
+from becalm.core.densities import GaussianMixture
 from becalm.core.files import InputError
 from becalm.recipes import ebm_toy
 from becalm.systems.fields import ScoreModel
@@ -68,7 +68,7 @@ def test_vectors_are_refused_where_an_energy_is_needed():
 
 
 def test_a_run_leaves_weights_measures_and_a_picture(tmp_path):
-    recipe = replace(recipe_of("denoising_many"), run=tmp_path)
+    recipe = replace(recipe_of("denoising_multilevel"), run=tmp_path)
     *_, last = ebm_toy.run(recipe)
     assert json.loads((tmp_path / "measures.json").read_text()) == last
     assert last["fisher"] > 0 and last["distance"] > 0
@@ -87,8 +87,8 @@ def test_the_torus_is_evenly_covered():
 def test_a_surface_s_score_in_closed_form_leads_back_to_it():
     recipe = replace(SMALL, density="surface")
     density = ebm_toy.density_of(recipe)
-    assert isinstance(density, Mixture)
-    blurred = density.blurred(0.1)
+    assert isinstance(density, GaussianMixture)
+    blurred = density.convolve(0.1)
     z = density.sample(300, torch.Generator().manual_seed(1)) + 0.1
     back = z + 0.1**2 * blurred.score(z)
 

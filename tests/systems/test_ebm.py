@@ -6,7 +6,7 @@ from torch import nn
 
 from becalm.core import kinds, scores
 from becalm.core.denoiser import Denoiser
-from becalm.core.langevin import annealed, mala, unadjusted
+from becalm.core.langevin import annealed_langevin, mala, ula
 from becalm.core.process import corrupt
 from becalm.core.sample import heun, reverse, sample
 from becalm.core.schedule import Ladder, Linear
@@ -69,13 +69,13 @@ def test_langevin_takes_an_energy_in_all_its_forms():
     ebm = energy_denoiser(exact(), SCHEDULE)
     z = torch.randn(20, 1, 2, generator=generator(), dtype=torch.float64)
     energy = energy_at(ebm, t)
-    torch.testing.assert_close(scores.of_energy(energy)(z), scores.at_level(ebm, t)(z))
-    plain = final(unadjusted(scores.at_level(ebm, t), z, 0.01, 20, generator=generator(1))).z
-    same = final(unadjusted(scores.of_energy(energy), z, 0.01, 20, generator=generator(1))).z
+    torch.testing.assert_close(scores.score_of_energy(energy)(z), scores.score_at_level(ebm, t)(z))
+    plain = final(ula(scores.score_at_level(ebm, t), z, 0.01, 20, generator=generator(1))).z
+    same = final(ula(scores.score_of_energy(energy), z, 0.01, 20, generator=generator(1))).z
     torch.testing.assert_close(plain, same)
-    assert final(mala(energy, z, 0.05, 20, generator=generator(1))).accepted.mean() > 0.5
+    assert final(mala(energy, z, 0.05, 20, generator=generator(1))).acceptance.mean() > 0.5
     ladder = Ladder(3.0, 0.1, 4)
-    stepped = final(sample(energy_denoiser(exact(ladder), ladder), z, t / 0.4, together(4), annealed(0.1, 3)))
+    stepped = final(sample(energy_denoiser(exact(ladder), ladder), z, t / 0.4, together(4), annealed_langevin(0.1, 3)))
     assert torch.isfinite(stepped.z).all()
 
 
@@ -103,7 +103,7 @@ def test_it_learns(loss):
         if loss == "denoising":
             value = (ebm(z, t).eps - eps).square().sum(-1).mean()
         else:
-            value = scores.sliced_reduced(traceable_at(ebm, t), z, scores.rademacher(z, generator(k))).mean()
+            value = scores.sliced_reduced(traceable_at(ebm, t), z, scores.rademacher_probes(z, generator(k))).mean()
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -118,7 +118,7 @@ def test_a_residual_is_a_scalar_and_a_timeless_one_does_not_look_at_t():
     halved = energy_denoiser(Residual(lambda z, t, given: z / 2), SCHEDULE)
     t = torch.full((5, 1, 1), 0.5)
     torch.testing.assert_close(energy_at(halved, t)(z), z.square().sum((1, 2)) / 8)
-    torch.testing.assert_close(scores.at_level(halved, t)(z), -z / 4, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(scores.score_at_level(halved, t)(z), -z / 4, rtol=1e-5, atol=1e-6)
     clean = Energy(Timeless(lambda z: z.square().sum((1, 2), keepdim=True)))
     torch.testing.assert_close(clean(z, t), -2 * z)
 
@@ -139,9 +139,9 @@ def test_kinks_are_refused_for_traces_alone():
         ebm = energy_denoiser(Small(1, kink), SCHEDULE)
         with pytest.raises(ValueError, match=rf"layers.1 is {type(kink).__name__}"):
             traceable_at(ebm, levels(4))
-        assert scores.denoising(scores.at_level(ebm, levels(4)), z, z, 0.5).shape == (4,)
+        assert scores.denoising(scores.score_at_level(ebm, levels(4)), z, z, 0.5).shape == (4,)
         with pytest.raises(ValueError, match="derivative is exactly 0"):
-            scores.implicit(scores.at_level(ebm, levels(4)), z)
+            scores.implicit(scores.score_at_level(ebm, levels(4)), z)
     relu = Denoiser(Small(2, nn.ReLU()), SCHEDULE, kinds.score)
     vectors = traceable_at(relu, levels(4))
     assert scores.sliced(vectors, z, z[None]).shape == (4,)

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from becalm.core import kinds
-from becalm.core.compare import agreement, two_sample
-from becalm.core.densities import Mixture, eight_gaussians, standard
+from becalm.core.compare import score_agreement, two_sample_test
+from becalm.core.densities import GaussianMixture, eight_gaussians, isotropic_gaussian
 from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
-from becalm.core.langevin import annealed, mala
+from becalm.core.langevin import annealed_langevin, mala
 from becalm.core.sample import sample
-from becalm.core.scores import at_level, denoising, denoising_many, of_energy
+from becalm.core.scores import denoising, denoising_multilevel, score_at_level, score_of_energy
 from becalm.core.walk import together
 from becalm.systems.ebm import energy_at, traceable_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma, denoiser_of
 from becalm.weights.store import load, save
 
-MODES = Mixture(
+MODES = GaussianMixture(
     torch.tensor([[1.5, 0.0], [-1.0, 1.0], [0.0, -1.5]]).double(),
     torch.tensor([0.5, 0.3, 0.2]).double(),
     torch.full((3,), 0.3).double(),
@@ -44,15 +44,15 @@ def test_a_fresh_model_is_the_score_of_a_gaussian_as_wide_as_the_data(family, t)
     model = family(2, power=0.7, high=5.0, low=0.05, steps=10)
     z, level = torch.randn(6, 1, 2, generator=generator()), torch.full((1, 1, 1), t, dtype=torch.float64)
     sigma = float(model.schedule(level).sigma)
-    truth = standard(2, math.sqrt(0.7)).blurred(sigma).score(z)
-    torch.testing.assert_close(at_level(denoiser_of(model), level)(z), truth, rtol=1e-4, atol=1e-5)
+    truth = isotropic_gaussian(2, math.sqrt(0.7)).convolve(sigma).score(z)
+    torch.testing.assert_close(score_at_level(denoiser_of(model), level)(z), truth, rtol=1e-4, atol=1e-5)
 
 
 def test_the_flow_of_a_fresh_model_gives_the_gaussian_s_log_density():
     denoiser = denoiser_of(ScoreModel(2, power=0.7, high=40.0, low=0.05, steps=10).double())
     x, ends = torch.randn(5, 1, 2, generator=generator()).double(), [2 * math.log(v) for v in (0.05, 40.0)]
-    found = log_density(denoiser, x, runge_kutta(40), low=ends[0], high=ends[1])
-    truth = standard(2, math.sqrt(0.7)).blurred(0.05).log_prob(x[:, 0])
+    found = log_density(denoiser, x, runge_kutta(40), gamma_min=ends[0], gamma_max=ends[1])
+    truth = isotropic_gaussian(2, math.sqrt(0.7)).convolve(0.05).log_prob(x[:, 0])
     torch.testing.assert_close(found.nats, truth, rtol=0, atol=1e-3)
 
 
@@ -63,11 +63,13 @@ def test_an_energy_s_score_is_its_gradient_and_as_large_as_the_score_model_s(sid
     for t in (1 / 6, 1.0):
         level = torch.full((1, 1, 1), t, dtype=torch.float64)
         energy = energy_at(denoiser, level)
-        torch.testing.assert_close(denoiser(z, level).eps, -model.schedule(level).sigma * of_energy(energy)(z))
+        torch.testing.assert_close(denoiser(z, level).eps, -model.schedule(level).sigma * score_of_energy(energy)(z))
         assert denoiser(z, level).eps.abs().max() < 10, "of unit size at every level, as noise is"
         h = 1e-6 * torch.randn(z.shape, generator=generator(1)).double()
         change = energy(z + h) - energy(z - h)
-        torch.testing.assert_close(change, -2 * (at_level(denoiser, level)(z) * h).sum((1, 2)), rtol=1e-4, atol=1e-10)
+        torch.testing.assert_close(
+            change, -2 * (score_at_level(denoiser, level)(z) * h).sum((1, 2)), rtol=1e-4, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -127,41 +129,45 @@ def test_many_levels_learn_a_mixture_that_annealed_langevin_and_the_flow_then_kn
     def loss(learner, g):
         x = MODES.sample(512, g).float()[:, None]
         sigma, eps = learner.spread(512, g), torch.randn(x.shape, generator=g)
-        return denoising_many(by_sigma(learner.denoiser), x, eps, sigma).mean()
+        return denoising_multilevel(by_sigma(learner.denoiser), x, eps, sigma).mean()
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = Learner(ScoreModel(2, 0, 64, 3, 1.0, 4.0, 0.3, 6), torch.zeros(0, 1, 2))
     trained(learner, loss, 500, 5e-3)
-    denoiser, truth = learner.denoiser, MODES.blurred(0.3)
+    denoiser, truth = learner.denoiser, MODES.convolve(0.3)
     x = truth.sample(4000, generator(9)).float()[:, None]
-    found = agreement(at_level(denoiser, learner.least()), x, truth.score)
+    found = score_agreement(score_at_level(denoiser, learner.least()), x, truth.score)
     assert found.cosine > 0.98 and found.fisher < 0.05
     z = 4 * torch.randn(800, 1, 2, generator=generator(1))
     ones = torch.ones(1, 1, 1, dtype=torch.float64)
-    for state in sample(denoiser, z, ones, together(6), annealed(0.2, 15), generator=generator(2)):
+    for state in sample(denoiser, z, ones, together(6), annealed_langevin(0.2, 15), generator=generator(2)):
         z = state.z[:, 0].double()
     share = torch.cdist(z, MODES.centres).argmin(1).bincount(minlength=3) / 800
     assert ((share - MODES.weights).abs() < 4 * (MODES.weights * (1 - MODES.weights) / 800).sqrt()).all()
-    test = two_sample(z, MODES.sample(800, generator(3)), 299, generator(4))
-    assert test.distance < test.limit
-    nats = log_density(denoiser, x[:100], runge_kutta(12), low=2 * math.log(0.3), high=2 * math.log(4.0)).nats
+    test = two_sample_test(z, MODES.sample(800, generator(3)), 299, generator(4))
+    assert test.distance < test.critical_value
+    nats = log_density(
+        denoiser, x[:100], runge_kutta(12), gamma_min=2 * math.log(0.3), gamma_max=2 * math.log(4.0)
+    ).nats
     assert abs((nats - truth.log_prob(x[:100, 0].double())).mean()) < 0.05
 
 
 def test_an_energy_learns_and_mala_keeps_its_law():
-    density = eight_gaussians(1.0, 0.6).blurred(0.3)
+    density = eight_gaussians(1.0, 0.6).convolve(0.3)
 
     def loss(learner, g):
         x = eight_gaussians(1.0, 0.6).sample(512, g).float()[:, None]
-        return denoising(at_level(learner.denoiser, learner.least()), x, torch.randn(x.shape, generator=g), 0.3).mean()
+        return denoising(
+            score_at_level(learner.denoiser, learner.least()), x, torch.randn(x.shape, generator=g), 0.3
+        ).mean()
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = Learner(EnergyModel(2, 0, 32, 2, 0.86, 0.3, 0.3, 1), torch.zeros(0, 1, 2))
     trained(learner, loss, 150, 1e-2)
     x = density.sample(2000, generator(5)).float()[:, None]
-    found = agreement(at_level(learner.denoiser, learner.least()), x, density.score)
+    found = score_agreement(score_at_level(learner.denoiser, learner.least()), x, density.score)
     assert found.cosine > 0.98 and found.fisher < 0.05
     for state in mala(energy_at(learner.denoiser, learner.least()), x, 0.2, 20, generator=generator(6)):
         z = state.z
