@@ -20,16 +20,16 @@ from typing import Literal
 import torch
 import tyro
 
-from becalm.evaluation.image_tasks import POLYGONS
-from becalm.evaluation.sudoku import LEVELS, trial
+from becalm.evaluation.sudoku import LEVELS, evaluate_walks
 from becalm.images import digit_classifier, sudoku
-from becalm.images.counting_polygons.categorical import FLAG
-from becalm.images.counting_polygons.layout import told
-from becalm.images.counting_polygons.scenes import MOST
+from becalm.images.counting_polygons.categorical import ON
+from becalm.images.counting_polygons.layout import decode_layout
+from becalm.images.counting_polygons.scenes import MAX_FIGURES
 from becalm.images.digits import read_mnist
 from becalm.images.sudoku import Puzzles
 from becalm.nets.precision import fast_matmul
-from becalm.recipes.sudoku import SMALL, Recipe, levels, run
+from becalm.recipes.image_tasks import POLYGONS
+from becalm.recipes.sudoku import SUDOKU4, Recipe, run
 from becalm.systems.srm import SRM
 from becalm.weights.store import load
 
@@ -48,16 +48,16 @@ class Draws:
     """Of `uniform_mean`."""
     weighting: Literal["density", "none"] = "none"
     """As in the recipe; for the others p(t) is 1."""
-    visited: float = 0.0
-    """Share of the batch in visited states."""
+    sequential_share: float = 0.0
+    """Share of the batch in states of sequential solving."""
 
     def name(self) -> str:
         """A folder's name."""
         sharp = f"{self.sharpness:g}-{self.weighting}-" if self.times == "uniform_mean" else ""
-        return f"{self.times}-{sharp}{self.visited:g}"
+        return f"{self.times}-{sharp}{self.sequential_share:g}"
 
 
-DRAWS = [Draws(kind, visited=share) for kind, share in product(("shared", "independent"), (0.0, 0.5))] + [
+DRAWS = [Draws(kind, sequential_share=share) for kind, share in product(("shared", "independent"), (0.0, 0.5))] + [
     Draws("uniform_mean", sharpness, weighting, share)
     for sharpness, weighting, share in product((0.5, 1.0, 3.0), ("none", "density"), (0.0, 0.5))
 ]
@@ -89,9 +89,9 @@ class Benchmark:
 
 def recipe_of(benchmark: Benchmark, draws: Draws) -> Recipe:
     """`sudoku4` with these levels, at this budget."""
-    plan = replace(SMALL.plan, steps=benchmark.steps)
+    plan = replace(SUDOKU4.plan, steps=benchmark.steps)
     folder = benchmark.runs / f"{draws.name()}-{benchmark.steps}-{benchmark.seed}"
-    return replace(SMALL, digits=benchmark.digits, run=folder, seed=benchmark.seed, plan=plan, **asdict(draws))
+    return replace(SUDOKU4, digits=benchmark.digits, run=folder, seed=benchmark.seed, plan=plan, **asdict(draws))
 
 
 def trained(recipe: Recipe) -> SRM:
@@ -113,13 +113,13 @@ def seconds_per_step(recipe: Recipe) -> float:
 
 
 def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
-    """Puzzles of held-out grids and digits, the same for every row, and a judge that reads them."""
-    known, fresh = (part.only(range(1, SMALL.side + 1)) for part in read_mnist(benchmark.digits))
-    reader = digit_classifier.fit(known, SMALL.pixels, torch.Generator().manual_seed(0))
-    digits = digit_classifier.clearest(reader, fresh, 400)
+    """Puzzles of held-out grids and digits, the same for every row, and a digit classifier that reads them."""
+    known, fresh = (part.only(range(1, SUDOKU4.side + 1)) for part in read_mnist(benchmark.digits))
+    reader = digit_classifier.fit(known, SUDOKU4.pixels, torch.Generator().manual_seed(0))
+    digits = digit_classifier.clearest_digits(reader, fresh, 400)
     groups = {
-        name: sudoku.puzzles(SMALL.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
-        for name, given in LEVELS[SMALL.side].items()
+        name: sudoku.puzzles(SUDOKU4.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
+        for name, given in LEVELS[SUDOKU4.side].items()
     }
     return groups, reader.read
 
@@ -134,20 +134,20 @@ def measured(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]:
         recipe = recipe_of(benchmark, draws)
         model = trained(recipe)
         key["seconds_per_step"] = seconds_per_step(recipe)
-        yield [key | row._asdict() for row in trial(model, groups, read, WALKS, seed=benchmark.seed)]
+        yield [key | row._asdict() for row in evaluate_walks(model, groups, read, WALKS, seed=benchmark.seed)]
 
 
 def table(rows: list[dict]) -> str:
     """Markdown: a line a way to draw and budget, a column a walk and difficulty, per cent valid and the interval."""
     columns = list(dict.fromkeys((row["puzzles"], row["walk"]) for row in rows))
     lines = [
-        "| t | sharpness | 1/p(t) | visited | steps | seed | " + " | ".join(f"{k}, {w}" for k, w in columns) + " |"
+        "| t | sharpness | 1/p(t) | sequential | steps | seed | " + " | ".join(f"{k}, {w}" for k, w in columns) + " |"
     ]
     lines.append("|---" * (6 + len(columns)) + "|")
-    fields = ("times", "sharpness", "weighting", "visited", "steps", "seed")
+    fields = ("times", "sharpness", "weighting", "sequential_share", "steps", "seed")
     for key in dict.fromkeys(tuple(row[name] for name in fields) for row in rows):
         found = {(r["puzzles"], r["walk"]): r for r in rows if tuple(r[name] for name in fields) == key}
-        kind, sharp, weighting, visited, steps, seed = key
+        kind, sharp, weighting, sequential_share, steps, seed = key
         mean = kind == "uniform_mean"
         said = [
             kind.replace("_", " "),
@@ -155,7 +155,7 @@ def table(rows: list[dict]) -> str:
             ("yes" if weighting == "density" else "no") if mean else "–",
         ]
         cells = [interval(found[c]) if c in found else "–" for c in columns]
-        lines.append("| " + " | ".join([*said, f"{visited:g}", f"{steps:,}", str(seed), *cells]) + " |")
+        lines.append("| " + " | ".join([*said, f"{sequential_share:g}", f"{steps:,}", str(seed), *cells]) + " |")
     return "\n".join(lines)
 
 
@@ -166,8 +166,8 @@ def interval(row: dict) -> str:
 
 def densities(draws: Draws, cells: int = 16, count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
     """Histograms, of mean 1 in BINS bins, of t and of its mean over the cells, as the recipe draws them."""
-    recipe = replace(SMALL, times=draws.times, sharpness=draws.sharpness)
-    t = levels(recipe, count, cells, torch.Generator().manual_seed(0))[..., 0]
+    recipe = replace(SUDOKU4, times=draws.times, sharpness=draws.sharpness)
+    t = sample_levels(recipe, count, cells, torch.Generator().manual_seed(0))[..., 0]
     histogram = partial(torch.histc, bins=BINS, min=0.0, max=1.0)
     return tuple(h / h.mean() for h in (histogram(t.flatten()), histogram(t.mean(1))))  # type: ignore[return-value]
 
@@ -181,7 +181,7 @@ def draw_picture(path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
     middles = (torch.arange(BINS) + 0.5) / BINS
-    for draws in [d for d in DRAWS if d.visited == 0 and d.weighting == "none"]:
+    for draws in [d for d in DRAWS if d.sequential_share == 0 and d.weighting == "none"]:
         label = draws.times.replace("_", " ") + (
             f", sharpness {draws.sharpness:g}" if draws.times == "uniform_mean" else ""
         )
@@ -200,17 +200,17 @@ def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
     """How often it tells rightly what is centred in one patch of held-out polygons, the others being known, and how often
     whether anything is."""
     generator = torch.Generator().manual_seed(seed)
-    x = POLYGONS.real(number, generator)
-    flags = x[..., : POLYGONS.flags]
+    x = POLYGONS.sample_patches(number, generator)
+    flags = x[..., : POLYGONS.n_categories]
     present, kind = flags.amax(-1) > 2, flags.argmax(-1)
     chance = torch.rand(present.shape, generator=generator)
-    for name, those in {"a number": kind < MOST, "a figure": kind >= MOST, "nothing": ~present}.items():
+    for name, those in {"a number": kind < MAX_FIGURES, "a figure": kind >= MAX_FIGURES, "nothing": ~present}.items():
         those = those & present if name != "nothing" else those
         patch = (chance * those).argmax(1)[:, None]
         unknown = torch.zeros(present.shape).scatter(1, patch, 1.0)[..., None]
         z = torch.where(unknown > 0, torch.randn(x.shape, generator=generator), x)
         with torch.inference_mode(), fast_matmul("cpu"):
-            answer = model(z, unknown.double()).value[..., : POLYGONS.flags].float()
+            answer = model(z, unknown.double()).value[..., : POLYGONS.n_categories].float()
         held, said = answer.sum(-1).gather(1, patch) > 2, answer.argmax(-1).gather(1, patch)
         seen = (held == (name != "nothing")).double().mean()
         right = f", which in {100 * (said == kind.gather(1, patch)).double().mean():.0f} %" if name != "nothing" else ""
@@ -221,20 +221,20 @@ def half_known(model: SRM, number: int, seed: int) -> str:
     """What it tells of held-out polygons of whose drawings and whose other patches half are known, beside what is so: how many
     figures and numbers are expected, with the corners of those that are known, and nearer to a drawing than any other can be."""
     generator = torch.Generator().manual_seed(seed)
-    x = POLYGONS.real(number, generator)
-    there, kind, way, radius, _ = told(x)
-    figure = there & (kind >= MOST)
+    x = POLYGONS.sample_patches(number, generator)
+    there, kind, way, radius, _ = decode_layout(x)
+    figure = there & (kind >= MAX_FIGURES)
     known = (torch.rand(there.shape, generator=generator) < 0.5) | (figure & (figure.cumsum(1) == 1))
     z = torch.where(known[..., None], x, torch.randn(x.shape, generator=generator))
     with torch.inference_mode(), fast_matmul("cpu"):
-        share = model(z, (~known)[..., None].double()).value[..., : POLYGONS.flags].float() / FLAG
+        share = model(z, (~known)[..., None].double()).value[..., : POLYGONS.n_categories].float() / ON
     share = share.clamp_min(0) * ~known[..., None]
     corners = kind.where(figure, torch.tensor(0)).amax(1)[:, None, None].expand(-1, len(there[0]), 1)
     row = torch.arange(POLYGONS.side) + 0.5
     middle = torch.stack(torch.meshgrid(row, row, indexing="xy"), -1).flatten(0, 1)
     distance = torch.cdist(middle.expand(number, -1, -1), middle + way)
     near = (distance < 1.6 * radius.mT - 0.5) & (there & known)[:, None]
-    figures, numbers = share[..., MOST:].sum() / number, share[..., :MOST].sum() / number
+    figures, numbers = share[..., MAX_FIGURES:].sum() / number, share[..., :MAX_FIGURES].sum() / number
     right, wrong = share.gather(2, corners).sum() / figures / number, (share.sum(-1) * near.any(-1)).sum() / share.sum()
     real = [float((part & ~known).sum() / number) for part in (figure, there & ~figure)]
     return (

@@ -103,50 +103,50 @@ class Evaluate:
         import torch
 
         from becalm.core.files import InputError
-        from becalm.evaluation.sudoku import LEVELS, WALKS, trial
+        from becalm.evaluation.sudoku import LEVELS, WALKS, evaluate_walks
         from becalm.images import digit_classifier, sudoku
         from becalm.images.digits import read
-        from becalm.systems.puzzles import side_of
+        from becalm.systems.puzzles import sudoku_side
+        from becalm.systems.solver import Pace
         from becalm.systems.srm import SRM
         from becalm.weights.store import load
 
         model = load(self.model, SRM)
-        side, pixels = side_of(model, self.model), isqrt(model.config["channels"])
+        side, pixels = sudoku_side(model, self.model), isqrt(model.channels)
         known, fresh = (d.only(range(1, side + 1)) for d in read(self.digits))
         if pixels > known.images.shape[1]:
             raise InputError(f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {known.images.shape[1]}")
-        reader = digit_classifier.fit(known, pixels, torch.Generator().manual_seed(0))
-        digits = (
-            digit_classifier.clearest(reader, known, 1000)
-            if self.shared
-            else digit_classifier.clearest(reader, fresh, 400)
-        )
+        classifier = digit_classifier.fit(known, pixels, torch.Generator().manual_seed(0))
+        pool, per_class = (known, 1000) if self.shared else (fresh, 400)
+        digits = digit_classifier.clearest_digits(classifier, pool, per_class)
         puzzles = {
             name: sudoku.puzzles(side, self.puzzles, given, digits, "test", self.seed)
             for name, given in LEVELS[side].items()
         }
-        ways = {"rounds": self.rounds, "steps_per_variable": self.steps_per_variable, "eta": self.eta}
-        for row in trial(model, puzzles, reader.read, self.walks or WALKS, seed=self.seed, **ways):
+        pace = Pace(self.steps_per_variable, eta=self.eta)
+        walks = self.walks or WALKS
+        for row in evaluate_walks(model, puzzles, classifier.read, walks, pace, self.rounds, seed=self.seed):
             yield row._asdict()
 
     def counted(self):
         """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
         from becalm.core.files import InputError
-        from becalm.evaluation.image_tasks import TASKS, fitting, write_sheet
-        from becalm.evaluation.images import WALKS, trial
+        from becalm.evaluation.images import WALKS, evaluate_walks
         from becalm.images.even_pixels import even_scores
+        from becalm.recipes.image_tasks import TASKS, check_model, write_image_grid
         from becalm.systems.srm import SRM
         from becalm.weights.store import load
 
         task = TASKS[self.benchmark]
-        model = fitting(load(self.model, SRM), task, self.model)
+        model = check_model(load(self.model, SRM), task, self.model)
         if unknown := set(self.walks) - set(WALKS):
             raise InputError(
                 f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(WALKS)}"
             )
-        for row, images in trial(model, task, self.images, self.walks or WALKS, seed=self.seed):
+        walks = tuple(WALKS[WALKS.index(name)] for name in self.walks if name != "refine") or WALKS
+        for row, images in evaluate_walks(model, task, self.images, walks, seed=self.seed):
             if self.picture and row.walk == "certainty":
-                write_sheet(images[:64], self.picture)
+                write_image_grid(images[:64], self.picture)
             deviations = even_scores(images)[2:] if self.benchmark == "even-pixels" else ()
             yield row._asdict() | dict(zip(("saturation", "value"), deviations, strict=False))
 

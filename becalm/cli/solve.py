@@ -51,10 +51,11 @@ class Solve:
 
         from becalm.core import trajectory
         from becalm.core.files import InputError, check_outputs, check_png_name
-        from becalm.evaluation.sudoku import way_of
-        from becalm.images import puzzle_picture
+        from becalm.images import puzzle_picture, sudoku
         from becalm.systems import puzzles
-        from becalm.systems.srm import SRM, solve
+        from becalm.systems.refine import refine
+        from becalm.systems.solver import Pace
+        from becalm.systems.srm import SRM
         from becalm.weights.store import load, located
 
         started = time.time()
@@ -66,24 +67,28 @@ class Solve:
         if self.steps_per_variable < 1 or not 0 <= self.eta <= 1 or self.refine < 0:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1, --refine at least 0")
         model = load(self.model, SRM)
-        side = puzzles.side_of(model, self.model)
+        side = puzzles.sudoku_side(model, self.model)
         image, mask = puzzle_picture.read(self.image), puzzle_picture.read(self.mask)
-        puzzle = puzzles.puzzle_of(image, mask, model, str(self.image), str(self.mask))
+        puzzle = puzzles.parse_puzzle(image, mask, model, str(self.image), str(self.mask))
         read = self.reading(puzzle)
         if read:
             puzzles.given_digits(puzzle, read, str(self.image))
 
         generator = torch.Generator().manual_seed(self.seed)
-        way = way_of(self.walk, side, self.steps_per_variable, self.eta, 1, self.seed)
-        walk, kept, steps = solve(model, puzzle.cells, puzzle.unknown, way, generator), [], 0
+        dependency = sudoku.peers(side).double()
+        sampler = Pace(self.steps_per_variable, eta=self.eta).sampler(self.walk, 1, side**2, self.seed, dependency)
+        walk, kept, steps = model.solve(puzzle.cells, puzzle.unknown, sampler, generator), [], 0
         total = self.steps_per_variable * (side**2 if self.walk == "together" else int(puzzle.unknown.sum()))
-        for step, answer in puzzles.begun(iter(tqdm(walk, "solving", total, disable=None)), puzzle, model.power):
+        for step, answer in puzzles.track_solution(
+            iter(tqdm(walk, "solving", total, disable=None)), puzzle, model.data_variance
+        ):
             steps += 1
             if self.record:
                 kept.append(step)
-        answer = puzzles.refined(model, puzzle, answer, self.refine, way, generator)
+        for cells in refine(model, answer.cells, puzzle.unknown, self.refine, sampler=sampler, generator=generator):
+            answer = answer._replace(cells=cells)
 
-        solved = puzzles.drawn(answer, puzzle, image, mask)
+        solved = puzzles.render_solution(answer, puzzle, image, mask)
         puzzle_picture.write(solved, output)
         if self.record:
             trajectory.write(trajectory.record_steps(kept, {"model": self.model, "seed": self.seed}), self.record)
@@ -98,16 +103,16 @@ class Solve:
     def reading(self, puzzle):
         """The function that reads cells; None where none is wanted, or, with a note, where ours reads cells of another size."""
         from becalm.core.files import InputError
-        from becalm.images.digit_classifier import Judge
+        from becalm.nets.digit_classifier import DigitClassifier
         from becalm.weights.store import load
 
         if self.reader == "none":
             return None
         name = self.reader or READER
-        judge, pixels = load(name, Judge), round(puzzle.cells.shape[-1] ** 0.5)
-        if judge.side == pixels:
-            return judge.read
-        said = f"reads cells of {judge.side} pixels, and those of this model have {pixels}"
+        classifier, pixels = load(name, DigitClassifier), round(puzzle.cells.shape[-1] ** 0.5)
+        if classifier.side == pixels:
+            return classifier.read
+        said = f"reads cells of {classifier.side} pixels, and those of this model have {pixels}"
         if self.reader:
             raise InputError(f"{self.reader}: {said}; give a reader of that size, or --reader none")
         print(f"{name}: {said}, so no digit is checked", file=sys.stderr)
@@ -121,7 +126,7 @@ def checked(cells, read) -> dict:
     if read is None:
         return {}
     grid = read(cells)[0]
-    side, wrong = puzzles.isqrt(len(grid)), sorted({*puzzles.contradictions(grid), *puzzles.outside(grid)})
+    side, wrong = puzzles.isqrt(len(grid)), sorted({*puzzles.repeated_digits(grid), *puzzles.invalid_digits(grid)})
     return {"valid": not wrong, "conflicts": wrong, "digits": grid.reshape(side, side).tolist()}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from becalm.core.process import Variance
 from becalm.core.sample import Stepper, dpm_solver_pp_2m, heun, reverse
 from becalm.core.walk import Walk, together
 
@@ -29,6 +30,8 @@ class Sampler:
     DPM-Solver++(2M) (Lu et al. 2022)."""
     eta: float = 1.0
     """Noise put back by the ancestral update, from 0 (none) to 1."""
+    variance: Variance = "small"
+    """Variance of that noise: the lower bound, the upper bound, or where between them a network learned it to be."""
     guidance: float = 0.0
     """Weight w of classifier-free guidance, û + w (û − û without a class) (Ho & Salimans 2022); 0 leaves the model as it is."""
     order: Walk | None = field(default=None, repr=False)
@@ -47,6 +50,8 @@ class Sampler:
     @property
     def stepper(self) -> Stepper:
         """The function that makes one step."""
+        if self.custom is None and self.update == "ancestral":
+            return reverse(self.eta, self.variance)
         return self.custom or STEPPERS[self.update](self.eta)
 
     @property

@@ -1,4 +1,4 @@
-"""The recipe of `reader14`: the judge that tells which digit is in a cell."""
+"""The recipe of `reader14`: the digit classifier that `becalm solve` reads cells with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from becalm.weights.store import save
 
 @dataclass(frozen=True)
 class Recipe:
-    """Fit the reader of handwritten digits that `becalm solve` checks its puzzles with."""
+    """Fit the classifier of handwritten digits that `becalm solve` checks its puzzles with."""
 
     digits: Path = Path("mnist.npz")
     """MNIST: an .npz file, or the folder of its four IDX files."""
@@ -30,10 +30,12 @@ class Recipe:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Fit, write the weights, and yield one record: the share of MNIST's test digits 1 to 9 that are read right."""
-    known, fresh = (part.only(range(1, 10)) for part in read_mnist(recipe.digits))
-    reader = digit_classifier.fit(known, recipe.pixels, torch.Generator().manual_seed(recipe.seed), recipe.epochs)
-    cells = shrink(fresh.images.flatten(1), recipe.pixels) * 2 - 1
-    right = float((reader.read(cells) == fresh.labels).double().mean())
+    training, test = (part.only(range(1, 10)) for part in read_mnist(recipe.digits))
+    classifier = digit_classifier.fit(
+        training, recipe.pixels, torch.Generator().manual_seed(recipe.seed), recipe.epochs
+    )
+    cells = shrink(test.images.flatten(1), recipe.pixels) * 2 - 1
+    right = float((classifier.read(cells) == test.labels).double().mean())
     name = f"reader{recipe.pixels}"
     facts = {
         "task": "read digits",
@@ -43,5 +45,5 @@ def run(recipe: Recipe) -> Iterator[dict]:
         "right": round(right, 4),
     }
     recipe.run.mkdir(parents=True, exist_ok=True)
-    save(reader, recipe.run / f"{name}.safetensors", facts, torch.float16)
+    save(classifier, recipe.run / f"{name}.safetensors", facts, torch.float16)
     yield {"epochs": recipe.epochs, "right": right}

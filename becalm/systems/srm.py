@@ -1,15 +1,15 @@
-"""SRM: spatial reasoning with denoising models (Wewer et al., ICML 2025). A noise level for every variable, the surest first.
+"""SRM: spatial reasoning with denoising models (Wewer et al., ICML 2025, arXiv 2502.21075).
 
-One network sees all variables with their own noise levels and tells for each what it is, how far that may be off, and where
-the reverse variance lies in its range. It learns from the error of the velocity u = ε − x, and may tell that velocity. Unless
-asked to, it tells x: a variable has more channels than the network is wide, and its noise would not pass through, while what it
-shows does (Li & He 2025).
-Given variables have t = 0; sampling settles the others one by one, always next the one the network is most certain of, so that
-what is settled informs what is not. What contradicts the rest can be taken back (`systems/refine.py`).
+Every variable x_i has a noise level t_i of its own: z_i = α(t_i) x_i + σ(t_i) ε_i. One network sees all z_i and t_i and predicts
+for each variable its x (or ε, or the velocity u = ε − x), the variance of that estimate's error, and where between its bounds
+the reverse variance lies. To solve, given variables have t = 0 and unknown ones t = 1; next is always denoised the variable
+whose predicted error is least (`walk.by_certainty`), so that each is conditioned on those before it. `systems/refine.py`
+resamples what fits the rest worst.
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -18,248 +18,246 @@ from becalm.core import objective, process
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean
 from becalm.core.process import Output, Prediction, corrupt, noise_like
-from becalm.core.sample import Step, Stepper, reverse, sample
+from becalm.core.sample import Step, sample
+from becalm.core.sampler import Sampler
 from becalm.core.schedule import Rectified
 from becalm.core.typing import Bool, Float, Tensor
-from becalm.core.walk import Walk, by_certainty
-from becalm.images.counting_polygons import categorical
-from becalm.images.counting_polygons.nearest_circles import TOLD, Circle, beside
-from becalm.nets.mosaic import Mosaic
+from becalm.core.walk import by_certainty
 from becalm.nets.precision import inference_iter
 from becalm.nets.transformer import Shape, Transformer
 
-Head = Literal["clean", "velocity", "residual"]
-"""What a network tells: x, ε − x, or what the best linear guess of x leaves over."""
+Head = Literal["clean", "eps", "velocity", "residual"]
+"""What the network puts out: x, ε, u = ε − x, or the scaled residual of the best linear estimate of x from z."""
 
-UNCERTAINTY = 0.01
-"""Weight of the uncertainty's loss beside that of the mean."""
+UNCERTAINTY_WEIGHT = 0.01
+"""Weight of the uncertainty's loss (SRM, § 4)."""
 
-SIGMA_LEAST = 0.2
-"""σ below which an error of x weighs no more than there, since z itself shows x."""
+SIGMA_MIN = 0.2
+"""Least σ by which the error of x is divided in the loss: below, z itself shows x."""
 
-STEEP = 5.0
-"""How steeply values are bounded, x ↦ tanh(5 x), before they are added up."""
+ALPHA_MIN = 0.02
+"""Least α by which the ε head divides, so that x is finite at α = 0."""
+
+SAMPLER = Sampler(update="ancestral", order=by_certainty(steps_per_variable=12))
+"""How puzzles are solved where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class SRMConfig:
+    """What an SRM is built from, as files of weights store it."""
+
+    channels: int
+    """Numbers of a variable."""
+    places: list[list[int]] | list[list[float]] | None = None
+    """Where each variable is: indices into tables (row, column, box) if they are whole, else coordinates; None for nowhere."""
+    shape: list[int] = field(default_factory=lambda: list(Shape()))
+    """Size of the network (`nets.transformer.Shape`)."""
+    head: Head = "clean"
+    """What the network puts out. A variable of more channels than the network is wide needs `clean` (Li & He 2025)."""
+    shift: float = 1.0
+    """Shift of the schedule, rectified flow."""
+    features: int = 0
+    """Number of linear functions of a variable that the uncertainty is about; 0: all its channels."""
+    data_variance: float = 1.0
+    """Mean square of the data, and of what the uncertainty is about."""
 
 
 class SRM(nn.Module):
-    """A transformer over variables of `channels` numbers at fixed places.
+    """A network over variables with their schedule: predicts x, the error's log-variance and the reverse variance of each.
 
-    `places` has a row for each variable: numbers from tables where they are whole (row, column, box), coordinates otherwise.
-    `shift` is that of the schedule. How far a variable may be off is told of all its channels alike, or, where `features` are
-    wanted, of so many linear functions of them: the buffer of that name, to be filled before training. So a variable is certain
-    when it is known what it shows, in however many ways that may be drawn. With `summed` every variable is told what the features
-    of all variables add up to, noise having no part in it: attention is a mean, in which what is nearly balanced vanishes. Their
-    values are bounded first, since the small errors of what is settled would add up to more than the difference that counts.
-    Where a variable is made of grains of `grain` numbers, as a patch of pixels, these are told one by one, by `grain_depth`
-    layers that share out between them what they make up together. With `near` the variables fill a square, and see those around
-    them before all others (`nets/mosaic.py`). The first `flags` channels are 0 or 4, yes or no: the features, so that their sums
-    are counts; they are told by logits (`systems/flags.py`). `circle` tells which channels are a circle where a flag is set: each
-    variable is then told exactly which ones are next to it (`systems/circles.py`).
-    What the network tells is its `head`: x ("clean"), the velocity ε − x, or what the best linear guess of x leaves over
-    ("residual", Karras et al. 2022, § 5), which is what grains alone tell where nothing is asked for. `power` is the variance of
-    the data, and of what the uncertainty is about, to tell certainty as a share.
+    `network(inputs, t, places)` gives [loop, batch, variable, 2 channels + 1]: for each variable the head's output, the place
+    of the reverse variance in its range, and log_var; one for each run of its stack, of which the last counts. Subclasses
+    change what the network sees (`inputs`) or how its output is read (`decode`). The log-variance is about the linear functions
+    `features` [channel, feature] of a variable, a buffer to fill before training, or about all channels: so a variable can be
+    certain of what it shows, in however many ways that may be drawn.
     """
 
-    places: Tensor
+    Config: ClassVar[type[SRMConfig]] = SRMConfig
+    places: Tensor | None
     features: Tensor | None
 
     def __init__(
         self,
+        network: nn.Module,
         channels: int,
-        places: list[list[int]] | list[list[float]],
-        shape: list[int] | None = None,
-        power: float = 1.0,
-        shift: float = 1.0,
+        schedule,
+        places: list[list[int]] | list[list[float]] | None = None,
+        head: Head = "clean",
         features: int = 0,
-        summed: bool = False,
-        grain: int = 0,
-        head: Head | None = None,
-        grain_depth: int = 3,
-        near: bool = False,
-        flags: int = 0,
-        circle: list | None = None,
+        data_variance: float = 1.0,
     ):
         super().__init__()
-        self.config = {"channels": channels, "places": places, "shape": list(shape or Shape()), "power": power}
-        self.config |= {"shift": shift, "features": features, "summed": summed, "grain": grain}
-        self.head: Head = head or ("residual" if grain else "clean")
-        self.config |= {
-            "head": self.head,
-            "grain_depth": grain_depth,
-            "near": near,
-            "flags": flags,
-            "circle": circle,
-        }
-        self.power, self.schedule, self.summed, self.grain = power, Rectified(shift=shift), summed, grain
+        self.channels, self.schedule, self.head, self.data_variance = channels, schedule, head, data_variance
+        self.config: dict[str, Any] | None = None
         self.register_buffer("features", torch.eye(channels, features) if features else None)
-        whole = isinstance(places[0][0], int)
-        sizes = tuple(1 + int(max(column)) for column in zip(*places, strict=True)) if whole else ()
-        axes = 0 if whole else len(places[0])
-        self.register_buffer("places", torch.tensor(places))
-        grains = (channels // grain, grain) if grain else (0, 0)
-        inputs = channels + TOLD * bool(circle) + summed * features
-        outputs, form = 2 * channels + 1, Shape(*self.config["shape"])
-        if near:
-            self.network: Transformer | Mosaic = Mosaic(inputs, outputs, form, summed * features)
-        else:
-            self.network = Transformer(inputs, outputs, sizes, axes, form, grains, grain_depth)
+        self.register_buffer("places", None if places is None else torch.tensor(places))
+        self.network = network
 
-    def answers(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> list[Output]:
-        """What the network says of x after each run of its stack."""
-        width, seen = z.shape[-1], z.float()
-        if count := self.config["flags"]:
-            seen = self.flagged(torch.cat([torch.zeros_like(seen[..., :count]), seen[..., count:]], -1), seen, t)[0]
-        heard = [seen]
-        if circle := self.config["circle"]:
-            heard.append(self.beside(seen, t, Circle(*circle)))
-        if self.summed:
-            heard.append(self.sums(seen, t.float()).expand(*z.shape[:2], -1))
-        said = self.network(torch.cat(heard, -1), t, self.places).float()
-        value, spread, log_var = said.split([width, width, 1], -1)
-        value, log_var = self.cleaned(value, z.float(), t), log_var.clamp(-12, 12)
-        if self.config["flags"]:
-            value, log_var = self.flagged(value, z.float(), t)
-        outputs = zip(value, log_var, (spread + 1) / 2, strict=True)
-        return [Output(*parts) for parts in outputs]
+    @classmethod
+    def build(cls, **fields: Any) -> "SRM":
+        """The model of a configuration, given by its fields (`SRMConfig`), with the network that goes with it."""
+        config = cls.Config(**fields)
+        schedule, network = Rectified(shift=config.shift), cls.build_network(config)
+        made = cls(
+            network, config.channels, schedule, config.places, config.head, config.features, config.data_variance
+        )
+        made.config = asdict(config)
+        return made
 
-    def sums(self, z: Tensor, t: Tensor) -> Float[Tensor, "batch 1 feature"]:
-        """What the features of all variables add up to, bounded and in so far as they are settled; flags are counted."""
-        bounded = z / categorical.FLAG if self.config["flags"] else torch.tanh(STEEP * z)
-        total = ((1 - t) * bounded).sum(1, keepdim=True)
-        return (total[..., None] * self.features).sum(-2)  # type: ignore[operator]
+    @classmethod
+    def build_network(cls, config: Any) -> nn.Module:
+        """The network of a configuration: a transformer over the variables."""
+        tables, axes = place_kinds(config.places)
+        return Transformer(config.channels, 2 * config.channels + 1, tables, axes, Shape(*config.shape))
 
-    def beside(self, seen: Tensor, t: Tensor, circle: Circle) -> Float[Tensor, "batch variable told"]:
-        """What stands next to each variable (`systems/circles.py`)."""
-        alpha, sigma = (part[..., 0].float() for part in self.schedule(t)[1:])
-        held = seen[..., : self.config["flags"]].sum(-1) / categorical.FLAG
-        return beside(seen, held, alpha, sigma, circle)
+    def inputs(
+        self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]
+    ) -> Float[Tensor, "batch variable input"]:
+        """What the network sees of noisy variables: z itself."""
+        return z.float()
 
-    def cleaned(self, value: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """x, from what the head tells: z = x + σ (ε − x)."""
-        alpha, sigma = (part.float() for part in self.schedule(t)[1:])
-        if self.head == "velocity":
-            return z - sigma * value
-        if self.head == "residual":
-            share = self.power / (alpha.square() * self.power + sigma.square())
-            return alpha * share * z + sigma * share.sqrt() * value
-        return value
+    def decode(
+        self,
+        raw: Float[Tensor, "loop batch variable output"],
+        z: Float[Tensor, "batch variable channel"],
+        t: Float[Tensor, "batch variable 1"],
+    ) -> Output:
+        """x, its log-variance and the place of the reverse variance, each with the axis of loops, from the network's output.
 
-    def flagged(self, value: Tensor, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x and how far its flags may be off, from what is told of flags and what z shows of them (`systems/flags.py`)."""
-        alpha, sigma = (part.float() for part in self.schedule(t)[1:])
-        return categorical.expected(value, z, alpha, sigma, self.config["flags"])
+        eps: x = (z − σε)/α; velocity: x = (z − σu)/(α + σ); residual: x = c_skip z + c_out F with c_skip = α v/(α² v + σ²),
+        c_out = σ √(v/(α² v + σ²)), v the data's variance (Karras et al. 2022, § 5).
+        """
+        value, place, log_var = raw.split([self.channels, self.channels, 1], -1)
+        level = self.schedule(t)
+        alpha, sigma = level.alpha.float(), level.sigma.float()
+        z, log_var = z.float(), log_var.clamp(-12, 12)
+        if self.head == "eps":
+            alpha = alpha.clamp_min(ALPHA_MIN)
+            value, log_var = (z - sigma * value) / alpha, log_var + 2 * (sigma.clamp_min(1e-6) / alpha).log()
+        elif self.head == "velocity":
+            value = (z - sigma * value) / (level.alpha + level.sigma).float()
+        elif self.head == "residual":
+            share = self.data_variance / (alpha.square() * self.data_variance + sigma.square())
+            value = alpha * share * z + sigma * share.sqrt() * value
+        return Output(value, log_var, (place + 1) / 2)
+
+    def loop_outputs(
+        self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]
+    ) -> list[Output]:
+        """The decoded output after each run of the network's stack."""
+        raw = self.network(self.inputs(z, t), t, self.places).float()
+        return [Output(*parts) for parts in zip(*self.decode(raw, z, t), strict=True)]  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Output:
-        """The last of `answers`: what a `Denoiser` asks for."""
-        return self.answers(z, t.expand(*z.shape[:2], 1))[-1]
+        """The last of `loop_outputs`, as a `Denoiser` asks for it."""
+        return self.loop_outputs(z, t.expand(*z.shape[:2], 1))[-1]
 
-    def error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
-        """Mean square of what the uncertainty is about: the features, or all channels where there are none."""
+    def denoiser(self) -> Denoiser:
+        """The model with its schedule and its kind: decoded outputs are x."""
+        return Denoiser(self, self.schedule, clean)
+
+    def feature_error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
+        """Mean squared error of the features, or of all channels where there are none: what log_var is about."""
         if self.features is None:
             return objective.squared_error(value, target)
         return ((target - value).float() @ self.features).square().mean(-1, keepdim=True)
 
-    def surprise(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
-        """The error of the features, or how surprising the flags are."""
-        if self.config["flags"]:
-            return categorical.surprise(value, target, self.config["flags"])
-        return self.error(value, target)
+    def feature_loss(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
+        """The loss of the features that training may add: here their error."""
+        return self.feature_error(value, target)
+
+    def solve(
+        self,
+        x: Float[Tensor, "batch variable channel"],
+        unknown: Bool[Tensor, "batch variable"],
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Step]:
+        """Sample the unknown variables of x given the others; yields every state, the last of which holds the solution in z."""
+        sampler = sampler or SAMPLER
+        z = torch.where(unknown[..., None], noise_like(x, generator), x)
+        t = unknown[..., None].double()
+        return inference_iter(sample(self.denoiser(), z, t, sampler.walk, sampler.stepper, None, generator))
 
 
-def denoiser_of(model: SRM) -> Denoiser:
-    """The model with its schedule, rectified flow, and its kind, clean."""
-    return Denoiser(model, model.schedule, clean)
+def place_kinds(places: list[list[int]] | list[list[float]] | None) -> tuple[tuple[int, ...], int]:
+    """Sizes of the tables that places are indices into, and the number of coordinate axes; one of the two is empty or zero."""
+    if places is None:
+        return (), 0
+    if isinstance(places[0][0], int):
+        return tuple(1 + int(max(column)) for column in zip(*places, strict=True)), 0
+    return (), len(places[0])
 
 
-class Shown(NamedTuple):
-    """Noisy data and what the network made of it."""
+def last_state(
+    steps: Iterator[Step], x: Float[Tensor, "batch variable channel"]
+) -> Float[Tensor, "batch variable channel"]:
+    """z of the last state; x where there is no step to take."""
+    for step in steps:
+        x = step.z
+    return x
+
+
+class NoisyPrediction(NamedTuple):
+    """Noisy data and the network's predictions for it."""
 
     z: Tensor
     """The noisy data [batch, variable, channel]."""
-    answers: list[Output]
-    """What was said of it after each run of the stack."""
+    loop_outputs: list[Output]
+    """The output after each run of the stack."""
     prediction: Prediction
-    """The last of the answers as a prediction."""
+    """The last of them as a prediction."""
 
 
-def shown(model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None, above: Tensor | None = None) -> Shown:
-    """Show the network data x [batch, variable, channel] at the levels t [batch, variable, 1].
+def noise_and_predict(
+    model: SRM, x: Tensor, t: Tensor, generator: torch.Generator | None, start: Tensor | None = None
+) -> NoisyPrediction:
+    """Noise the data x [batch, variable, channel] to the levels t [batch, variable, 1] and predict x from the result.
 
-    With levels `above`, no less than t, x is noised to these, and a step of ancestral sampling, by what the network itself says
-    there, leads down to t: a state as sampling has it, where what should be settled by now may not be. x is still what is to be
-    told of it.
+    With levels `start` ≥ t (a rollout), x is noised to these and one step of ancestral sampling, by the model's own prediction
+    there, leads down to t: a state as sampling has it, with its errors. The target is still x.
     """
-    z, _ = corrupt(x, t if above is None else above, model.schedule, generator)
-    if above is not None:
+    z, _ = corrupt(x, t if start is None else start, model.schedule, generator)
+    if start is not None:
         with torch.no_grad():
-            guess = clean(model.answers(z, above)[-1], z, above, model.schedule)
-            z = process.reverse_step(guess, z, above, t, model.schedule, generator=generator)
-    answers = model.answers(z, t)
-    return Shown(z, answers, clean(answers[-1], z, t, model.schedule))
+            prediction = clean(model.loop_outputs(z, start)[-1], z, start, model.schedule)
+            z = process.reverse_step(prediction, z, start, t, model.schedule, generator=generator)
+    outputs = model.loop_outputs(z, t)
+    return NoisyPrediction(z, outputs, clean(outputs[-1], z, t, model.schedule))
 
 
 def losses(
     model: SRM,
-    said: Shown,
+    predicted: NoisyPrediction,
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch variable 1"],
     weight: Float[Tensor, "batch variable 1"],
-    stress: float = 0.0,
+    feature_loss_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Velocity error, variational term and uncertainty, averaged over all variables and over the runs of the stack.
 
-    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), u − u_θ = (x_θ − x)/σ; below σ = 0.2 it is divided by 0.2,
-    and L_vlb weighs w (σ/0.2)². Known variables, t = 0, have no weight and count in the mean. `stress` times the error of the
-    features is added to that of x: the mean of x given z is still what it is least at, and what features tell is learned first.
+    L = mean w |u − u_θ|² + mean w L_vlb + 0.01 mean w L_σ (SRM, § 4), where u − u_θ = (α + σ)(x_θ − x)/σ; below σ = 0.2 it is
+    divided by 0.2, and L_vlb weighs w (σ/0.2)². The ε head learns from |ε − ε_θ|², (α/σ)(x_θ − x), in place of the first term.
+    Given variables, t = 0, have no weight and count in the mean. `feature_loss_weight` times the features' loss is added to the
+    error of x.
     """
     weight = (weight * (t > 0)).float()
-    sigma = model.schedule(t).sigma.float()
-    velocity, trust = (
-        weight / sigma.clamp_min(SIGMA_LEAST).square(),
-        weight * (sigma / SIGMA_LEAST).clamp_max(1).square(),
-    )
-    terms: dict[str, list[Tensor]] = {"velocity": [], "variance": [], "uncertainty": []}
-    for answer in said.answers:
-        error = objective.squared_error(answer.value, x)
-        if stress:
-            error = error + stress * model.surprise(answer.value, x)
-        terms["velocity"].append((velocity * error).mean())
-        doubt = objective.gaussian_nll(model.error(answer.value, x), answer.log_var)  # type: ignore[arg-type]
-        terms["uncertainty"].append((weight * doubt).mean())
-    variance = objective.variance_kl(said.prediction, said.z, x, t, model.schedule)
-    terms["variance"].append((trust * variance).mean())
+    level = model.schedule(t)
+    sigma, scale = level.sigma.float(), (level.alpha + level.sigma).float()
+    if model.head == "eps":
+        scale = level.alpha.float().clamp_min(ALPHA_MIN)
+    velocity_weight = weight * scale.square() / sigma.clamp_min(SIGMA_MIN).square()
+    variance_weight = weight * (sigma / SIGMA_MIN).clamp_max(1).square()
+    terms: dict[str, list[Tensor]] = {"velocity": [], "uncertainty": []}
+    for output in predicted.loop_outputs:
+        error = objective.squared_error(output.value, x)
+        if feature_loss_weight:
+            error = error + feature_loss_weight * model.feature_loss(output.value, x)
+        terms["velocity"].append((velocity_weight * error).mean())
+        nll = objective.gaussian_nll(model.feature_error(output.value, x), output.log_var)  # type: ignore[arg-type]
+        terms["uncertainty"].append((weight * nll).mean())
+    variance = objective.variance_kl(predicted.prediction, predicted.z, x, t, model.schedule)
     mean = {name: torch.stack(values).mean() for name, values in terms.items()}
+    mean["variance"] = (variance_weight * variance).mean()
     last = {"last": terms["velocity"][-1].detach()}
-    return mean | last | {"loss": mean["velocity"] + mean["variance"] + UNCERTAINTY * mean["uncertainty"]}
-
-
-class Way(NamedTuple):
-    """How a puzzle is solved."""
-
-    walk: Walk = by_certainty(steps_per_variable=12)
-    """Which variable when."""
-    step: Stepper = reverse(eta=1.0)
-    """How a level falls."""
-
-
-def solve(
-    model: SRM,
-    x: Float[Tensor, "batch variable channel"],
-    unknown: Bool[Tensor, "batch variable"],
-    way: Way | None = None,
-    generator: torch.Generator | None = None,
-) -> Iterator[Step]:
-    """Settle the unknown variables of x, the others being given; yields every state, of which the last one's z is the answer."""
-    way = way or Way()
-    z = torch.where(unknown[..., None], noise_like(x, generator), x)
-    steps = sample(denoiser_of(model), z, unknown[..., None].double(), way.walk, way.step, None, generator)
-    return inference_iter(steps)
-
-
-def solved(
-    steps: Iterator[Step], x: Float[Tensor, "batch variable channel"]
-) -> Float[Tensor, "batch variable channel"]:
-    """Where a walk ends; x where it has no step to take."""
-    for step in steps:
-        x = step.z
-    return x
+    return mean | last | {"loss": mean["velocity"] + mean["variance"] + UNCERTAINTY_WEIGHT * mean["uncertainty"]}

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from becalm.core.files import InputError, atomic_file
-from becalm.images.counting_polygons.renderer import Painter
-from becalm.images.digit_classifier import Judge
+from becalm.nets.coverage import CoverageNetwork
+from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.systems.jets import Jets
 from becalm.systems.lion import DenseLion
@@ -19,7 +19,10 @@ from becalm.systems.pvd import PointDiffusion
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
+from becalm.systems.srm_pixels import PixelSRM
+from becalm.systems.srm_polygons import PolygonSRM
 from becalm.systems.vdm import VDM
+from becalm.weights.former_names import with_current_names
 
 WEIGHTS = Path(__file__).parent
 
@@ -30,8 +33,10 @@ SYSTEMS = {
     "jets": Jets,
     "sbd": SBD,
     "srm": SRM,
-    "judge": Judge,
-    "painter": Painter,
+    "srm_pixels": PixelSRM,
+    "srm_polygons": PolygonSRM,
+    "digit_classifier": DigitClassifier,
+    "coverage": CoverageNetwork,
     "vdm": VDM,
     "score": ScoreModel,
     "energy": EnergyModel,
@@ -39,7 +44,7 @@ SYSTEMS = {
     "lion_dense": DenseLion,
     "points": PointDiffusion,
 }
-"""Constructors by name; a model's `config` attribute holds the arguments it was made with."""
+"""Systems by name; a model's `config` attribute holds the arguments of its `build`, or of its constructor if it has none."""
 
 
 def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dtype = torch.float32) -> None:
@@ -52,6 +57,8 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
     names = [name for name, system in SYSTEMS.items() if type(model) is system]
     if not names:
         raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
+    if model.config is None:
+        raise InputError(f"{path}: a {names[0]} around a network of one's own cannot be stored; make it by `build`")
     fields = {**metadata, "model": names[0], "config": model.config}
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
@@ -89,6 +96,10 @@ def load(name: Path | str, *wanted: type[System]) -> System:
     """
     path = located(name)
     state, fields = _read(path)
+    try:
+        fields, state = with_current_names(fields, state)
+    except ValueError as error:
+        raise InputError(f"{path}: config: {error}") from error
     system, config = SYSTEMS.get(str(fields.get("model"))), fields.get("config")
     if system is None:
         raise InputError(f"{path}: model: {fields.get('model')!r} is not known; known are {', '.join(SYSTEMS)}")
@@ -96,7 +107,7 @@ def load(name: Path | str, *wanted: type[System]) -> System:
         raise InputError(f"{path}: config: must be an object, found {config!r}")
     try:
         with torch.device("meta"):
-            model = system(**config)
+            model = getattr(system, "build", system)(**config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: config: {error}") from error
     if wanted and not isinstance(model, wanted):

@@ -19,11 +19,19 @@ THREE = ("--steps-per-variable", 3)
 EXAMPLES = Path(__file__).parents[2] / "examples" / "puzzles"
 
 
+def small_model(channels: int) -> SRM:
+    return SRM.build(channels=channels, places=places(4).tolist(), shape=[32, 4, 1, 1, 2])
+
+
 @pytest.fixture
 def puzzle(tmp_path):
     """A puzzle of 4 × 4 cells of 12 pixels, its mask and a small model, all as files."""
     torch.manual_seed(0)
-    save(SRM(36, places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "small.safetensors", {"task": "solve"})
+    save(
+        small_model(36),
+        tmp_path / "small.safetensors",
+        {"task": "solve"},
+    )
     ink = torch.rand(16, 36, generator=torch.Generator().manual_seed(1)) > 0.7
     cells = enlarge(2 * ink[None].float() - 1, 12)
     puzzle_picture.write(join((cells + 1) / 2, (48, 48), 12)[0], tmp_path / "puzzle.png")
@@ -140,7 +148,11 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
     puzzle_picture.write(torch.zeros_like(image), tmp_path / "bad.png")
     capsys.readouterr()
     torch.manual_seed(0)
-    save(SRM(196, places(4).tolist(), [32, 4, 1, 1, 2]), tmp_path / "untrained.safetensors", {})
+    save(
+        small_model(196),
+        tmp_path / "untrained.safetensors",
+        {},
+    )
     puzzle_picture.write(torch.ones_like(mask), tmp_path / "mask.png")
     assert run(*asked, "--model", tmp_path / "untrained.safetensors", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -157,7 +169,7 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
         (lambda f: puzzle_picture.write(torch.zeros(24, 24), f / "mask.png"), "must have one size"),
         (lambda f: coloured(f / "puzzle.png"), "is a colour image"),
         (
-            lambda f: save(SRM(48, places(4).tolist(), [32, 4, 1, 1, 2]), f / "small.safetensors", {}),
+            lambda f: save(small_model(48), f / "small.safetensors", {}),
             "small.safetensors: was",
         ),
     ],

@@ -9,13 +9,13 @@ import torch
 from becalm.images.counting_polygons import layout
 from becalm.images.counting_polygons.reader import polygon_scores, read_polygons
 from becalm.images.counting_polygons.scenes import (
-    FILL,
-    WIDEST,
-    WITHIN,
+    COVERED_SHARE,
+    DRAWING_SCALE,
+    MAX_RADIUS,
     coverage,
     in_digit,
     in_figure,
-    place,
+    place_circles,
     plain,
     polygons,
     rarest_hue,
@@ -31,7 +31,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def drawn(counts: list[int], corners: list[int], seed: int = 0, keep: int | None = None) -> torch.Tensor:
     """Red figures and numbers on grey; of the figures only the first `keep`."""
     numbers = torch.tensor([counts, corners]).T.contiguous()
-    circles = place(numbers[:, 0] + 2, seeded(seed))
+    circles = place_circles(numbers[:, 0] + 2, seeded(seed))
     circles[:, 2 + (9 if keep is None else keep) :, 2] = 0
     alpha = coverage(circles, numbers, torch.rand(len(counts), 9, generator=seeded(seed)), 128, None)[..., None]
     return alpha * torch.tensor([0.8, -1, -1]) + (1 - alpha) * 0.1
@@ -39,7 +39,7 @@ def drawn(counts: list[int], corners: list[int], seed: int = 0, keep: int | None
 
 def test_circles_are_inside_and_apart_and_fill_their_share():
     number = torch.randint(3, 12, (200,), generator=seeded())
-    circles = place(number, seeded(1)).double()
+    circles = place_circles(number, seeded(1)).double()
     centre, radius = circles[..., :2], circles[..., 2]
     exists = torch.arange(11) < number[:, None]
     assert torch.equal(radius > 0, exists)
@@ -48,13 +48,13 @@ def test_circles_are_inside_and_apart_and_fill_their_share():
     apart = (centre[:, :, None] - centre[:, None]).norm(dim=-1) - radius[:, None] - radius[:, :, None]
     pair = exists[:, None] & exists[:, :, None] & ~torch.eye(11, dtype=torch.bool)
     assert apart[pair].min() > -1e-6
-    assert radius[exists].max() <= WIDEST + 1e-6
-    wanted = 0.8 * (FILL / (pi * number.double())).sqrt().clamp_max(WIDEST)
+    assert radius[exists].max() <= MAX_RADIUS + 1e-6
+    wanted = 0.8 * (COVERED_SHARE / (pi * number.double())).sqrt().clamp_max(MAX_RADIUS)
     assert (radius >= 0.95 * wanted[:, None])[exists].all(), "relaxation should leave little to shrink"
 
 
 def test_places_are_spread_over_the_image_and_seeded():
-    centre = place(torch.full((500,), 5), seeded())[:, :5, :2]
+    centre = place_circles(torch.full((500,), 5), seeded())[:, :5, :2]
     assert (centre.mean((0, 1)) - 0.5).abs().max() < 0.03
     assert (centre[:, 0].mean(0) - centre[:, 4].mean(0)).abs().max() < 0.07, "slots should be alike"
     assert torch.equal(polygons(3, seeded(5), 64).images, polygons(3, seeded(5), 64).images)
@@ -68,7 +68,7 @@ def test_area_of_a_figure_is_the_closed_form(corners, inner):
     numbers = torch.tensor([[1, corners]])
     covered = coverage(circles, numbers, torch.full((1, 9), 0.3), 128, inner).sum().item()
     valley = cos(pi / corners) if inner is None else inner
-    assert covered == pytest.approx(corners * valley * sin(pi / corners) * (WITHIN * 0.3 * 128) ** 2, rel=5e-3)
+    assert covered == pytest.approx(corners * valley * sin(pi / corners) * (DRAWING_SCALE * 0.3 * 128) ** 2, rel=5e-3)
 
 
 def test_figures_turn_and_digits_differ():
@@ -119,20 +119,20 @@ def test_wrong_numbers_are_inconsistent():
     assert reading.uniform.all() and not reading.consistent().any()
 
 
-def test_a_plan_tells_what_is_centred_where():
+def test_a_layout_encodes_what_is_centred_where():
     data = polygons(50, seeded(3), background=plain)
-    told = layout.plan(data, 16)
+    rows = layout.encode_layout(data, 16)
     exists = data.circles[..., 2] > 0
     image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
     column, row = (x * 16).long(), (y * 16).long()
     kind = torch.cat([data.count[:, None], data.corners[:, None], 7 + data.corners[:, None].expand(-1, 9)], 1)[exists]
-    at = told[image, 16 * row + column]
-    flags = torch.nn.functional.one_hot(kind - 1, layout.KINDS)
+    at = rows[image, 16 * row + column]
+    flags = torch.nn.functional.one_hot(kind - 1, layout.N_KINDS)
     assert torch.equal(at[:, :14], 4.0 * flags), "no two of them share a patch"
-    assert (told[..., :14].sum((1, 2)) == 4 * exists.sum(1)).all(), "and there is nothing else"
-    nothing = told[..., :14].amax(-1) == 0
-    assert not told[nothing].any()
-    present, shown, way, size, turn = layout.told(at)
+    assert (rows[..., :14].sum((1, 2)) == 4 * exists.sum(1)).all(), "and there is nothing else"
+    nothing = rows[..., :14].amax(-1) == 0
+    assert not rows[nothing].any()
+    present, shown, way, size, turn = layout.decode_layout(at)
     assert present.all() and torch.equal(shown, kind - 1)
     torch.testing.assert_close(size[:, 0], 16 * radius, atol=1e-4, rtol=0)
     torch.testing.assert_close(way[:, 0], 16 * x - column - 0.5, atol=1e-4, rtol=0)
@@ -148,7 +148,7 @@ def test_a_plan_tells_what_is_centred_where():
 
 def test_a_scene_on_a_plain_ground_is_the_one_that_is_drawn():
     data, seen = polygons(8, seeded(4), background=plain), scene(8, seeded(4), 1, plain)
-    assert torch.equal(layout.plan(data, 16), layout.plan(seen, 16))
+    assert torch.equal(layout.encode_layout(data, 16), layout.encode_layout(seen, 16))
 
 
 def test_numbers_count_in_either_order():
@@ -158,7 +158,7 @@ def test_numbers_count_in_either_order():
 
 def test_mixed_figures_are_not_uniform():
     left, right = drawn([2, 5], [4, 4], seed=1), drawn([2, 5], [6, 6], seed=1)
-    x = place(torch.tensor([4, 7]), seeded(1))[:, 2, :2] * 128
+    x = place_circles(torch.tensor([4, 7]), seeded(1))[:, 2, :2] * 128
     for image, other, (column, row) in zip(left, right, x.round().int().tolist(), strict=True):
         near = slice(max(row - 20, 0), row + 20), slice(max(column - 20, 0), column + 20)
         image[near] = other[near]  # the first figure, and at most parts of others, become hexagons

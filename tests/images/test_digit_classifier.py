@@ -1,4 +1,4 @@
-"""The judge learns digits it can be shown in a moment, answers no 0, owes nothing to global chance, and reads MNIST."""
+"""The classifier learns digits it can be shown in a moment, answers no 0, owes nothing to global chance, and reads MNIST."""
 
 import pytest
 import torch
@@ -40,13 +40,18 @@ def test_confidence_is_the_log_odds_of_the_label(tiles, reader):
     torch.testing.assert_close(everything.exp().sum(-1), torch.ones(1200))
     odds = everything.double().exp()[torch.arange(1200), tiles.labels].logit()
     usual = odds < 10  # beyond, 1 − p has few digits
-    torch.testing.assert_close(reader.confidence(tiles)[usual], odds.float()[usual], rtol=1e-2, atol=1e-2)
-    assert reader.confidence(tiles).isfinite().all()
+    torch.testing.assert_close(
+        digit_classifier.label_log_odds(reader, tiles)[usual], odds.float()[usual], rtol=1e-2, atol=1e-2
+    )
+    assert digit_classifier.label_log_odds(reader, tiles).isfinite().all()
     wrong = Digits(tiles.images, (tiles.labels + 5) % 10)
-    assert reader.confidence(wrong).mean() < reader.confidence(tiles).mean() - 1
+    assert (
+        digit_classifier.label_log_odds(reader, wrong).mean()
+        < digit_classifier.label_log_odds(reader, tiles).mean() - 1
+    )
 
 
-def test_the_same_generator_gives_the_same_judge_and_the_global_one_is_left_alone(tiles):
+def test_the_same_generator_gives_the_same_classifier_and_the_global_one_is_left_alone(tiles):
     before = torch.random.get_rng_state()
     few = tiles.select(torch.arange(256))
     one = digit_classifier.fit(few, 8, seeded(4), epochs=1, width=4)
@@ -65,14 +70,14 @@ def test_a_cell_is_read_alike_alone_and_among_others(tiles, reader):
 
 
 def test_cells_of_another_side_are_refused(reader):
-    with pytest.raises(ValueError, match="7 pixels a side, but this judge was fitted to 8"):
+    with pytest.raises(ValueError, match="7 pixels a side, but this classifier was fitted to 8"):
         reader.read(torch.zeros(2, 81, 49))
 
 
 def test_moved_digits_keep_most_of_their_ink_and_stay_put_on_average():
     image = torch.zeros(1, 28, 28)
     image[0, 10:18, 10:18] = 1
-    copies = digit_classifier.moved(image.expand(2000, 28, 28), seeded())
+    copies = digit_classifier.augment(image.expand(2000, 28, 28), seeded())
     assert (copies.sum((1, 2)) / 64 - 1).abs().max() < 0.35
     middle = (copies * torch.arange(28.0)).sum((1, 2)) / copies.sum((1, 2))
     assert (middle.mean() - 13.5).abs() < 0.1 and 0.8 < middle.std() < 1.6
@@ -85,6 +90,6 @@ def test_mnist_is_read_well_after_a_moment(shared):
     grids = sudoku.solved(9, 20, "test", seeded())
     right = reader.read(sudoku.draw(grids, test.shrunk(14), seeded())) == grids
     assert right.double().mean() > 0.95
-    best = digit_classifier.clearest(reader, test, 100)
+    best = digit_classifier.clearest_digits(reader, test, 100)
     chosen = reader.read(sudoku.draw(grids, best, seeded()))
     assert sudoku.valid(chosen).double().mean() > 0.9 and (chosen == grids).double().mean() > 0.999

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from becalm.nets.embed import sinusoids
-from becalm.nets.transformer import Block, Shape, Transformer, attended
+from becalm.nets.transformer import AttentionBlock, Shape, Transformer, attention
 
 SIZES = (2, 3)
 PLACES = torch.tensor([[i // 3, i % 3] for i in range(6)])
 
 
-def network(loops: int = 1, axes: int = 0) -> Transformer:
+def network(loops: int = 1, axes: int = 0, places: bool = True) -> Transformer:
     torch.manual_seed(0)
-    made = Transformer(5, 4, () if axes else SIZES, axes, Shape(32, 4, 2, loops))
+    made = Transformer(5, 4, SIZES if places and not axes else (), axes, Shape(32, 4, 2, loops))
     for parameter in made.parameters():  # a fresh one answers zero
         torch.nn.init.normal_(parameter, std=0.2)
     return made.double()
@@ -76,55 +76,58 @@ def test_waves_are_the_named_functions():
         torch.testing.assert_close(found[:, 3 + i], torch.sin(2 * torch.pi * frequency * x[:, 0]))
 
 
-def test_places_are_either_tables_or_axes():
+def test_places_are_either_tables_or_axes_or_nothing():
     with pytest.raises(ValueError, match="either"):
-        Transformer(5, 4)
+        Transformer(5, 4, SIZES, 2)
+    z, t = batch()
+    model, order = network(places=False), torch.tensor([3, 0, 5, 1, 2, 4])
+    torch.testing.assert_close(model(z[:, order], t[:, order]), model(z, t)[:, :, order])
 
 
-def test_a_strong_inclination_looks_at_its_kin_alone():
+def test_a_large_bias_attends_to_the_same_place_alone():
     torch.manual_seed(0)
     places = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
-    kin = (places[:, None] == places).movedim(-1, 0).float()
-    block = Block(16, 4, 2, 2)
+    same_place = (places[:, None] == places).movedim(-1, 0).float()
+    block = AttentionBlock(16, 4, 2, 2)
     with torch.no_grad():
-        block.kinship.copy_(torch.tensor([[60.0, 0.0]]).expand(4, 2))
+        block.attention_bias.copy_(torch.tensor([[60.0, 0.0]]).expand(4, 2))
     h = torch.randn(3, 4, 16)
     changed = h.clone()
     changed[:, 2:] += 1
-    moved = (block.gathered(changed, kin) - block.gathered(h, kin)).abs().amax((0, 2))
+    moved = (block.mix_variables(changed, same_place) - block.mix_variables(h, same_place)).abs().amax((0, 2))
     assert (moved[:2] < 1e-5).all()
     assert (moved[2:] > 1e-2).all()
 
 
 @pytest.mark.parametrize("bias", [None, torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(2))])
-def test_attention_that_learns_is_the_attention_that_is_used(bias):
+def test_attention_in_training_is_attention_in_inference(bias):
     q, k, v = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        used = attended(q, k, v, bias)
-    torch.testing.assert_close(attended(q, k, v, bias), used)
+        used = attention(q, k, v, bias)
+    torch.testing.assert_close(attention(q, k, v, bias), used)
 
 
 def test_at_first_each_table_has_heads_of_its_own():
-    kinship = Block(16, 8, 2, 3).kinship
-    assert (kinship.count_nonzero(0) == 2).all()
-    assert (kinship.count_nonzero(1) <= 1).all()
+    attention_bias = AttentionBlock(16, 8, 2, 3).attention_bias
+    assert (attention_bias.count_nonzero(0) == 2).all()
+    assert (attention_bias.count_nonzero(1) <= 1).all()
 
 
-def test_a_grain_is_told_from_itself_what_its_variable_knows_and_the_mean_of_its_grains():
+def test_a_pixel_depends_on_itself_its_token_and_the_mean_of_its_patch():
     torch.manual_seed(0)
     made = Transformer(7, 7, SIZES, 0, Shape(32, 4, 2), (3, 2))
     z, t = torch.randn(3, 6, 7), torch.rand(3, 6, 1)
     assert not made(z, t, PLACES).any()
-    for parameter in made.grains.parameters():  # type: ignore[union-attr]
+    for parameter in made.pixel_head.parameters():  # type: ignore[union-attr]
         torch.nn.init.normal_(parameter, std=0.2)
     said = made(z, t, PLACES)[0]
     assert said[..., :6].all() and not said[..., 6:].any()
-    head, token = made.grains, torch.randn(3, 6, 32)
+    head, token = made.pixel_head, torch.randn(3, 6, 32)
     changed = z.clone()
     changed[..., 2:4] += 1
     one, other = head(token, z), head(token, changed)  # type: ignore[misc]
     assert not torch.isclose(one, other).any(), "the mean of all grains has changed"
-    for share in head.share:  # type: ignore[union-attr]
+    for share in head.mix_mean:  # type: ignore[union-attr]
         torch.nn.init.zeros_(share.weight)
     one, other = head(token, z), head(token, changed)  # type: ignore[misc]
     assert torch.equal(one[..., [0, 1, 4, 5]], other[..., [0, 1, 4, 5]])

@@ -16,7 +16,9 @@ from becalm.systems.jets import Jets
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
-SMALL = replace(sudoku.SMALL, pixels=2, batch=32, width=32, depth=2, plan=Plan(steps=60, rate=3e-3, warmup=5, ema=0.9))
+SMALL = replace(
+    sudoku.SUDOKU4, pixels=2, batch=32, width=32, depth=2, plan=Plan(steps=60, rate=3e-3, warmup=5, ema=0.9)
+)
 
 
 def pool() -> Digits:
@@ -30,7 +32,7 @@ def weight():
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    one, again, next_one = (sudoku.batch_of(SMALL, pool(), weight(), step) for step in (3, 3, 4))
+    one, again, next_one = (sudoku.make_batch(SMALL, pool(), weight(), step) for step in (3, 3, 4))
     for a, b, c in zip(one[:4], again[:4], next_one[:4], strict=True):
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
@@ -38,7 +40,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_a_batch_holds_valid_training_grids_and_both_kinds_of_states():
-    batch = sudoku.batch_of(SMALL, pool(), weight(), 0)
+    batch = sudoku.make_batch(SMALL, pool(), weight(), 0)
     digits = batch.x.argmax(-1) + 1
     assert grids.valid(digits).all()
     assert not grids.held_out(digits).any()
@@ -50,8 +52,8 @@ def test_a_batch_holds_valid_training_grids_and_both_kinds_of_states():
 
 
 def test_the_loss_falls(tmp_path):
-    make = partial(sudoku.batch_of, SMALL, pool(), weight())
-    model = sudoku.begun(SMALL, pool()).train()
+    make = partial(sudoku.make_batch, SMALL, pool(), weight())
+    model = sudoku.build_model(SMALL, pool()).train()
     plan = replace(SMALL.plan, log_every=10)
     records = list(
         train(
@@ -60,33 +62,33 @@ def test_the_loss_falls(tmp_path):
     )
     assert records[-1]["velocity"] < 0.93 * records[0]["velocity"]
     save(model, tmp_path / "small.safetensors", {})
-    again = sudoku.begun(replace(SMALL, start=tmp_path / "small.safetensors"), pool())
+    again = sudoku.build_model(replace(SMALL, start=tmp_path / "small.safetensors"), pool())
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
 
 def test_weights_of_another_size_or_kind_are_refused(tmp_path):
-    save(sudoku.begun(SMALL, pool()), tmp_path / "four.safetensors", {})
+    save(sudoku.build_model(SMALL, pool()), tmp_path / "four.safetensors", {})
     with pytest.raises(InputError, match="is for 16 cells of 4 numbers; --side and --pixels say 81 of 4"):
-        sudoku.begun(replace(SMALL, side=9, start=tmp_path / "four.safetensors"), pool())
+        sudoku.build_model(replace(SMALL, side=9, start=tmp_path / "four.safetensors"), pool())
     save(Jets(16, 1), tmp_path / "jets.safetensors", {})
     with pytest.raises(InputError, match="SRM is needed"):
-        sudoku.begun(replace(SMALL, start=tmp_path / "jets.safetensors"), pool())
+        sudoku.build_model(replace(SMALL, start=tmp_path / "jets.safetensors"), pool())
 
 
 def test_a_model_keeps_its_places_in_its_file(tmp_path):
-    save(sudoku.begun(SMALL, pool()), tmp_path / "four.safetensors", {})
+    save(sudoku.build_model(SMALL, pool()), tmp_path / "four.safetensors", {})
     assert torch.equal(load(tmp_path / "four.safetensors").places, grids.places(4))
 
 
 @pytest.mark.parametrize("kind", ["shared", "independent"])
 def test_levels_that_are_uniform_weigh_alike(kind):
-    weigh = sudoku.weights(replace(SMALL, times=kind))
+    weigh = sudoku.level_weight(replace(SMALL, times=kind))
     assert (weigh(torch.rand(50, 16, 1)) == 1).all()
 
 
 def test_scikit_learn_s_digits_stand_in_for_mnist_at_their_size():
-    recipe = replace(SMALL, digits=Path("digits8"), pixels=8, top=50)
-    known = sudoku.pool(recipe)
+    recipe = replace(SMALL, digits=Path("digits8"), pixels=8, digits_per_class=50)
+    known = sudoku.training_digits(recipe)
     assert known.images.shape == (200, 8, 8) and set(known.labels.tolist()) == {1, 2, 3, 4}
     with pytest.raises(InputError, match="--pixels 14: digits8 has digits of 8 pixels a side"):
-        sudoku.pool(replace(recipe, pixels=14))
+        sudoku.training_digits(replace(recipe, pixels=14))

@@ -5,15 +5,15 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.images.sudoku import places
-from becalm.systems.puzzles import Solution, begun, drawn, given_digits, puzzle_of, tones
-from becalm.systems.srm import SRM, solve
+from becalm.systems.puzzles import Solution, given_digits, paper_and_ink, parse_puzzle, render_solution, track_solution
+from becalm.systems.srm import SRM
 
 SIDE, PIXELS, CELL = 4, 6, 12
 
 
 def model() -> SRM:
     torch.manual_seed(0)
-    return SRM(PIXELS**2, places(SIDE).tolist(), [32, 4, 1, 1, 2])
+    return SRM.build(channels=PIXELS**2, places=places(SIDE).tolist(), shape=[32, 4, 1, 1, 2])
 
 
 def picture(paper: float = 0.0, ink: float = 1.0):
@@ -28,25 +28,25 @@ def picture(paper: float = 0.0, ink: float = 1.0):
 @pytest.mark.parametrize(("paper", "ink"), [(0.0, 1.0), (1.0, 0.0), (0.8, 0.3)])
 def test_given_cells_keep_their_pixels_and_paper_and_ink_their_greys(paper, ink):
     image, mask = picture(paper, ink)
-    puzzle = puzzle_of(image, mask, model())
+    puzzle = parse_puzzle(image, mask, model())
     assert puzzle.unknown.sum() == 11
     assert torch.allclose(puzzle.cells.amin(), torch.tensor(-1.0)), "paper is −1 whichever grey it had"
     assert torch.allclose(puzzle.cells.amax(), torch.tensor(1.0), atol=1e-5)
     generator = torch.Generator().manual_seed(0)
-    *_, (_, answer) = begun(solve(model(), puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
-    found = drawn(answer, puzzle, image, mask)
+    *_, (_, answer) = track_solution(model().solve(puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
+    found = render_solution(answer, puzzle, image, mask)
     assert torch.equal(found[mask <= 0.5], image[mask <= 0.5])
     assert not torch.isclose(found[mask > 0.5], image[mask > 0.5]).all()
     for value, grey in ((-1.0, paper), (1.0, ink)):
-        flat = drawn(Solution(torch.full_like(puzzle.cells, value), *answer[1:]), puzzle, image, mask)
+        flat = render_solution(Solution(torch.full_like(puzzle.cells, value), *answer[1:]), puzzle, image, mask)
         assert torch.allclose(flat[mask > 0.5], torch.tensor(grey))
 
 
 def test_every_unknown_cell_is_begun_once_one_at_a_time():
     image, mask = picture()
-    puzzle = puzzle_of(image, mask, model())
+    puzzle = parse_puzzle(image, mask, model())
     generator = torch.Generator().manual_seed(0)
-    steps = begun(solve(model(), puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
+    steps = track_solution(model().solve(puzzle.cells, puzzle.unknown, None, generator), puzzle, 0.5)
     states = [answer for _, answer in steps]
     order, certainty = states[-1].order, states[-1].certainty
     assert order[~puzzle.unknown[0]].eq(0).all()
@@ -57,17 +57,19 @@ def test_every_unknown_cell_is_begun_once_one_at_a_time():
 
 def test_paper_is_told_from_ink():
     image, mask = picture(0.9, 0.2)
-    assert tones(image, mask) == pytest.approx((0.9, 0.2))
-    assert tones(image, torch.ones_like(mask)) == pytest.approx((0.9, 0.0)), "nothing is given: black on light paper"
-    assert tones(0 * image, mask) == (0, 1), "nothing but paper is given: white on black"
+    assert paper_and_ink(image, mask) == pytest.approx((0.9, 0.2))
+    assert paper_and_ink(image, torch.ones_like(mask)) == pytest.approx((0.9, 0.0)), (
+        "nothing is given: black on light paper"
+    )
+    assert paper_and_ink(0 * image, mask) == (0, 1), "nothing but paper is given: white on black"
 
 
 def test_given_cells_that_are_empty_or_hold_no_digit_of_the_grid_are_named():
     image, mask = picture()
     image[:CELL, CELL : 2 * CELL] = 0
     with pytest.raises(InputError, match="puzzle.png: row 1 column 2 is given and empty; paint it white in mask.png"):
-        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")
-    puzzle = puzzle_of(*picture(), model())
+        parse_puzzle(image, mask, model(), "puzzle.png", "mask.png")
+    puzzle = parse_puzzle(*picture(), model())
 
     def reads(*digits):
         return lambda cells: torch.tensor([[*digits, 0, 0, 0, 0]]).repeat(1, 2)
@@ -89,11 +91,11 @@ def test_given_cells_that_are_empty_or_hold_no_digit_of_the_grid_are_named():
 )
 def test_what_does_not_fit_is_named(image, mask, words):
     with pytest.raises(InputError, match=words):
-        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")
+        parse_puzzle(image, mask, model(), "puzzle.png", "mask.png")
 
 
 def test_a_half_masked_cell_is_named_by_row_and_column():
     image, mask = picture()
     mask[12:24, 30:36] = 0
     with pytest.raises(InputError, match=r"mask.png: row 2 column 3 is 50% white"):
-        puzzle_of(image, mask, model(), "puzzle.png", "mask.png")
+        parse_puzzle(image, mask, model(), "puzzle.png", "mask.png")

@@ -4,15 +4,24 @@ import pytest
 import torch
 
 from becalm.core import process, times, walk
-from becalm.systems.refine import refine, strangeness
-from becalm.systems.srm import SRM, STEEP, Way, losses, shown, solve, solved
+from becalm.core.sampler import Sampler
+from becalm.systems.refine import pseudo_nll, refine
+from becalm.systems.srm import SRM, last_state, losses, noise_and_predict
+from becalm.systems.srm_pixels import SATURATION, PixelSRM
+from becalm.systems.srm_polygons import PolygonSRM
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
 def model(places=PLACES) -> SRM:
     torch.manual_seed(0)
-    return SRM(3, places, [32, 4, 2, 2, 2])
+    return SRM.build(channels=3, places=places, shape=[32, 4, 2, 2, 2])
+
+
+def decoded(made: SRM, value: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """x from what the head puts out."""
+    raw = torch.cat([value, torch.zeros(*value.shape[:-1], value.shape[-1] + 1)], -1)
+    return made.decode(raw[None], z, t).value[0]
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -20,16 +29,16 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def test_uncertainty_is_about_the_features_alone():
-    made = SRM(3, PLACES, [32, 4, 2, 2, 2], features=1)
+    made = SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], features=1)
     made.features.copy_(torch.tensor([[0.0], [2.0], [0.0]]))
     value, target = torch.zeros(1, 4, 3), torch.tensor([5.0, 1.0, -7.0]).expand(1, 4, 3)
-    assert torch.equal(made.error(value, target), torch.full((1, 4, 1), 4.0))
-    assert torch.equal(model().error(value, target), torch.full((1, 4, 1), 25.0))
+    assert torch.equal(made.feature_error(value, target), torch.full((1, 4, 1), 4.0))
+    assert torch.equal(model().feature_error(value, target), torch.full((1, 4, 1), 25.0))
 
 
 def test_the_velocity_s_error_is_that_of_what_it_tells():
     made, x, t = model(), torch.randn(8, 4, 3, generator=gen()), torch.full((8, 4, 1), 0.6).double()
-    said = shown(made, x, t, gen(1))
+    said = noise_and_predict(made, x, t, gen(1))
     velocity = (said.z - said.prediction.x) / 0.6
     target = (said.z - x) / 0.6
     expected = (velocity - target).square().mean()
@@ -38,29 +47,39 @@ def test_the_velocity_s_error_is_that_of_what_it_tells():
 
 def test_stress_adds_the_error_of_the_features_and_no_more():
     made, x, t = (
-        SRM(3, PLACES, [32, 4, 2, 2, 2], features=1),
+        SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], features=1),
         torch.randn(8, 4, 3, generator=gen()),
         torch.ones(8, 4, 1),
     )
-    said, weight = shown(made, x, t.double(), gen(1)), torch.ones_like(t)
+    said, weight = noise_and_predict(made, x, t.double(), gen(1)), torch.ones_like(t)
     plain, stressed = (losses(made, said, x, t.double(), weight, stress)["last"] for stress in (0.0, 2.0))
-    torch.testing.assert_close(stressed - plain, 2 * made.error(said.answers[-1].value, x).mean())
+    torch.testing.assert_close(stressed - plain, 2 * made.feature_error(said.loop_outputs[-1].value, x).mean())
 
 
 def test_all_are_told_the_sum_of_the_features_of_what_is_not_noise():
-    made, x = SRM(3, PLACES, [32, 4, 2, 2, 2], features=1, summed=True), torch.randn(2, 4, 3, generator=gen())
+    made, x = (
+        PixelSRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], features=1),
+        torch.randn(2, 4, 3, generator=gen()),
+    )
     seen = []
     made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     t = torch.tensor([0.0, 0.0, 0.5, 1.0])[None, :, None].expand(2, -1, -1)
     made(x, t)
-    bounded = torch.tanh(STEEP * x[..., 0])
+    bounded = torch.tanh(SATURATION * x[..., 0])
     expected = bounded[:, 0] + bounded[:, 1] + bounded[:, 2] / 2
     torch.testing.assert_close(seen[0][..., 3], expected[:, None].expand(2, 4))
 
 
 def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
     made, x, t = (
-        SRM(4, PLACES, [32, 4, 2, 2, 2], power=0.25, grain=2),
+        PixelSRM.build(
+            channels=4,
+            places=PLACES,
+            shape=[32, 4, 2, 2, 2],
+            data_variance=0.25,
+            pixel_channels=2,
+            head="residual",
+        ),
         0.5 * torch.randn(4000, 4, 4),
         torch.full((1, 1, 1), 0.4),
     )
@@ -71,15 +90,15 @@ def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
 
 def test_a_velocity_that_is_told_is_that_of_the_loss():
     made, x, eps = (
-        SRM(3, PLACES, [32, 4, 2, 2, 2], shift=3.0, head="velocity"),
+        SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], shift=3.0, head="velocity"),
         *torch.randn(2, 2, 4, 3, generator=gen()),
     )
     t = torch.tensor([0.1, 0.4, 0.7, 1.0]).view(1, 4, 1).expand(2, -1, -1)
     sigma = made.schedule(t).sigma.float()
     z = (1 - sigma) * x + sigma * eps
-    torch.testing.assert_close(made.cleaned(eps - x, z, t), x, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(decoded(made, eps - x, z, t), x, atol=1e-5, rtol=1e-4)
     assert torch.equal(made(z, t).value, z), "a fresh network tells no velocity"
-    assert not SRM(3, PLACES, [32, 4, 2, 2, 2])(z, t).value.any(), "and no x"
+    assert not SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2])(z, t).value.any(), "and no x"
 
 
 @pytest.mark.parametrize("places", [PLACES, [[0.0, 0.5], [-1.0, 1.0], [0.2, 0.0], [1.0, 1.0]]])
@@ -89,7 +108,7 @@ def test_losses_are_finite_at_both_ends_and_every_weight_learns(places):
         torch.nn.init.normal_(parameter, std=0.1)
     t = times.independent(8, 4, gen(1))
     t[:, 0], t[:, 1] = 0, 1
-    terms = losses(made, shown(made, x, t, gen(2)), x, t, torch.ones_like(t))
+    terms = losses(made, noise_and_predict(made, x, t, gen(2)), x, t, torch.ones_like(t))
     terms["loss"].backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
@@ -103,44 +122,44 @@ def test_a_step_of_its_own_leads_from_above():
     t = times.independent(8, 4, gen(1))
     t[:, 0], above = 0, (t + 0.3).clamp_max(1)
     above[:, 0] = 0
-    here, same, led = (shown(made, x, t, gen(2), u).z for u in (None, t, above))
+    here, same, led = (noise_and_predict(made, x, t, gen(2), u).z for u in (None, t, above))
     torch.testing.assert_close(same, here)
     assert torch.equal(led[:, 0], x[:, 0]) and not torch.isclose(led[:, 1:], here[:, 1:]).any(-1).all()
-    said = shown(made, x, above, gen(2))
-    expected = process.posterior(said.z, said.answers[-1].value, above, t, made.schedule)[0]
+    said = noise_and_predict(made, x, above, gen(2))
+    expected = process.posterior(said.z, said.loop_outputs[-1].value, above, t, made.schedule)[0]
     spread = process.posterior(said.z, x, above, t, made.schedule)[1]
     assert ((led - expected).abs() <= 5 * spread + 1e-5).all()
 
 
 def test_flags_are_added_up_as_counts():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
-    made = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2)
+    made = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2)
     z, t = torch.zeros(1, 4, 5), torch.tensor([0.0, 0, 1, 0.5])[None, :, None]
     z[0, :, 0] = 4
     z[0, 0, 1] = 4
-    torch.testing.assert_close(made.sums(z, t), torch.tensor([[[2.5, 1.0]]]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(made.category_counts(z, t), torch.tensor([[[2.5, 1.0]]]), atol=1e-3, rtol=0)
     assert made(z, t).value.shape == z.shape
 
 
 def test_what_flags_are_is_told_by_their_logits_and_by_what_is_shown():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
-    made = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2)
+    made = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2)
     x, t = torch.tensor([[4.0, 0, 1, 1, 1], [0, 4, 0, 2, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]), torch.zeros(1, 4, 1)
     said = made(x[None], t)
     torch.testing.assert_close(
-        said.value[..., :2], x[None, :, :2], atol=1e-4, rtol=0, msg="shown, though nothing is learned"
+        said.value[..., :2], x[None, :, :2], atol=1e-4, rtol=0, msg="noise_and_predict, though nothing is learned"
     )
     nothing = made(torch.randn(1, 4, 5), t + 1)
-    assert nothing.value[..., :2].max() < 0.02, "rare, where nothing is shown"
+    assert nothing.value[..., :2].max() < 0.02, "rare, where nothing is noise_and_predict"
     assert said.log_var.max() < nothing.log_var.min() < -3
-    torch.testing.assert_close(made.surprise(x[None], x[None]), torch.zeros(1, 4, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(made.feature_loss(x[None], x[None]), torch.zeros(1, 4, 1), atol=1e-5, rtol=0)
     without = model(), x[None, :, :3], x[None, :, 2:]
-    assert torch.equal(SRM.surprise(*without), SRM.error(*without))
+    assert torch.equal(SRM.feature_loss(*without), SRM.feature_error(*without))
 
 
 def test_of_flags_the_network_sees_what_a_variable_shows_and_no_noise():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
-    made, seen = SRM(5, places, [16, 1, 1, 1, 1], features=2, summed=True, near=True, flags=2), []
+    made, seen = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2), []
     made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     z = torch.cat([torch.tensor([[0.0, 4, 1, 2, 3]]), torch.randn(3, 5, generator=gen())])[None]
     made(z, torch.tensor([0.0, 1, 1, 1])[None, :, None])
@@ -151,13 +170,15 @@ def test_of_flags_the_network_sees_what_a_variable_shows_and_no_noise():
 def test_known_variables_have_no_loss():
     made, x = model(), torch.randn(8, 4, 3, generator=gen())
     t = torch.zeros(8, 4, 1).double()
-    terms = losses(made, shown(made, x, t, gen()), x, t, torch.ones(8, 4, 1))
+    terms = losses(made, noise_and_predict(made, x, t, gen()), x, t, torch.ones(8, 4, 1))
     assert terms["loss"] == 0
 
 
 def test_given_variables_stay_bit_for_bit():
     x, unknown = torch.randn(5, 4, 3, generator=gen()), torch.tensor([[True, False, True, False]]).repeat(5, 1)
-    steps = list(solve(model(), x, unknown, Way(walk.by_certainty(steps_per_variable=2)), gen(1)))
+    steps = list(
+        model().solve(x, unknown, Sampler(update="ancestral", order=walk.by_certainty(steps_per_variable=2)), gen(1))
+    )
     assert len(steps) == 4
     end = steps[-1]
     assert not end.t.any()
@@ -167,12 +188,12 @@ def test_given_variables_stay_bit_for_bit():
 
 def test_nothing_unknown_is_already_solved():
     x = torch.randn(2, 4, 3, generator=gen())
-    assert torch.equal(solved(solve(model(), x, torch.zeros(2, 4, dtype=torch.bool)), x), x)
+    assert torch.equal(last_state(model().solve(x, torch.zeros(2, 4, dtype=torch.bool)), x), x)
 
 
 def test_refining_changes_its_share_and_nothing_given():
     x, unknown = torch.randn(5, 4, 3, generator=gen()), torch.tensor([[True, False, True, True]]).repeat(5, 1)
-    (after,) = refine(model(), x, unknown, 1, 0.3, Way(walk.together(2)), gen(1))
+    (after,) = refine(model(), x, unknown, 1, 0.3, Sampler(2, "ancestral"), gen(1))
     changed = (after != x).any(-1)
     assert (changed.sum(1) == 1).all()
     assert not (changed & ~unknown).any()
@@ -186,12 +207,12 @@ def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
         x = torch.randint(0, 2, (64, 1, 1), generator=gen(step)).float().mul(2).sub(1).expand(64, 4, 3)
         t = torch.cat([times.uniform_mean(32, 4, gen(step)), times.sequential(32, 4, gen(step))])
         optimiser.zero_grad()
-        losses(made, shown(made, x, t, gen(step)), x, t, torch.ones_like(t))["loss"].backward()
+        losses(made, noise_and_predict(made, x, t, gen(step)), x, t, torch.ones_like(t))["loss"].backward()
         optimiser.step()
     x = torch.randint(0, 2, (50, 1, 1), generator=gen()).float().mul(2).sub(1).repeat(1, 4, 3)
     unknown = torch.tensor([[False, True, True, True]]).repeat(50, 1)
-    found = solved(solve(made, x, unknown, generator=gen(1)), x)
+    found = last_state(made.solve(x, unknown, generator=gen(1)), x)
     assert (found.sign() == x).all((1, 2)).float().mean() > 0.9
     wrong = x.clone()
     wrong[:, 2] *= -1
-    assert (strangeness(made, wrong, unknown, gen(2)).argmax(1) == 2).float().mean() > 0.8
+    assert (pseudo_nll(made, wrong, unknown, gen(2)).argmax(1) == 2).float().mean() > 0.8

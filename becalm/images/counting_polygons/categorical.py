@@ -1,7 +1,6 @@
-"""Flags: the first channels of variables, of which one at most is set, for what a variable shows, if it shows anything.
+"""Categorical channels: mutually exclusive categories encoded 0/4 in the first channels of a variable; all zero means none.
 
-A network tells by logits which are to be expected; what z itself says of them is added by Bayes' rule, exactly. The other
-channels are 0 where no flag is set.
+A network gives their logits; what z itself says is added by Bayes' rule, exactly. The other channels are 0 where there is none.
 """
 
 import torch
@@ -10,67 +9,67 @@ from torch.nn.functional import one_hot, pad
 from becalm.core.sample import Stepper, reverse
 from becalm.core.typing import Float, Tensor
 
-FLAG = 4.0
-"""Value of a flag that is set; it is 0 otherwise."""
+ON = 4.0
+"""Value of the channel of the category that a variable has; the others are 0."""
 
-RARE = 6.0
-"""Taken from every logit, so that a network that has not learned yet has flags rarely set."""
+LOGIT_SHIFT = 6.0
+"""Taken from every logit, so that an untrained network expects a category rarely."""
 
-WHICH = 5.0
-"""Weight of which flag is set beside whether one is: few variables have one, and what it is they can know for sure."""
+CATEGORY_WEIGHT = 5.0
+"""Weight of which category a variable has, against whether it has one: few do, and what it is can then be known for sure."""
 
 
-def expected(
-    told: Float[Tensor, "*#variable channel"],
+def posterior_mean(
+    value: Float[Tensor, "*#variable channel"],
     z: Float[Tensor, "*#variable channel"],
     alpha: Tensor,
     sigma: Tensor,
     count: int,
 ) -> tuple[Tensor, Tensor]:
-    """The mean of x and the logarithm of the mean variance of its flags, from the logits of `count` flags, against none, and
-    the other channels where there is one.
+    """E[x | z] and the logarithm of the mean posterior variance of the categorical channels.
 
-    log N(z | 4α, σ²) − log N(z | 0, σ²) = (4 α z − 8 α²)/σ² is what z adds to a logit. x is the mean of what may be, by its
-    probabilities (score interpolation; Dieleman et al. 2022).
+    The first `count` channels of `value` are logits of the categories against none; its others are the mean of the remaining
+    channels where there is a category. z adds log N(z | 4α, σ²) − log N(z | 0, σ²) = (4αz − 8α²)/σ² to a logit. The mean is taken
+    over the categories by their probabilities (score interpolation; Dieleman et al. 2022).
     """
-    shown = (FLAG * alpha * z[..., :count] - FLAG**2 / 2 * alpha.square()) / sigma.square().clamp_min(1e-4)
-    share = torch.softmax(pad(told[..., :count] - RARE + shown, (0, 1)), -1)[..., :count]
-    variance = FLAG**2 * (share * (1 - share)).mean(-1, keepdim=True)
-    x = torch.cat([FLAG * share, share.sum(-1, keepdim=True) * told[..., count:]], -1)
+    evidence = (ON * alpha * z[..., :count] - ON**2 / 2 * alpha.square()) / sigma.square().clamp_min(1e-4)
+    probability = torch.softmax(pad(value[..., :count] - LOGIT_SHIFT + evidence, (0, 1)), -1)[..., :count]
+    variance = ON**2 * (probability * (1 - probability)).mean(-1, keepdim=True)
+    x = torch.cat([ON * probability, probability.sum(-1, keepdim=True) * value[..., count:]], -1)
     return x, variance.detach().clamp_min(1e-12).log()
 
 
-def surprise(
+def cross_entropy(
     value: Float[Tensor, "*variable channel"], target: Float[Tensor, "*variable channel"], count: int
 ) -> Float[Tensor, "*variable 1"]:
-    """−log p(whether a flag is set) − `WHICH` log p(which one, if so), in nats, of what was expected."""
-    share, truth = value[..., :count] / FLAG, target[..., :count] / FLAG
-    some, held = share.sum(-1, keepdim=True), truth.sum(-1, keepdim=True)
-    whether = torch.where(held > 0.5, some, 1 - some).clamp_min(1e-6).log()
-    which = ((share * truth).sum(-1, keepdim=True) / some.clamp_min(1e-6)).clamp_min(1e-6).log()
-    return -whether - WHICH * held * which
+    """−log p(whether there is a category) − 5 log p(which | there is one), in nats; `value` is the posterior mean of x."""
+    probability, truth = value[..., :count] / ON, target[..., :count] / ON
+    any_probability, any_truth = probability.sum(-1, keepdim=True), truth.sum(-1, keepdim=True)
+    whether = torch.where(any_truth > 0.5, any_probability, 1 - any_probability).clamp_min(1e-6).log()
+    which = ((probability * truth).sum(-1, keepdim=True) / any_probability.clamp_min(1e-6)).clamp_min(1e-6).log()
+    return -whether - CATEGORY_WEIGHT * any_truth * which
 
 
-def drawn(count: int, step: Stepper | None = None) -> Stepper:
-    """Steps towards what variables may be, drawn anew before each by its probability, in place of their mean.
+def categorical_step(count: int, step: Stepper | None = None) -> Stepper:
+    """A stepper that replaces the predicted x by a draw: a category by its probability, and the other channels given that one.
 
-    Steps towards the mean, few as they are, go where most variables are: of flags that one in 37 has, ancestral sampling by the
-    exact mean sets a third in 12 steps, and half in 24. A draw is as in D3PM (Austin et al. 2021), where x is a category.
+    Steps towards the mean, few as they are, end in the most frequent value: of categories that one variable in 37 has, ancestral
+    sampling by the exact mean makes a third in 12 steps, and half in 24. A draw is as in D3PM (Austin et al. 2021).
     """
     inner = step or reverse()
 
     def stepper(ask, now, s, schedule, previous, generator):
         x = now.prediction.x
-        share = (x[..., :count] / FLAG).clamp_min(0)
-        some = share.sum(-1, keepdim=True).clamp(1e-6, 1)
-        chance = torch.rand((*x.shape[:-1], 1), generator=generator).to(x)
-        kind = (chance > share.cumsum(-1)).sum(-1)  # `count` of them for none
-        flags = FLAG * one_hot(kind, count + 1)[..., :count].to(x)
-        rest = torch.where(kind[..., None] < count, x[..., count:] / some, 0.0)
-        x = torch.cat([flags, rest], -1)
+        probability = (x[..., :count] / ON).clamp_min(0)
+        any_probability = probability.sum(-1, keepdim=True).clamp(1e-6, 1)
+        uniform = torch.rand((*x.shape[:-1], 1), generator=generator).to(x)
+        category = (uniform > probability.cumsum(-1)).sum(-1)  # `count` of them for none
+        chosen = ON * one_hot(category, count + 1)[..., :count].to(x)
+        rest = torch.where(category[..., None] < count, x[..., count:] / any_probability, 0.0)
+        x = torch.cat([chosen, rest], -1)
         level = schedule(now.t)
         eps = (now.z - level.alpha.to(x) * x) / level.sigma.to(x).clamp_min(1e-6)
-        meant = now._replace(prediction=now.prediction._replace(x=x, eps=eps))
-        return inner(ask, meant, s, schedule, previous, generator)
+        drawn = now._replace(prediction=now.prediction._replace(x=x, eps=eps))
+        return inner(ask, drawn, s, schedule, previous, generator)
 
     return stepper

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from becalm.core.typing import Bool, Float, Int, Tensor
-from becalm.images.counting_polygons.scenes import CORNERS, Polygons, colour, in_digit, in_figure
+from becalm.images.counting_polygons.scenes import CORNERS, Polygons, figure_colour, in_digit, in_figure
 from becalm.images.even_pixels import BINS, rgb_to_hsv, to_unit
 
 
@@ -87,7 +87,9 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     vivid = (saturation > 0.8) & (value > 0.7)
     bins = torch.where(vivid, (hue * BINS).round().long() % BINS, BINS).flatten(1)
     histogram = torch.zeros(len(rgb), BINS + 1).scatter_add_(1, bins, torch.ones(bins.shape))[:, :BINS].numpy()
-    c = colour(torch.from_numpy(ndimage.gaussian_filter1d(histogram, 2, axis=1, mode="wrap").argmax(1) / BINS).float())
+    c = figure_colour(
+        torch.from_numpy(ndimage.gaussian_filter1d(histogram, 2, axis=1, mode="wrap").argmax(1) / BINS).float()
+    )
     apart = max_pool2d(((rgb - c).norm(dim=-1) < 0.5).float(), 5, 1, 2)[..., None] == 0
     blurred = ndimage.gaussian_filter(torch.cat([rgb * apart, apart], -1).numpy(), (0, 2, 2, 0))
     b = torch.from_numpy(blurred[..., :3] / blurred[..., 3:].clip(1e-6))

@@ -15,9 +15,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.images.even_pixels import BINS, hsv_to_rgb, hue_histogram
 
-MOST, CORNERS = 9, (3, 4, 5, 6, 7)
+MAX_FIGURES, CORNERS = 9, (3, 4, 5, 6, 7)
 """Figures in an image at most, and corners a figure may have."""
-FILL, WIDEST, WITHIN = 0.36, 0.15, 0.9
+COVERED_SHARE, MAX_RADIUS, DRAWING_SCALE = 0.36, 0.15, 0.9
 """Share of the image the circles cover, their greatest radius, and a drawing's radius over its circle's."""
 STROKES = ((0, -1), (1, -0.5), (1, 0.5), (0, 1), (-1, 0.5), (-1, -0.5), (0, 0))
 """Centres (x, y) of a digit's strokes a to g, clockwise from the top, the middle one last; upright where x is not 0."""
@@ -91,12 +91,12 @@ def scene(
 ) -> Scene:
     """What `polygons` draws, not drawn yet; where the background is plain, one pixel of it is enough."""
     device = generator.device
-    count = torch.randint(1, MOST + 1, (batch,), generator=generator, device=device)
+    count = torch.randint(1, MAX_FIGURES + 1, (batch,), generator=generator, device=device)
     corners = torch.randint(CORNERS[0], CORNERS[-1] + 1, (batch,), generator=generator, device=device)
-    circles = place(count + 2, generator)
-    turn = torch.rand(batch, MOST, generator=generator, device=device) * 2 * math.pi
+    circles = place_circles(count + 2, generator)
+    turn = torch.rand(batch, MAX_FIGURES, generator=generator, device=device) * 2 * math.pi
     ground = background(batch, size, generator)
-    return Scene(count, corners, circles, turn, hsv_to_rgb(ground), colour(rarest_hue(ground[..., 0])))
+    return Scene(count, corners, circles, turn, hsv_to_rgb(ground), figure_colour(rarest_hue(ground[..., 0])))
 
 
 def rarest_hue(hue: Float[Tensor, "batch height width"], blur: float = 26.0) -> Float[Tensor, " batch"]:
@@ -107,24 +107,26 @@ def rarest_hue(hue: Float[Tensor, "batch height width"], blur: float = 26.0) -> 
     return ((hue_histogram(hue).double() @ kernel).argmin(1) / BINS).float()
 
 
-def colour(hue: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 3"]:
+def figure_colour(hue: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 3"]:
     """RGB of figures and numbers: S = 1, V = 0.9."""
     return hsv_to_rgb(torch.stack([hue, torch.ones_like(hue), torch.full_like(hue, 0.9)], -1)[:, None, None])
 
 
-def place(number: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, "batch slot 3"]:
+def place_circles(number: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, "batch slot 3"]:
     """Circles (x, y, r) in the unit square that do not overlap: the first `number` of the slots exist, r = 0 elsewhere.
 
     Uniform centres are pushed apart, each pair by its overlap, for 150 rounds; what overlap is left shrinks the radii,
     r_i ← r_i min_j d_ij / (r_i + r_j), which separates every pair.
     """
-    draws = torch.rand(len(number), MOST + 2, 3, generator=generator, device=generator.device, dtype=torch.float64)
-    exists = torch.arange(MOST + 2, device=draws.device) < number[:, None]
-    radius = (FILL / (math.pi * number.double())).sqrt()[:, None] * (0.8 + 0.3 * draws[..., 2])
-    radius = radius.clamp_max(WIDEST) * exists
+    draws = torch.rand(
+        len(number), MAX_FIGURES + 2, 3, generator=generator, device=generator.device, dtype=torch.float64
+    )
+    exists = torch.arange(MAX_FIGURES + 2, device=draws.device) < number[:, None]
+    radius = (COVERED_SHARE / (math.pi * number.double())).sqrt()[:, None] * (0.8 + 0.3 * draws[..., 2])
+    radius = radius.clamp_max(MAX_RADIUS) * exists
     low = radius[..., None]
     centre = low + draws[..., :2] * (1 - 2 * low)
-    pair = exists[:, None] & exists[:, :, None] & ~torch.eye(MOST + 2, dtype=torch.bool, device=draws.device)
+    pair = exists[:, None] & exists[:, :, None] & ~torch.eye(MAX_FIGURES + 2, dtype=torch.bool, device=draws.device)
     reach = radius[:, None] + radius[:, :, None]
     for _ in range(150):
         gap = centre[:, :, None] - centre[:, None]
@@ -152,8 +154,8 @@ def coverage(
     half = int(circles[..., 2].max().item() * size) + 2
     left, top = x.floor().long() - half, y.floor().long() - half
     steps = (torch.arange(8 * half, device=x.device) + 0.5) / 4
-    u = ((left - x)[:, None] + steps)[:, None] / (WITHIN * r)[:, None, None]
-    v = ((top - y)[:, None] + steps)[:, :, None] / (WITHIN * r)[:, None, None]
+    u = ((left - x)[:, None] + steps)[:, None] / (DRAWING_SCALE * r)[:, None, None]
+    v = ((top - y)[:, None] + steps)[:, :, None] / (DRAWING_SCALE * r)[:, None, None]
     digit, figure = slot < 2, slot >= 2
     inside = torch.zeros(len(x), 8 * half, 8 * half, device=x.device)
     inside[digit] = in_digit(u[digit], v[digit], numbers[image[digit], slot[digit]]).float()
