@@ -143,8 +143,8 @@ class Evaluate:
             raise InputError(
                 f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(WALKS)}"
             )
-        walks = tuple(WALKS[WALKS.index(name)] for name in self.walks if name != "refine") or WALKS
-        for row, images in evaluate_walks(model, task, self.images, walks, seed=self.seed):
+        walks = self.walks or WALKS
+        for row, images in evaluate_walks(model, task, self.images, walks, seed=self.seed):  # type: ignore[arg-type]
             if self.picture and row.walk == "certainty":
                 write_image_grid(images[:64], self.picture)
             deviations = even_scores(images)[2:] if self.benchmark == "even-pixels" else ()
