@@ -43,7 +43,7 @@ class Denoise:
         """Read, find outliers, denoise, write, report."""
         from becalm.points import denoise as work
         from becalm.points import read, write
-        from becalm.points.formats.files import check_target
+        from becalm.points.formats.scan_files import check_output_path
         from becalm.systems.jets import Jets
         from becalm.systems.sbd import SBD
         from becalm.systems.spd import SPD
@@ -53,7 +53,7 @@ class Denoise:
         output = self.output or self.scan.with_name(f"{self.scan.stem}.denoised{self.scan.suffix}")
         for target in (output, self.record, self.picture):
             if target:
-                check_target(target, self.scan)
+                check_output_path(target, self.scan)
         sigma, model = level(self.noise), load(self.model, Jets, SBD, SPD)
         cloud = read(self.scan, warn)
         outlier = work.find_isolated(cloud, self.outliers)

@@ -20,11 +20,11 @@ class Import:
 
     def run(self) -> None:
         """Read, convert, write."""
-        from becalm.points.formats.files import check_target
+        from becalm.points.formats.scan_files import check_output_path
         from becalm.weights.importer import read_official
         from becalm.weights.store import save
 
-        check_target(self.output, self.checkpoint)
+        check_output_path(self.output, self.checkpoint)
         model = read_official(self.checkpoint)
         save(
             model,

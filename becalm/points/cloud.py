@@ -1,4 +1,4 @@
-"""A point cloud as it lies in a file: coordinates in float64, attributes of any kind, and what its writer needs."""
+"""A point cloud: coordinates in float64, attributes of any kind, and what is needed to write its file again."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,26 +13,27 @@ class ScanError(InputError):
     """A scan that cannot be read or written: one line that names the file, the field and the fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """Where a cloud came from: enough to write the same kind of file back, the untouched parts byte for byte."""
+    """Where a cloud came from: enough to write the same kind of file again, its unchanged parts byte for byte."""
 
     format: str
     """The format's name: ply, pcd, text, array, las, e57."""
-    path: Path
-    """The file that was read; never overwritten."""
+    path: Path | None
+    """The file that was read, which is never overwritten; None for a cloud from memory."""
     header: Any
     """The format's own header."""
     rows: np.ndarray
-    """[n] the file's own records (or whatever the format keeps of each point), selected along with the points."""
+    """[n] the file's own records (or what else the format stores for each point), selected along with the points."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points in file order, NaN rows included; a whole scan or a chunk of one.
+    """Points in the order of their file, NaN rows included; a whole scan or a part of one.
 
-    The arrays are read-only views: a changed cloud is a new Cloud (`moved`, `with_attributes`, `select`).
-    Raises ScanError where the shapes do not fit each other.
+    All arrays are read-only, and nobody else can write to them: an array that is writable is copied, a read-only one is not.
+    A changed cloud is a new Cloud (`moved`, `with_attributes`, `select`, `cloud[mask]`). `np.asarray(cloud)` is `xyz`. Two clouds
+    are equal only if they are the same object. Raises ScanError where the shapes do not fit each other.
     """
 
     xyz: np.ndarray
@@ -40,26 +41,52 @@ class Cloud:
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     """name -> array whose first axis is n, of any dtype, in file order."""
     origin: np.ndarray = None  # type: ignore[assignment]
-    """[3] float64, what `local` subtracts; left out: the middle of the finite points' bounding box."""
+    """[3] float64, what `local` subtracts; by default the centre of the finite points' bounding box."""
     source: Source | None = None
-    """What the writer needs to write the same kind of file back."""
+    """What the writer needs to write the same kind of file again."""
 
     def __post_init__(self):
-        xyz = _frozen(np.asarray(self.xyz, dtype=np.float64))
+        xyz = read_only(self.xyz, np.float64)
         if xyz.ndim != 2 or xyz.shape[1] != 3:
             raise ScanError(f"cloud: xyz has shape {xyz.shape}, not [n, 3]")
-        attributes = {name: _frozen(np.asarray(values)) for name, values in self.attributes.items()}
+        attributes = {name: read_only(values) for name, values in self.attributes.items()}
         for name, values in attributes.items():
             if values.shape[:1] != (len(xyz),):
                 raise ScanError(
                     f"cloud: attribute {name!r} has shape {values.shape}, not one row for each of {len(xyz)}"
                 )
-        origin = middle(xyz) if self.origin is None else np.asarray(self.origin, dtype=np.float64)
-        for name, value in (("xyz", xyz), ("attributes", attributes), ("origin", _frozen(origin))):
+        origin = box_centre(xyz) if self.origin is None else self.origin
+        for name, value in (("xyz", xyz), ("attributes", attributes), ("origin", read_only(origin, np.float64))):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.xyz, dtype, copy=copy)
+
+    def __getitem__(self, rows: slice | np.ndarray | list) -> "Cloud":
+        """The points of a slice, a boolean mask [n] or an array of indices, with the same origin.
+
+        Where the order changes, a file written from them has no more of the file that was read.
+        """
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.ndim != 1 or rows.dtype.kind not in "biu":
+                raise ScanError(
+                    f"cloud: cannot take rows {rows.dtype} {list(rows.shape)}; give a slice, mask or indices"
+                )
+            if rows.dtype == bool:
+                return self.select(rows)
+        picked = np.arange(len(self))[rows]
+        source = self.source if np.all(np.diff(picked) > 0) else None
+        return self._rows(rows, source)
+
+    def __repr__(self) -> str:
+        xyz = self.xyz[self.finite]
+        extent = " × ".join(f"{side:.4g}" for side in np.ptp(xyz, axis=0)) if len(xyz) else "nothing"
+        names = ", ".join(self.attributes)
+        return f"Cloud({len(self):,} points, extent {extent}{', ' + names if names else ''})"
 
     @property
     def finite(self) -> np.ndarray:
@@ -71,7 +98,7 @@ class Cloud:
         return self.xyz - self.origin
 
     def moved(self, xyz: np.ndarray) -> "Cloud":
-        """The same points elsewhere; xyz [n, 3] absolute."""
+        """The same points at new positions xyz [n, 3], absolute."""
         if np.shape(xyz) != self.xyz.shape:
             raise ScanError(f"cloud: moved to shape {np.shape(xyz)}, has {self.xyz.shape}")
         return replace(self, xyz=xyz)
@@ -85,19 +112,95 @@ class Cloud:
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (len(self),):
             raise ScanError(f"cloud: select needs a bool mask of shape ({len(self)},), got {mask.dtype} {mask.shape}")
-        source = self.source and replace(self.source, rows=self.source.rows[mask])
-        attributes = {name: values[mask] for name, values in self.attributes.items()}
-        return Cloud(self.xyz[mask], attributes, self.origin, source)
+        return self._rows(mask, self.source)
+
+    @staticmethod
+    def from_open3d(cloud: Any) -> "Cloud":
+        """The cloud of an open3d.geometry.PointCloud or open3d.t.geometry.PointCloud."""
+        from becalm.points.interop import from_open3d
+
+        return from_open3d(cloud)
+
+    @staticmethod
+    def from_laspy(las: Any) -> "Cloud":
+        """The cloud of a laspy.LasData, with its header."""
+        from becalm.points.interop import from_laspy
+
+        return from_laspy(las)
+
+    @staticmethod
+    def from_trimesh(cloud: Any) -> "Cloud":
+        """The cloud of a trimesh.PointCloud, or of the vertices of a trimesh.Trimesh."""
+        from becalm.points.interop import from_trimesh
+
+        return from_trimesh(cloud)
+
+    @staticmethod
+    def from_pyvista(dataset: Any) -> "Cloud":
+        """The cloud of the points of a PyVista dataset, with its point data."""
+        from becalm.points.interop import from_pyvista
+
+        return from_pyvista(dataset)
+
+    def to_open3d(self) -> Any:
+        """An open3d.t.geometry.PointCloud with all attributes that are numbers."""
+        from becalm.points.interop import to_open3d
+
+        return to_open3d(self)
+
+    def to_laspy(self) -> Any:
+        """A laspy.LasData, with the header of the LAS or LAZ file that the cloud came from, if any."""
+        from becalm.points.interop import to_laspy
+
+        return to_laspy(self)
+
+    def to_trimesh(self) -> Any:
+        """A trimesh.PointCloud with colours where the cloud has any."""
+        from becalm.points.interop import to_trimesh
+
+        return to_trimesh(self)
+
+    def to_pyvista(self) -> Any:
+        """A pyvista.PolyData with all attributes that are numbers as point data."""
+        from becalm.points.interop import to_pyvista
+
+        return to_pyvista(self)
+
+    def _rows(self, rows: slice | np.ndarray, source: Source | None) -> "Cloud":
+        """The points of a slice, mask or index array, with these rows of the source."""
+        source = source and replace(source, rows=frozen(source.rows[rows]))
+        attributes = {name: frozen(values[rows]) for name, values in self.attributes.items()}
+        return Cloud(frozen(self.xyz[rows]), attributes, self.origin, source)
 
 
-def middle(xyz: np.ndarray) -> np.ndarray:
-    """[3] middle of the bounding box of the finite rows of xyz [n, 3]; zero where there is none."""
+def box_centre(xyz: np.ndarray) -> np.ndarray:
+    """[3] centre of the bounding box of the finite rows of xyz [n, 3]; zero where there is none."""
     xyz = xyz[np.isfinite(xyz).all(axis=1)]
     return xyz.min(axis=0) / 2 + xyz.max(axis=0) / 2 if len(xyz) else np.zeros(3)
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    if array.flags.writeable:
-        array = array.view()
-        array.flags.writeable = False
+def read_only(values: Any, dtype: Any = None) -> np.ndarray:
+    """The values as an array to which nobody can write: unchanged where that is so already, else a copy."""
+    array = np.asarray(values, dtype)
+    if array is not values and array.base is None and isinstance(values, np.ndarray | list | tuple):
+        return frozen(array)  # a conversion, which nobody else holds
+    return frozen(array.copy()) if _is_writable(array) else array
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The same array, made read-only with every array whose memory it shares: for arrays that nobody else holds."""
+    part = array
+    while isinstance(part, np.ndarray):
+        part.flags.writeable = False
+        part = part.base
     return array
+
+
+def _is_writable(array: np.ndarray) -> bool:
+    """Whether the array, or one whose memory it shares, can be written to."""
+    part = array
+    while isinstance(part, np.ndarray):
+        if part.flags.writeable:
+            return True
+        part = part.base
+    return False

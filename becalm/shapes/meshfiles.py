@@ -8,7 +8,7 @@ import numpy as np
 
 from becalm.core.files import InputError, atomic_file
 from becalm.points import mesh as archive
-from becalm.points.formats import files, lines, ply, plylists
+from becalm.points.formats import lines, ply, ply_lists, scan_files
 from becalm.points.mesh import Mesh, normals_and_areas
 
 
@@ -40,7 +40,7 @@ def _numbers(rows: list[list[bytes]]) -> np.ndarray:
 
 
 def _obj(path: Path) -> Mesh:
-    words = [line.split() for line in files.load(path).replace(b"\\\n", b" ").splitlines()]
+    words = [line.split() for line in scan_files.read_bytes(path).replace(b"\\\n", b" ").splitlines()]
     vertices = _numbers([w[1:4] for w in words if w[:1] == [b"v"]])
     polygons, seen = [], 0
     for w in words:  # negative indices count back from the vertices read so far
@@ -55,7 +55,7 @@ def _obj(path: Path) -> Mesh:
 
 
 def _off(path: Path) -> Mesh:
-    text = [line.split(b"#")[0].split() for line in files.load(path).splitlines()]
+    text = [line.split(b"#")[0].split() for line in scan_files.read_bytes(path).splitlines()]
     rows = [w for w in text if w]
     if not rows or not rows[0][0].upper().startswith(b"OFF"):
         raise ValueError("does not begin with OFF")
@@ -69,7 +69,7 @@ def _off(path: Path) -> Mesh:
 
 
 def _ply(path: Path) -> Mesh:
-    data = files.load(path)
+    data = scan_files.read_bytes(path)
     header = ply.parse_header(data, path)
     face = next((e for e in header.elements if e.name == "face"), None)
     if face is None or not face.count:
@@ -80,7 +80,7 @@ def _ply(path: Path) -> Mesh:
 
 
 def _ply_text(data: bytes, header: ply.Header) -> np.ndarray:
-    found, start = lines.find(data, len(header.text)), 0
+    found, start = lines.find_lines(data, len(header.text)), 0
     for element in header.elements:
         if element.name == "face":
             break
@@ -107,9 +107,9 @@ def _ply_binary(data: bytes, header: ply.Header, face: ply.Element, path: Path) 
     start, order = len(header.text), ">" if header.format == "binary_big_endian" else "<"
     for element in header.elements[: header.elements.index(face)]:
         if element.has_lists:
-            start = plylists.gather(data, start, element.count, element.properties, path)[1]
+            start = ply_lists.read_scalar_properties(data, start, element.count, element.properties, path)[1]
         else:
-            start += element.count * element.smallest
+            start += element.count * element.min_row_bytes
     at = _corner_place(face)
     if sum(length is not None for _, _, length in face.properties) == 1:
         fields = []
@@ -132,7 +132,7 @@ def _ply_binary(data: bytes, header: ply.Header, face: ply.Element, path: Path) 
 
 
 def _stl(path: Path) -> Mesh:
-    data = files.load(path)
+    data = scan_files.read_bytes(path)
     count = struct.unpack_from("<I", data, 80)[0] if len(data) >= 84 else 0
     if count and len(data) == 84 + 50 * count:
         rows = np.frombuffer(data[84:], np.dtype([("numbers", "<f4", (4, 3)), ("rest", "<u2")]))

@@ -1,4 +1,4 @@
-"""Scans from files and into files; the suffix says which format."""
+"""Reading and writing of scans, in the format of the file's suffix."""
 
 import struct
 import warnings
@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from becalm.points.cloud import Cloud, ScanError
-from becalm.points.formats import array, e57, files, las, pcd, ply, text
+from becalm.points.formats import array, e57, las, pcd, ply, scan_files, text
 
 FORMATS = {
     **{".ply": ply, ".pcd": pcd, ".las": las, ".laz": las, ".e57": e57, ".npy": array, ".npz": array},
@@ -17,14 +17,14 @@ FORMATS = {
 
 
 def read(path: str | PathLike[str], warn: Callable[[str], object] = warnings.warn) -> Cloud:
-    """The cloud in a file; what had to be left out goes to `warn`, a line each.
+    """The cloud in a file; `warn` is called with one line for each part of the file that is not read.
 
-    Raises ScanError, one line with file, field and fix, for any file that is not a whole scan.
+    Raises ScanError, one line with file, field and fix, for any file that is not a complete scan.
     """
     path = Path(path)
     try:
         module = _module(path)
-        files.inspect(path)
+        scan_files.file_size(path)
         cloud = module.read(path, warn)
     except ScanError:
         raise
@@ -38,14 +38,14 @@ def read(path: str | PathLike[str], warn: Callable[[str], object] = warnings.war
 
 
 def write(cloud: Cloud, path: str | PathLike[str], warn: Callable[[str], object] = warnings.warn) -> None:
-    """Writes the cloud whole or not at all; what the format cannot hold goes to `warn`.
+    """Write the cloud completely or not at all; `warn` is called with one line for what the format cannot hold.
 
     A cloud that was read from the same format keeps its header and, byte for byte, all that did not change.
-    Raises ScanError: unknown suffix, no such folder, the input itself, full disk. Then nothing has changed.
+    Raises ScanError (unknown suffix, no such folder, the input itself, full disk); then no file has changed.
     """
     path = Path(path)
     module = _module(path)
-    with files.replacing(path, cloud.source.path if cloud.source else None) as temporary:
+    with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud, temporary, path, warn)
 
 

@@ -9,26 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, packed
+from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.formats import attributes, packed, scan_files
 
 _COORDINATES = ("xyz", "points", "pos", "vertices", "coords", "arr_0")
 """Names under which an NPZ may hold the coordinates, best first."""
-_INFLATED = 64 << 20
-_INFLATION = 100
-"""An NPZ may unpack to `_INFLATED` bytes, or to `_INFLATION` times its own size if that is more."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file holds its arrays."""
+    """How a file stores its arrays."""
 
     entries: tuple[zipfile.ZipInfo, ...] = ()
     """NPZ: the entries in order."""
     coordinates: str = ""
     """NPZ: which of them is [n, 3]."""
     others: dict[str, np.ndarray] = field(default_factory=dict)
-    """NPZ: the arrays that are not one row a point."""
+    """NPZ: the arrays without one row for each point."""
     header: bytes = b""
     """NPY: the header as it was."""
     shape: tuple[int, ...] = ()
@@ -38,15 +35,17 @@ class Layout:
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of an NPY or NPZ file. Raises ScanError."""
-    data = files.load(path)
+    data = scan_files.read_bytes(path)
     if path.suffix.lower() == ".npz":
         return _read_npz(data, path, warn)
-    array, fortran, start = _array(data, str(path))
-    return _cloud(array, {}, path, Layout(header=data[:start], shape=array.shape, dtype=array.dtype, fortran=fortran))
+    array, fortran, start = _parse_npy(data, str(path))
+    return _cloud_from_array(
+        array, {}, path, Layout(header=data[:start], shape=array.shape, dtype=array.dtype, fortran=fortran)
+    )
 
 
-def _array(data: bytes, name: str) -> tuple[np.ndarray, bool, int]:
-    """The array of NPY bytes, whether it lies column by column, and where it starts. Nothing is unpickled."""
+def _parse_npy(data: bytes, name: str) -> tuple[np.ndarray, bool, int]:
+    """The array of NPY bytes, whether it is in Fortran order, and the offset of its data. Nothing is unpickled."""
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
@@ -67,22 +66,23 @@ def _array(data: bytes, name: str) -> tuple[np.ndarray, bool, int]:
     return flat.reshape(shape, order="F" if fortran else "C"), fortran, start
 
 
-def _cloud(array: np.ndarray, named: dict[str, np.ndarray], path: Path, layout: Layout) -> Cloud:
+def _cloud_from_array(array: np.ndarray, named: dict[str, np.ndarray], path: Path, layout: Layout) -> Cloud:
     """The cloud of an [n, 3 or more] array, or of records [n] with fields x, y, z."""
     if array.dtype.names:
         if array.ndim != 1:
             raise ScanError(f"{path}: records of shape {array.shape}, one a point is needed")
-        cloud = packed.cloud_from(array, Source("array", path, layout, array))
+        cloud = packed.cloud_from_rows(array, Source("array", path, layout, array))
         return cloud.with_attributes(named)
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf":
         raise ScanError(f"{path}: an array {array.dtype} {array.shape}, numbers [n, 3] are needed (2-D points?)")
     if array.shape[1] > 1024:
         raise ScanError(f"{path}: {array.shape[1]:,} columns a point (is the array transposed?)")
-    extra = {f"column_{index + 1}": _native(array[:, index]) for index in range(3, array.shape[1])}
-    return Cloud(array[:, :3].astype(np.float64), {**extra, **named}, source=Source("array", path, layout, array))
+    extra = {f"column_{index + 1}": _native_byte_order(array[:, index]) for index in range(3, array.shape[1])}
+    xyz = frozen(array[:, :3].astype(np.float64))
+    return Cloud(xyz, {**extra, **named}, source=Source("array", path, layout, array))
 
 
-def _native(values: np.ndarray) -> np.ndarray:
+def _native_byte_order(values: np.ndarray) -> np.ndarray:
     return values if values.dtype.names else values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -92,24 +92,29 @@ def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
             entries = tuple(archive.infolist())
             _check_entries(entries, len(data), path)
             arrays = {
-                entry.filename.removesuffix(".npy"): _array(archive.read(entry), f"{path}: {entry.filename}")[0]
+                entry.filename.removesuffix(".npy"): _parse_npy(archive.read(entry), f"{path}: {entry.filename}")[0]
                 for entry in entries
             }
     except ScanError:
         raise
     except Exception as error:  # zipfile lets zlib, struct, encoding and its own errors through
         raise ScanError(f"{path}: is no whole NPZ archive ({' '.join(str(error).split())[:120]})") from None
-    key = _coordinates(arrays, path)
+    key = _coordinate_name(arrays, path)
     count = len(arrays[key])
-    named = {name: _native(array) for name, array in arrays.items() if array.shape[:1] == (count,) and name != key}
+    named = {
+        name: _native_byte_order(array) for name, array in arrays.items() if array.shape[:1] == (count,) and name != key
+    }
     others = {name: array for name, array in arrays.items() if name not in named and name != key}
     if others:
         warn(f"{path}: {', '.join(others)} not one row a point; kept for an NPZ output only")
-    return _cloud(arrays[key], named, path, Layout(entries, key, others))
+    return _cloud_from_array(arrays[key], named, path, Layout(entries, key, others))
 
 
 def _check_entries(entries: tuple[zipfile.ZipInfo, ...], size: int, path: Path) -> None:
-    promised, allowed = sum(entry.file_size for entry in entries), max(_INFLATED, _INFLATION * size)
+    promised, allowed = (
+        sum(entry.file_size for entry in entries),
+        max(scan_files.MAX_UNPACKED_BYTES, scan_files.MAX_EXPANSION * size),
+    )
     if promised > allowed:
         raise ScanError(f"{path}: {size:,} bytes promise to unpack to {promised:,}, more than the {allowed:,} believed")
     names = [entry.filename for entry in entries]
@@ -122,7 +127,7 @@ def _check_entries(entries: tuple[zipfile.ZipInfo, ...], size: int, path: Path) 
         raise ScanError(f"{path}: {len(entries):,} arrays in one file")
 
 
-def _coordinates(arrays: dict[str, np.ndarray], path: Path) -> str:
+def _coordinate_name(arrays: dict[str, np.ndarray], path: Path) -> str:
     for name in (*_COORDINATES, *(arrays if len(arrays) == 1 else ())):
         if name in arrays and arrays[name].ndim > 0:
             return name
@@ -138,11 +143,11 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
         _write_npz(cloud, source, temporary, target, warn)
         return
     if source is not None and source.rows.dtype.names:
-        array, lost = packed.rows_from(cloud, source.rows, warn, str(target)), []
+        array, omitted = packed.rows_from_cloud(cloud, source.rows, warn, str(target)), []
     else:
-        array, lost = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
-    if lost:
-        warn(f"{target}: an NPY of this kind cannot hold {', '.join(lost)}; left out (write NPZ to keep all)")
+        array, omitted = _fill_columns(_coordinate_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
+    if omitted:
+        warn(f"{target}: an NPY of this kind cannot hold {', '.join(omitted)}; left out (write NPZ to keep all)")
     layout: Layout | None = source.header if source else None
     fortran = layout is not None and layout.fortran and array.ndim == 2
     with open(temporary, "wb") as file:
@@ -154,25 +159,25 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
             np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _filled(array: np.ndarray, cloud: Cloud) -> tuple[np.ndarray, list[str]]:
-    """The array [n, k] with its columns after z from the attributes; the names of those that are no such column."""
-    held = {f"column_{index + 1}": index for index in range(3, array.shape[1])}
-    array, lost = array.copy(), []
+def _fill_columns(array: np.ndarray, cloud: Cloud) -> tuple[np.ndarray, list[str]]:
+    """The array [n, k] with its columns after z set from the attributes, and the names of attributes that are no column of it."""
+    column_of = {f"column_{index + 1}": index for index in range(3, array.shape[1])}
+    array, omitted = array.copy(), []
     for name, values in cloud.attributes.items():
-        if name in held and values.ndim == 1 and attributes.holds(values, array.dtype):
-            array[:, held[name]] = values
+        if name in column_of and values.ndim == 1 and attributes.is_lossless(values, array.dtype):
+            array[:, column_of[name]] = values
         else:
-            lost.append(name)
-    return array, lost
+            omitted.append(name)
+    return array, omitted
 
 
-def _matrix(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> np.ndarray:
-    """The rows that were read, [n, k], with x, y, z where they are now, in a type that holds them."""
+def _coordinate_matrix(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> np.ndarray:
+    """The rows that were read, [n, k], with the present x, y, z, in a type that holds them."""
     fields = dict.fromkeys(packed.AXES, source.rows.dtype)
     old = np.zeros(len(cloud), list(fields.items()))
     for index, axis in enumerate(packed.AXES):
         old[axis] = source.rows[:, index]
-    new = packed.rows_from(Cloud(cloud.xyz), old, warn, str(target))
+    new = packed.rows_from_cloud(Cloud(cloud.xyz), old, warn, str(target))
     array = source.rows.astype(new.dtype["x"], copy=True)
     for index, axis in enumerate(packed.AXES):
         array[:, index] = new[axis]
@@ -185,15 +190,15 @@ def _write_npz(
     layout: Layout = source.header if source else Layout(coordinates="xyz")
     if source is not None and source.rows.dtype.names:
         fields = {name: values for name, values in cloud.attributes.items() if name in source.rows.dtype.names}
-        array = packed.rows_from(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
+        array = packed.rows_from_cloud(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
         rest = [name for name in cloud.attributes if name not in fields]
     else:
-        array, rest = _filled(_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
+        array, rest = _fill_columns(_coordinate_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
     arrays = {layout.coordinates: array, **layout.others}
-    lost = [name for name in rest if name in arrays or cloud.attributes[name].dtype.hasobject or "/" in name]
-    if lost:
-        warn(f"{target}: cannot hold {', '.join(lost)}; left out")
-    arrays |= {name: cloud.attributes[name] for name in rest if name not in lost}
+    omitted = [name for name in rest if name in arrays or cloud.attributes[name].dtype.hasobject or "/" in name]
+    if omitted:
+        warn(f"{target}: cannot hold {', '.join(omitted)}; left out")
+    arrays |= {name: cloud.attributes[name] for name in rest if name not in omitted}
     entries = {entry.filename.removesuffix(".npy"): entry for entry in layout.entries}
     order = [*(name for name in entries if name in arrays), *(name for name in arrays if name not in entries)]
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, lasheader
+from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.formats import attributes, las_header
 
 _KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")}
 
@@ -17,12 +17,12 @@ _KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of a LAS or LAZ file, coordinates through scale and offset. Raises ScanError."""
     laspy = _laspy(path)
-    lasheader.check(path)
+    las_header.check_header(path)
     one = laspy.LazBackend.Lazrs  # its parallel sibling believes the chunk table and allocates by it
     try:
         with open(path, "rb") as file, laspy.open(file, closefd=False, laz_backend=one) as reader:
             las = reader.read()
-        return _cloud(las, path)
+        return cloud_from_las(las, path)
     except ScanError:
         raise
     except BaseException as error:  # lazrs panics are no Exception
@@ -39,13 +39,14 @@ def _laspy(path: Path) -> Any:
     return laspy
 
 
-def _cloud(las: Any, path: Path) -> Cloud:
-    rows = las.points.array
+def cloud_from_las(las: Any, path: Path | None) -> Cloud:
+    """The cloud of a laspy.LasData whose arrays nobody else holds: they become read-only. `path` is None for one from memory."""
+    rows = frozen(las.points.array)
     if len(rows) != las.header.point_count:
         raise ScanError(f"{path}: header promises {las.header.point_count:,} points, the file holds {len(rows):,}")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
-    found = {name: np.asarray(las[name]) for name in names}
-    return Cloud(_coordinates(rows, las.header), found, source=Source("las", path, las.header, rows))
+    values = {name: np.asarray(las[name]) for name in names}
+    return Cloud(frozen(_coordinates(rows, las.header)), values, source=Source("las", path, las.header, rows))
 
 
 def _coordinates(rows: np.ndarray, header: Any) -> np.ndarray:
@@ -71,19 +72,25 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
 
 
 def _write(laspy: Any, cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
-    source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
-    header = deepcopy(source.header) if source else _header(laspy, cloud)
-    rows = source.rows.copy() if source else np.zeros(len(cloud), header.point_format.dtype())
-    _put_coordinates(rows, header, cloud, source is not None, target)
-    record = laspy.ScaleAwarePointRecord(rows, header.point_format, header.scales, header.offsets)
-    las = laspy.LasData(header, record)
-    _put_attributes(laspy, las, cloud, target, warn)
+    las = las_from_cloud(laspy, cloud, target, warn)
     packed = target.suffix.lower() == ".laz"
-    las.update_header()
     with open(temporary, "wb+") as file, _writer(laspy, file, las.header, packed) as writer:
         writer.write_points(las.points)
         if las.header.version.minor >= 4 and las.evlrs is not None:
             writer.write_evlrs(las.evlrs)
+
+
+def las_from_cloud(laspy: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> Any:
+    """The cloud as a laspy.LasData; `target` is named in errors and warnings."""
+    source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
+    header = deepcopy(source.header) if source else _header(laspy, cloud)
+    rows = source.rows.copy() if source else np.zeros(len(cloud), header.point_format.dtype())
+    _set_coordinates(rows, header, cloud, source is not None, target)
+    record = laspy.ScaleAwarePointRecord(rows, header.point_format, header.scales, header.offsets)
+    las = laspy.LasData(header, record)
+    _set_attributes(laspy, las, cloud, target, warn)
+    las.update_header()
+    return las
 
 
 def _writer(laspy: Any, file: BinaryIO, header: Any, packed: bool) -> Any:
@@ -101,7 +108,7 @@ def _header(laspy: Any, cloud: Cloud) -> Any:
     return header
 
 
-def _put_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, target: Path) -> None:
+def _set_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, target: Path) -> None:
     moved = cloud.xyz != _coordinates(rows, header) if kept else np.ones(cloud.xyz.shape, bool)
     for index, axis in enumerate("XYZ"):
         which = moved[:, index]
@@ -112,14 +119,14 @@ def _put_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, ta
         rows[axis][which] = steps.astype(np.int32)
 
 
-def _put_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> None:
-    fitted = attributes.fitted(cloud, _KINDS, warn, str(target), arrays=True).attributes
+def _set_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> None:
+    convert_attributes = attributes.convert_attributes(cloud, _KINDS, warn, str(target), arrays=True).attributes
     old = set(las.point_format.dimension_names)
-    removed = [name for name in las.point_format.extra_dimension_names if name not in fitted]
+    removed = [name for name in las.point_format.extra_dimension_names if name not in convert_attributes]
     if removed:
         las.remove_extra_dims(removed)
-    for name, values in fitted.items():
-        if name in old and _fits(las, name, values):
+    for name, values in convert_attributes.items():
+        if name in old and _try_assign(las, name, values):
             continue
         name = f"{name}_value" if name in old or name in "XYZ" else name
         if len(name.encode()) > 32 or (values.ndim > 1 and values.shape[1] > 3):
@@ -130,12 +137,12 @@ def _put_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Call
         las[name] = values
 
 
-def _fits(las: Any, name: str, values: np.ndarray) -> bool:
+def _try_assign(las: Any, name: str, values: np.ndarray) -> bool:
     """Whether the file's own field of that name could take the values; it has then taken them."""
     now = np.asarray(las[name])
     if now.shape == values.shape and np.array_equal(now, values, equal_nan=now.dtype.kind == "f"):
         return True
-    if now.shape != values.shape or not (now.dtype.kind == "f" or attributes.holds(values, now.dtype)):
+    if now.shape != values.shape or not (now.dtype.kind == "f" or attributes.is_lossless(values, now.dtype)):
         return False
     try:
         las[name] = values.astype(now.dtype)

@@ -1,4 +1,4 @@
-"""Tables in text: lines of numbers in and out, with every character that stands for an unchanged number kept."""
+"""Tables of numbers in text: parsing, and rewriting that keeps the characters of every unchanged number."""
 
 import io
 import itertools
@@ -15,21 +15,21 @@ BLOCK = 50_000
 """Lines edited or formatted at a time."""
 _CHUNK = 1 << 22
 """Bytes searched for lines at a time."""
-WIDEST = 1 << 20
-"""The longest line in bytes that can be a line of a table."""
+MAX_LINE_BYTES = 1 << 20
+"""The longest line of a table, in bytes; longer ones are refused."""
 
 
-def find(buffer: bytes, start: int, comments: tuple[bytes, ...] = ()) -> np.ndarray:
-    """int64 [n, 2]: where the lines from `start` on begin and end, spaces left out; no blank lines, no comments."""
-    found = [np.zeros((0, 2), np.int64)]
+def find_lines(buffer: bytes, start: int, comments: tuple[bytes, ...] = ()) -> np.ndarray:
+    """int64 [n, 2]: start and end of the lines from `start` on, without surrounding spaces, blank lines and comments."""
+    parts = [np.zeros((0, 2), np.int64)]
     while start < len(buffer):
         stop = buffer.find(b"\n", start + _CHUNK) + 1 or len(buffer)
-        found.append(_find(np.frombuffer(buffer, np.uint8)[start:stop], comments) + start)
+        parts.append(_find_lines_in(np.frombuffer(buffer, np.uint8)[start:stop], comments) + start)
         start = stop
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
-def _find(text: np.ndarray, comments: tuple[bytes, ...]) -> np.ndarray:
+def _find_lines_in(text: np.ndarray, comments: tuple[bytes, ...]) -> np.ndarray:
     breaks = np.flatnonzero(text == ord("\n"))
     starts = np.concatenate([[0], breaks + 1])
     ends = np.concatenate([breaks, [len(text)]])
@@ -45,17 +45,17 @@ def _find(text: np.ndarray, comments: tuple[bytes, ...]) -> np.ndarray:
     return np.stack([first[keep], last[keep] + 1], axis=1)
 
 
-def parse(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> np.ndarray:
+def parse_rows(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> np.ndarray:
     """Structured rows [n] of dtype from lines [n, 2], columns in the order of the fields (sub-arrays take several).
 
     Raises ScanError where a line has another number of columns or a field is no number of its type.
     """
     if len(lines) == 0:
         return np.zeros(0, dtype)
-    if int((lines[:, 1] - lines[:, 0]).max()) > WIDEST:
-        raise ScanError(f"{path}: a line is longer than {WIDEST:,} bytes, this is no table of points")
-    flat = flattened(dtype)
-    body = buffer[int(lines[0, 0]) : int(lines[-1, 1])] if _together(lines) else _joined(buffer, lines)
+    if int((lines[:, 1] - lines[:, 0]).max()) > MAX_LINE_BYTES:
+        raise ScanError(f"{path}: a line is longer than {MAX_LINE_BYTES:,} bytes, this is no table of points")
+    flat = flat_dtype(dtype)
+    body = buffer[int(lines[0, 0]) : int(lines[-1, 1])] if _are_adjacent(lines) else _join_lines(buffer, lines)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,8 +69,8 @@ def parse(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | No
     return rows.view(dtype)
 
 
-def flattened(dtype: np.dtype) -> np.dtype:
-    """The same record with every sub-array field spread into single columns."""
+def flat_dtype(dtype: np.dtype) -> np.dtype:
+    """The record type with every sub-array field split into scalar fields."""
     fields = []
     for name in dtype.names or ():
         for index in range(int(np.prod(dtype[name].shape, dtype=np.int64))):
@@ -78,30 +78,31 @@ def flattened(dtype: np.dtype) -> np.dtype:
     return np.dtype(fields)
 
 
-def rewritten(
+def rewrite_lines(
     buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None, whole: bool
 ) -> Iterator[bytes]:
-    """The text of `new` without a last line break: edited where `old` is the start of `new`, else written afresh.
+    """The text of the rows `new` without a last line break: the old text edited where the fields of `new` start with those of
+    `old`, else formatted anew.
 
-    whole: no line between the first and the last was left out; otherwise only the lines themselves are kept.
+    `whole`: no line was left out, so that text between lines stays; otherwise only the lines themselves do.
     """
-    if not extends(new.dtype, old.dtype) or len(new) == 0:
-        yield b"".join(formatted(new, separator or " "))[:-1]
+    if not extends_fields(new.dtype, old.dtype) or len(new) == 0:
+        yield b"".join(format_rows(new, separator or " "))[:-1]
         return
     if not whole:
-        buffer = _joined(buffer, lines)
+        buffer = _join_lines(buffer, lines)
         ends = np.cumsum(lines[:, 1] - lines[:, 0] + 1) - 1
         lines = np.stack([ends - (lines[:, 1] - lines[:, 0]), ends], axis=1)
-    yield from edited(buffer, lines, _flat(old), _flat(new), separator)
+    yield from edit_lines(buffer, lines, _flat(old), _flat(new), separator)
 
 
-def extends(new: np.dtype, old: np.dtype) -> bool:
-    """Whether new has old's fields, in their order, and then perhaps others."""
+def extends_fields(new: np.dtype, old: np.dtype) -> bool:
+    """Whether the first fields of `new` are those of `old`, in order."""
     names = old.names or ()
     return (new.names or ())[: len(names)] == names
 
 
-def edited(
+def edit_lines(
     buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None
 ) -> Iterator[bytes]:
     """The text of `new` (structured [n]) in blocks: lines as they were but for the columns that differ from `old`.
@@ -115,18 +116,18 @@ def edited(
         block = slice(begin, begin + BLOCK)
         start = int(lines[begin, 0])
         end = int(lines[begin + BLOCK, 0]) if begin + BLOCK < len(lines) else int(lines[-1, 1])
-        where = tokens(buffer[start:end], lines[block] - start, len(old.dtype.names or ()), separator)
+        where = token_spans(buffer[start:end], lines[block] - start, len(old.dtype.names or ()), separator)
         spans = [where[changed[block]]]
-        texts = [_texts(new[block], old.dtype.names or (), changed[block])]
+        texts = [_field_texts(new[block], old.dtype.names or (), changed[block])]
         if extra:
             spans.append(np.repeat(where[:, -1, 1:], 2, axis=1))
             joint = separator or " "
             texts.append([joint + text for text in _rows(new[extra][block], joint)])
-        yield replaced(buffer[start:end], np.concatenate(spans), list(itertools.chain(*texts)))
+        yield replace_spans(buffer[start:end], np.concatenate(spans), list(itertools.chain(*texts)))
 
 
-def tokens(text: bytes, lines: np.ndarray, columns: int, separator: str | None) -> np.ndarray:
-    """int64 [n, columns, 2]: where each column of each line stands in text. separator None: any white space."""
+def token_spans(text: bytes, lines: np.ndarray, columns: int, separator: str | None) -> np.ndarray:
+    """int64 [n, columns, 2]: start and end of each column of each line in the text; separator None is any white space."""
     letters = np.frombuffer(text, np.uint8)
     inside = np.zeros(len(letters) + 1, np.int8)
     np.add.at(inside, lines[:, 0], 1)
@@ -145,8 +146,8 @@ def tokens(text: bytes, lines: np.ndarray, columns: int, separator: str | None) 
     return spans.reshape(len(lines), columns, 2)
 
 
-def replaced(text: bytes, spans: np.ndarray, texts: list[str]) -> bytes:
-    """text with each span (int64 [k, 2], disjoint, in any order) replaced by its text."""
+def replace_spans(text: bytes, spans: np.ndarray, texts: list[str]) -> bytes:
+    """The text with each span (int64 [k, 2], disjoint, in any order) replaced by one of `texts`."""
     order = np.lexsort((spans[:, 1], spans[:, 0]))
     letters = text.decode("latin1")
     begins = [0, *spans[order, 1].tolist()]
@@ -157,8 +158,8 @@ def replaced(text: bytes, spans: np.ndarray, texts: list[str]) -> bytes:
     return "".join(pieces).encode("latin1")
 
 
-def formatted(rows: np.ndarray, separator: str) -> Iterator[bytes]:
-    """Structured rows as lines of text, in blocks; floats with the digits that give them back exactly."""
+def format_rows(rows: np.ndarray, separator: str) -> Iterator[bytes]:
+    """Structured rows as lines of text, in blocks; floats with enough digits to be read back exactly."""
     flat = _flat(rows)
     for begin in range(0, len(flat), BLOCK):
         block = flat[begin : begin + BLOCK]
@@ -181,7 +182,7 @@ _FORMATS = {("f", 2): "%.5g", ("f", 4): "%.9g", ("f", 8): "%r", ("b", 1): "%d"} 
 }
 
 
-def _texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray) -> list[str]:
+def _field_texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray) -> list[str]:
     """The texts of the changed fields, row after row."""
     columns = np.empty(changed.shape, dtype=object)
     for index, name in enumerate(names):
@@ -191,7 +192,7 @@ def _texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray) -> lis
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(rows).view(flattened(rows.dtype))
+    return np.ascontiguousarray(rows).view(flat_dtype(rows.dtype))
 
 
 def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -201,13 +202,13 @@ def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return ~same
 
 
-def _together(lines: np.ndarray) -> bool:
-    """Whether nothing stands between the lines: a gap of two has no room for more than a line break and a space."""
+def _are_adjacent(lines: np.ndarray) -> bool:
+    """Whether no text is between the lines: a gap of two characters has room for a line break and a space only."""
     gaps = lines[1:, 0] - lines[:-1, 1]
     return not len(gaps) or int(gaps.max()) <= 2
 
 
-def _joined(buffer: bytes, lines: np.ndarray) -> bytes:
+def _join_lines(buffer: bytes, lines: np.ndarray) -> bytes:
     return b"\n".join([buffer[a:b] for a, b in lines.tolist()])
 
 

@@ -7,11 +7,11 @@ to a length of 9) from ((c & 31) << 8) + the next byte + 1 positions back.
 import numpy as np
 
 EXPANSION = 88
-"""Three bytes of LZF stand for at most 264: a larger promise is false."""
+"""Three bytes of LZF decompress to at most 264; a file that promises more is damaged."""
 
 
-def decompressed(packed: bytes, size: int) -> bytes:
-    """The `size` bytes that `packed` stands for. A loop over tokens, each a slice. Raises ValueError."""
+def decompress(packed: bytes, size: int) -> bytes:
+    """Decompress to `size` bytes, by a loop over tokens. Raises ValueError for damaged data."""
     if size > EXPANSION * len(packed):
         raise ValueError(f"{len(packed):,} bytes of LZF cannot hold {size:,}")
     out = bytearray(size)
@@ -49,8 +49,8 @@ def decompressed(packed: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def compressed(data: bytes) -> bytes:
-    """LZF of literals only: valid, 3 % longer than data, and no loop over bytes."""
+def compress(data: bytes) -> bytes:
+    """Valid LZF made of literals only: 3 % longer than the data, without a loop over bytes."""
     letters = np.frombuffer(data, np.uint8)
     whole = len(letters) // 32 * 32
     runs = np.empty((whole // 32, 33), np.uint8)

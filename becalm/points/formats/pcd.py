@@ -2,14 +2,13 @@
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, lines, lzf
-from becalm.points.formats import packed as records
+from becalm.points.formats import attributes, lines, lzf, packed, scan_files
 
 _HEADER_LIMIT = 1 << 20
 _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
@@ -20,7 +19,7 @@ _WORDS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEW
 
 @dataclass(frozen=True)
 class Header:
-    """A PCD header; `dtype` is the record of a point, padding fields under names of their own."""
+    """A PCD header; `dtype` is the record type of a point, in which padding fields have names of their own."""
 
     text: bytes
     dtype: np.dtype
@@ -29,22 +28,22 @@ class Header:
     points: int
     data: str
     after: bytes = b""
-    """What follows the points."""
+    """The bytes after the points."""
     body: bytes = b""
     """ascii: the whole file; binary_compressed: the compressed points."""
 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of a PCD file. Raises ScanError."""
-    data = files.load(path)
+    data = scan_files.read_bytes(path)
     header = parse_header(data, path)
     readers = {"ascii": _read_text, "binary": _read_binary, "binary_compressed": _read_compressed}
     rows, header = readers[header.data](data, header, path)
-    return records.cloud_from(_values(rows, header), Source("pcd", path, header, rows))
+    return packed.cloud_from_rows(_value_rows(rows, header), Source("pcd", path, header, rows))
 
 
 def parse_header(data: bytes, path: Path) -> Header:
-    """The header of a PCD file, its promises not yet held against the file's size."""
+    """The header of a PCD file, not yet checked against the file's size."""
     words: dict[str, list[str]] = {}
     end = 0
     while "DATA" not in words:
@@ -73,7 +72,7 @@ def _header(text: bytes, words: dict[str, list[str]]) -> Header:
         dtype = _TYPES.get((kind.upper(), size))
         if dtype is None or not 0 < count <= 1 << 16:
             raise ValueError(f"field {name[:40]} has type {kind[:20]}{size[:20]} × {count}")
-        name = f"{records.PADDING}{len(fields)}" if name == "_" else name
+        name = f"{packed.PADDING_PREFIX}{len(fields)}" if name == "_" else name
         fields.append((name, dtype) if count == 1 else (name, dtype, (count,)))
     width, height = int(words["WIDTH"][0]), int(words.get("HEIGHT", ["1"])[0])
     points = int(words["POINTS"][0]) if "POINTS" in words else width * height
@@ -82,53 +81,49 @@ def _header(text: bytes, words: dict[str, list[str]]) -> Header:
     return Header(text, np.dtype(fields), width, height, points, words["DATA"][0])
 
 
-def _values(rows: np.ndarray, header: Header) -> np.ndarray:
+def _value_rows(rows: np.ndarray, header: Header) -> np.ndarray:
     return rows["values"] if header.data == "ascii" else rows
 
 
-def _promise(path: Path, header: Header, room: int) -> ScanError:
+def _truncated_error(path: Path, header: Header, room: int) -> ScanError:
     return ScanError(f"{path}: POINTS promises {header.points:,} points, the file has room for {room:,} (truncated?)")
-
-
-def _with(header: Header, after: bytes, body: bytes) -> Header:
-    return Header(
-        header.text, header.dtype, header.width, header.height, header.points, header.data, after=after, body=body
-    )
 
 
 def _read_binary(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, Header]:
     start, size = len(header.text), header.dtype.itemsize
     end = start + header.points * size
     if end > len(data):
-        raise _promise(path, header, (len(data) - start) // size)
-    return np.frombuffer(data[start:end], header.dtype), _with(header, data[end:], b"")
+        raise _truncated_error(path, header, (len(data) - start) // size)
+    return np.frombuffer(data[start:end], header.dtype), replace(header, after=data[end:], body=b"")
 
 
 def _read_text(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, Header]:
-    found = lines.find(data, len(header.text), comments=(b"#",))
-    if header.points > len(found):
-        raise _promise(path, header, len(found))
+    line_spans = lines.find_lines(data, len(header.text), comments=(b"#",))
+    if header.points > len(line_spans):
+        raise _truncated_error(path, header, len(line_spans))
     rows = np.zeros(header.points, [("line", np.int64, (2,)), ("values", header.dtype)])
-    rows["line"] = found[: header.points]
-    rows["values"] = lines.parse(data, rows["line"], header.dtype, None, path)
+    rows["line"] = line_spans[: header.points]
+    rows["values"] = lines.parse_rows(data, rows["line"], header.dtype, None, path)
     end = int(rows["line"][-1, 1]) if len(rows) else len(header.text)
-    return rows, _with(header, data[end:], data)
+    return rows, replace(header, after=data[end:], body=data)
 
 
 def _read_compressed(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, Header]:
-    """Field after field (all x, then all y, …), compressed as one block after its two sizes."""
+    """The points stored field by field (all x, then all y, …), as one compressed block after its two sizes."""
     start = len(header.text) + 8
     if start > len(data):
-        raise _promise(path, header, 0)
-    packed, size = struct.unpack_from("<II", data, start - 8)
-    if start + packed > len(data):
-        raise ScanError(f"{path}: promises {packed:,} compressed bytes, has {len(data) - start:,} (truncated?)")
-    shown = [(name, header.dtype[name]) for name in header.dtype.names or () if not name.startswith(records.PADDING)]
-    stored = np.dtype(shown) if size == header.points * np.dtype(shown).itemsize else header.dtype
+        raise _truncated_error(path, header, 0)
+    length, size = struct.unpack_from("<II", data, start - 8)
+    if start + length > len(data):
+        raise ScanError(f"{path}: promises {length:,} compressed bytes, has {len(data) - start:,} (truncated?)")
+    stored_fields = [
+        (name, header.dtype[name]) for name in header.dtype.names or () if not name.startswith(packed.PADDING_PREFIX)
+    ]
+    stored = np.dtype(stored_fields) if size == header.points * np.dtype(stored_fields).itemsize else header.dtype
     if size != header.points * stored.itemsize:
         raise ScanError(f"{path}: POINTS promises {header.points * stored.itemsize:,} bytes, DATA holds {size:,}")
     try:
-        block = lzf.decompressed(data[start : start + packed], size)
+        block = lzf.decompress(data[start : start + length], size)
     except ValueError as error:
         raise ScanError(f"{path}: compressed points are damaged ({error})") from None
     rows, here = np.zeros(header.points, stored), 0
@@ -137,60 +132,62 @@ def _read_compressed(data: bytes, header: Header, path: Path) -> tuple[np.ndarra
         rows[name] = np.frombuffer(block[here : here + width], stored[name])
         here += width
     rows.flags.writeable = False
-    return rows, _with(header, data[start + packed :], data[start : start + packed])
+    return rows, replace(header, after=data[start + length :], body=data[start : start + length])
 
 
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     """The cloud as PCD: a PCD source's kind of DATA, width, height, viewpoint and comments kept; else binary."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "pcd" else None
-    old = _values(source.rows, source.header) if source else None
+    old = _value_rows(source.rows, source.header) if source else None
     name = str(target)
-    rows = records.rows_from(attributes.fitted(cloud, _KINDS, warn, name, arrays=True, own=old), old, warn, name)
-    rows = rows.astype([(field, _little(rows.dtype[field])) for field in rows.dtype.names or ()], copy=False)
+    rows = packed.rows_from_cloud(
+        attributes.convert_attributes(cloud, _KINDS, warn, name, arrays=True, original=old), old, warn, name
+    )
+    rows = rows.astype([(field, _little_endian(rows.dtype[field])) for field in rows.dtype.names or ()], copy=False)
     with open(temporary, "wb") as file:
-        for block in _encoded(rows, old, source):
+        for block in _encode(rows, old, source):
             file.write(block)
 
 
-def _little(dtype: np.dtype) -> np.dtype:
+def _little_endian(dtype: np.dtype) -> np.dtype:
     return np.dtype((dtype.base.newbyteorder("<"), dtype.shape))
 
 
-def _encoded(rows: np.ndarray, old: np.ndarray | None, source: Source | None) -> Iterator[bytes]:
+def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None) -> Iterator[bytes]:
     if source is None or old is None:
-        yield _rebuilt(None, rows)
+        yield _new_header(None, rows)
         yield rows.tobytes()
         return
     header: Header = source.header
     whole = len(rows) == header.points
-    yield header.text if whole and rows.dtype == header.dtype else _rebuilt(header, rows)
+    yield header.text if whole and rows.dtype == header.dtype else _new_header(header, rows)
     if header.data == "binary":
         yield rows.tobytes()
     elif header.data == "ascii":
-        yield from lines.rewritten(header.body, source.rows["line"], old, rows, None, whole)
+        yield from lines.rewrite_lines(header.body, source.rows["line"], old, rows, None, whole)
     else:
-        yield from _packed(rows, old, header)
+        yield from _compress_rows(rows, old, header)
     yield header.after if whole else (b"\n" if header.data == "ascii" else b"")
 
 
-def _packed(rows: np.ndarray, old: np.ndarray, header: Header) -> Iterator[bytes]:
+def _compress_rows(rows: np.ndarray, old: np.ndarray, header: Header) -> Iterator[bytes]:
     size = rows.dtype.itemsize * len(rows)
     if len(rows) == header.points and rows.dtype == old.dtype and rows.tobytes() == old.tobytes():
-        packed = header.body
+        block = header.body
     else:
-        packed = lzf.compressed(b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in rows.dtype.names or ()))
-    if len(packed) > 0xFFFFFFFF:
+        block = lzf.compress(b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in rows.dtype.names or ()))
+    if len(block) > 0xFFFFFFFF:
         raise ScanError("binary_compressed PCD holds at most 4 GiB, write PLY or LAZ")
-    yield struct.pack("<II", len(packed), size)
-    yield packed
+    yield struct.pack("<II", len(block), size)
+    yield block
 
 
-def _rebuilt(header: Header | None, rows: np.ndarray) -> bytes:
-    """The header for other points or fields; its comments, version and viewpoint as they were."""
+def _new_header(header: Header | None, rows: np.ndarray) -> bytes:
+    """The header for other points or fields, with its comments, version and viewpoint unchanged."""
     names = rows.dtype.names or ()
     organised = header is not None and header.width * header.height == len(rows)
     words = {
-        "FIELDS": ["_" if name.startswith(records.PADDING) else name for name in names],
+        "FIELDS": ["_" if name.startswith(packed.PADDING_PREFIX) else name for name in names],
         "SIZE": [str(rows.dtype[name].base.itemsize) for name in names],
         "TYPE": [rows.dtype[name].base.kind.upper() for name in names],
         "COUNT": [str(int(np.prod(rows.dtype[name].shape, dtype=np.int64))) for name in names],

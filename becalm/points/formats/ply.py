@@ -1,6 +1,6 @@
 """PLY, the polygon file format (Greg Turk, Stanford 1994): ascii and both binary orders, any properties.
 
-Elements other than the vertices (faces, edges, cameras) are not read; their bytes go back into the file as they were.
+Elements other than the vertices (faces, edges, cameras) are not interpreted; their bytes are written again unchanged.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, files, lines, packed, plylists
+from becalm.points.formats import attributes, lines, packed, ply_lists, scan_files
 
 _TYPES = {
     **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2"},
@@ -34,16 +34,16 @@ class Element:
     """(name, type, None), or (name, item type, count type) for a list."""
 
     @property
-    def plain(self) -> np.dtype:
-        """The record of the properties that are no lists."""
+    def scalar_dtype(self) -> np.dtype:
+        """The record type of the properties that are no lists."""
         names = [name for name, _, length in self.properties if length is None]
         if len(set(names)) < len(names):
             raise ScanError(f"element {self.name} names a property twice")
         return np.dtype([(name, kind) for name, kind, length in self.properties if length is None])
 
     @property
-    def smallest(self) -> int:
-        """Bytes of a row whose lists are empty."""
+    def min_row_bytes(self) -> int:
+        """Size in bytes of a row whose lists are empty."""
         return sum((kind if length is None else length).itemsize for _, kind, length in self.properties)
 
     @property
@@ -61,8 +61,8 @@ class Header:
     before: bytes = b""
     after: bytes = b""
     body: bytes = b""
-    """ascii: the whole file, into which the spans of the lines point."""
-    kept: bool = True
+    """ascii: the whole file, to which the spans of the lines refer."""
+    complete: bool = True
     """False where the vertices had lists, which are not written again."""
 
     @property
@@ -72,7 +72,7 @@ class Header:
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The vertices of a PLY file. Raises ScanError."""
-    data = files.load(path)
+    data = scan_files.read_bytes(path)
     header = parse_header(data, path)
     for element in header.elements:
         for name, _, length in element.properties:
@@ -85,12 +85,12 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
         before=data[len(header.text) : start],
         after=data[end:],
         body=data if "values" in (rows.dtype.names or ()) else b"",
-        kept=not header.vertex.has_lists,
+        complete=not header.vertex.has_lists,
     )
-    return packed.cloud_from(_values(rows, header), Source("ply", path, header, rows))
+    return packed.cloud_from_rows(_value_rows(rows, header), Source("ply", path, header, rows))
 
 
-def _values(rows: np.ndarray, header: Header) -> np.ndarray:
+def _value_rows(rows: np.ndarray, header: Header) -> np.ndarray:
     return rows["values"] if header.body else rows
 
 
@@ -99,13 +99,13 @@ def _read_binary(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, i
     start = len(header.text)
     for element in header.elements:
         left = len(data) - start
-        if element.count * element.smallest > left:
-            raise _promise(path, element, left // max(element.smallest, 1))
+        if element.count * element.min_row_bytes > left:
+            raise _truncated_error(path, element, left // max(element.min_row_bytes, 1))
         if element.has_lists:
-            rows, end = plylists.gather(data, start, element.count, element.properties, path)
+            rows, end = ply_lists.read_scalar_properties(data, start, element.count, element.properties, path)
         else:
-            end = start + element.count * element.smallest
-            rows = np.frombuffer(data[start:end], element.plain) if element.smallest else np.zeros(0)
+            end = start + element.count * element.min_row_bytes
+            rows = np.frombuffer(data[start:end], element.scalar_dtype) if element.min_row_bytes else np.zeros(0)
         if element.name == "vertex":
             return rows, start, end
         start = end
@@ -113,26 +113,26 @@ def _read_binary(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, i
 
 
 def _read_text(data: bytes, header: Header, path: Path) -> tuple[np.ndarray, int, int]:
-    found, begin = lines.find(data, len(header.text)), 0
+    line_spans, begin = lines.find_lines(data, len(header.text)), 0
     for element in header.elements:
-        if element.count > len(found) - begin:
-            raise _promise(path, element, len(found) - begin)
+        if element.count > len(line_spans) - begin:
+            raise _truncated_error(path, element, len(line_spans) - begin)
         if element.name == "vertex":
             break
         begin += element.count
     vertex = header.vertex
-    block = found[begin : begin + vertex.count]
+    block = line_spans[begin : begin + vertex.count]
     start, end = (int(block[0, 0]), int(block[-1, 1])) if len(block) else (len(header.text), len(header.text))
     if vertex.has_lists:
-        body = plylists.without_lists(data, block, vertex.properties, path)
-        return lines.parse(body, lines.find(body, 0), vertex.plain, None, path), start, end
-    rows = np.zeros(vertex.count, [("line", np.int64, (2,)), ("values", vertex.plain)])
+        body = ply_lists.drop_lists(data, block, vertex.properties, path)
+        return lines.parse_rows(body, lines.find_lines(body, 0), vertex.scalar_dtype, None, path), start, end
+    rows = np.zeros(vertex.count, [("line", np.int64, (2,)), ("values", vertex.scalar_dtype)])
     rows["line"] = block
-    rows["values"] = lines.parse(data, block, vertex.plain, None, path)
+    rows["values"] = lines.parse_rows(data, block, vertex.scalar_dtype, None, path)
     return rows, start, end
 
 
-def _promise(path: Path, element: Element, room: int) -> ScanError:
+def _truncated_error(path: Path, element: Element, room: int) -> ScanError:
     return ScanError(
         f"{path}: header promises {element.count:,} of element {element.name!r}, "
         f"the file has room for {room:,} (truncated?)"
@@ -140,7 +140,7 @@ def _promise(path: Path, element: Element, room: int) -> ScanError:
 
 
 def parse_header(data: bytes, path: Path) -> Header:
-    """The header of a PLY file, its promises not yet held against the file's size."""
+    """The header of a PLY file, not yet checked against the file's size."""
     match = re.match(rb"ply\s*?\n.*?(?<=\n)end_header[ \t\r]*(\n|$)", data[:_HEADER_LIMIT], re.DOTALL)
     if match is None:
         raise ScanError(f"{path}: has no PLY header ('ply' … 'end_header' within the first MiB)")
@@ -154,9 +154,9 @@ def parse_header(data: bytes, path: Path) -> Header:
                 case ["element", name, count]:
                     elements.append(Element(name, int(count), ()))
                 case ["property", "list", length, kind, name]:
-                    _add(elements, (name, _kind(kind, order), _kind(length, order)))
+                    _add_property(elements, (name, _dtype(kind, order), _dtype(length, order)))
                 case ["property", kind, name]:
-                    _add(elements, (name, _kind(kind, order), None))
+                    _add_property(elements, (name, _dtype(kind, order), None))
                 case ["comment" | "obj_info", *_] | [] | ["end_header"]:
                     pass
                 case _:
@@ -169,11 +169,11 @@ def parse_header(data: bytes, path: Path) -> Header:
     return Header(match[0], form, tuple(elements))
 
 
-def _kind(name: str, order: Literal["<", ">"]) -> np.dtype:
+def _dtype(name: str, order: Literal["<", ">"]) -> np.dtype:
     return np.dtype(_TYPES[name]).newbyteorder(order)
 
 
-def _add(elements: list[Element], entry: tuple[str, np.dtype, np.dtype | None]) -> None:
+def _add_property(elements: list[Element], entry: tuple[str, np.dtype, np.dtype | None]) -> None:
     elements[-1] = replace(elements[-1], properties=(*elements[-1].properties, entry))
 
 
@@ -181,15 +181,17 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     """The cloud as PLY: a PLY source's format, comments and other elements kept; else binary_little_endian."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "ply" else None
     header: Header | None = source.header if source else None
-    old = _values(source.rows, source.header) if source else None
+    old = _value_rows(source.rows, source.header) if source else None
     name = str(target)
-    rows = packed.rows_from(attributes.fitted(cloud, set(_NAMES), warn, name, own=old), old, warn, name)
+    rows = packed.rows_from_cloud(
+        attributes.convert_attributes(cloud, set(_NAMES), warn, name, original=old), old, warn, name
+    )
     with open(temporary, "wb") as file:
-        for block in _encoded(rows, old, source, header, warn, name):
+        for block in _encode(rows, old, source, header, warn, name):
             file.write(block)
 
 
-def _encoded(
+def _encode(
     rows: np.ndarray,
     old: np.ndarray | None,
     source: Source | None,
@@ -198,27 +200,27 @@ def _encoded(
     name: str,
 ) -> Iterator[bytes]:
     if header is None or source is None or old is None:
-        yield _rebuilt(Header(b"", "binary_little_endian", ()), rows, False)
+        yield _new_header(Header(b"", "binary_little_endian", ()), rows, False)
         yield rows.tobytes()
         return
     whole = len(rows) == header.vertex.count
     if not whole and len(header.elements) > 1:
         dropped = ", ".join(element.name for element in header.elements if element.name != "vertex")
         warn(f"{name}: {dropped} dropped, the vertices they name are no longer all there")
-    same = whole and header.kept and rows.dtype == header.vertex.plain
-    yield header.text if same else _rebuilt(header, rows, whole)
+    same = whole and header.complete and rows.dtype == header.vertex.scalar_dtype
+    yield header.text if same else _new_header(header, rows, whole)
     yield header.before if whole else b""
     if header.format != "ascii":
         yield rows.tobytes()
     elif header.body:
-        yield from lines.rewritten(header.body, source.rows["line"], old, rows, None, whole)
+        yield from lines.rewrite_lines(header.body, source.rows["line"], old, rows, None, whole)
     else:
-        yield b"".join(lines.formatted(rows, " "))[:-1]
+        yield b"".join(lines.format_rows(rows, " "))[:-1]
     yield header.after if whole else (b"\n" if header.format == "ascii" else b"")
 
 
-def _rebuilt(header: Header, rows: np.ndarray, others: bool) -> bytes:
-    """The header for other vertices, its other lines as they were; others: the other elements are still there."""
+def _new_header(header: Header, rows: np.ndarray, others: bool) -> bytes:
+    """The header for other vertices, its other lines unchanged; `others`: the other elements are written too."""
     vertex = [f"element vertex {len(rows)}"]
     vertex += [f"property {_NAMES[rows.dtype[name].newbyteorder('=')]} {name}" for name in rows.dtype.names or ()]
     if not header.text:

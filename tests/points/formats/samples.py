@@ -92,8 +92,8 @@ def packed_pcd() -> bytes:
     rows["z"][:3] = 1
     data = b"".join(rows[name].tobytes() for name in rows.dtype.names or ())
     head = b"FIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F U\nWIDTH 3\nHEIGHT 2\nPOINTS 6\nDATA binary_compressed\n"
-    packed = lzf.compressed(data[:40]) + b"\x00\x00" + b"\xe0\x2e\x00"  # a literal, then 55 zeros by reference
-    body = lzf.decompressed(packed, 96)
+    packed = lzf.compress(data[:40]) + b"\x00\x00" + b"\xe0\x2e\x00"  # a literal, then 55 zeros by reference
+    body = lzf.decompress(packed, 96)
     assert len(body) == 96
     return head + np.array([len(packed), 96], "<u4").tobytes() + packed
 

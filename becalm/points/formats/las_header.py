@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from becalm.points.cloud import ScanError
-from becalm.points.formats import files
+from becalm.points.formats import scan_files
 
-_INFLATED = 64 << 20
-_INFLATION = 100
-"""A LAZ may unpack to `_INFLATED` bytes, or to `_INFLATION` times its own size if that is more."""
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 """LAZ item type -> compressed layers of a chunk; type 14 (extra bytes) has one a byte."""
-_LAYERED = 3
+_LAYERED_COMPRESSOR = 3
 
 
-def check(path: Path) -> None:
+def check_header(path: Path) -> None:
     """ScanError where a count, an offset or a size of the header does not fit the file."""
-    size = files.inspect(path)
+    size = scan_files.file_size(path)
     with open(path, "rb") as file:
         head = file.read(375)
         if head[:4] != b"LASF" or len(head) < 227:
@@ -34,17 +31,17 @@ def check(path: Path) -> None:
             evlr_start, evlrs, points = struct.unpack_from("<QIQ", head, 235)
         if not 227 <= header_size <= start <= size:
             raise ScanError(f"{path}: header of {header_size:,} bytes, points from {start:,}, in a file of {size:,}")
-        laszip = _walk(file, path, "VLR", header_size, vlrs, start, "<2x16sHH32x")
+        laszip = _check_records(file, path, "VLR", header_size, vlrs, start, "<2x16sHH32x")
         if evlrs:
-            _walk(file, path, "EVLR", evlr_start, evlrs, size, "<2x16sHQ32x")
+            _check_records(file, path, "EVLR", evlr_start, evlrs, size, "<2x16sHQ32x")
         if form & 0xC0:
-            _check_packed(file, path, start, size, points * length, laszip, length)
+            _check_compressed(file, path, start, size, points * length, laszip, length)
         elif start + points * length > size:
             held = (size - start) // max(length, 1)
             raise ScanError(f"{path}: header promises {points:,} points, the file holds {held:,} (truncated?)")
 
 
-def _walk(file: BinaryIO, path: Path, what: str, start: int, count: int, end: int, layout: str) -> bytes:
+def _check_records(file: BinaryIO, path: Path, what: str, start: int, count: int, end: int, layout: str) -> bytes:
     """Checks that `count` variable-length records lie between start and end; gives the LAZ record, if there."""
     head, laszip = struct.calcsize(layout), b""
     if start + count * head > end:
@@ -61,9 +58,11 @@ def _walk(file: BinaryIO, path: Path, what: str, start: int, count: int, end: in
     return laszip
 
 
-def _check_packed(file: BinaryIO, path: Path, start: int, size: int, unpacked: int, laszip: bytes, length: int) -> None:
+def _check_compressed(
+    file: BinaryIO, path: Path, start: int, size: int, unpacked: int, laszip: bytes, length: int
+) -> None:
     """Believable expansion, items that make up a record, and chunks and their table inside the file."""
-    allowed = max(_INFLATED, _INFLATION * size)
+    allowed = max(scan_files.MAX_UNPACKED_BYTES, scan_files.MAX_EXPANSION * size)
     if unpacked > allowed:
         raise ScanError(f"{path}: {size:,} bytes promise to unpack to {unpacked:,}, more than the {allowed:,} believed")
     if len(laszip) < 34:
@@ -83,7 +82,7 @@ def _check_packed(file: BinaryIO, path: Path, start: int, size: int, unpacked: i
     _, chunks = struct.unpack("<II", file.read(8))
     if chunks > size:
         raise ScanError(f"{path}: the chunk table promises {chunks:,} chunks in {size:,} bytes")
-    if compressor == _LAYERED:
+    if compressor == _LAYERED_COMPRESSOR:
         layers = sum(width if kind == 14 else _LAYERS.get(kind, 1) for kind, width, _ in items)
         _check_layers(file, path, start + 8, table, length, layers)
 

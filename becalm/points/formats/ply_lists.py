@@ -1,4 +1,4 @@
-"""PLY elements with list properties: each row has its own length, so the rows are walked one by one."""
+"""PLY elements with list properties: rows differ in length, so they are parsed one by one."""
 
 import struct
 from pathlib import Path
@@ -11,10 +11,12 @@ Properties = tuple[tuple[str, np.dtype, np.dtype | None], ...]
 """(name, type, None), or (name, item type, count type) for a list."""
 
 
-def gather(data: bytes, start: int, count: int, properties: Properties, path: Path) -> tuple[np.ndarray, int]:
-    """Structured rows [count] of the properties that are no lists, from binary data, and where the element ends."""
+def read_scalar_properties(
+    data: bytes, start: int, count: int, properties: Properties, path: Path
+) -> tuple[np.ndarray, int]:
+    """Structured rows [count] of the properties that are no lists, from binary data, and the offset of the element's end."""
     fields = [(name, kind) for name, kind, length in properties if length is None]
-    starts, end = _walk(data, start, count, properties, path)
+    starts, end = _value_offsets(data, start, count, properties, path)
     rows = np.zeros(count, fields)
     letters = np.frombuffer(data, np.uint8)
     for column, (name, kind) in enumerate(fields):
@@ -23,8 +25,8 @@ def gather(data: bytes, start: int, count: int, properties: Properties, path: Pa
     return rows, end
 
 
-def _walk(data: bytes, start: int, count: int, properties: Properties, path: Path) -> tuple[np.ndarray, int]:
-    """int64 [count, plain properties]: where each value starts. A loop over rows: nothing else knows their lengths."""
+def _value_offsets(data: bytes, start: int, count: int, properties: Properties, path: Path) -> tuple[np.ndarray, int]:
+    """int64 [count, scalar properties]: the offset of each value, and that of the end. A loop over rows, as lengths vary."""
     steps = [
         (
             kind.itemsize,
@@ -51,8 +53,8 @@ def _walk(data: bytes, start: int, count: int, properties: Properties, path: Pat
     return np.array(starts, np.int64).reshape(count, -1), here
 
 
-def without_lists(data: bytes, lines: np.ndarray, properties: Properties, path: Path) -> bytes:
-    """The lines (int64 [n, 2] into ascii data) with their lists left out."""
+def drop_lists(data: bytes, lines: np.ndarray, properties: Properties, path: Path) -> bytes:
+    """The lines (int64 [n, 2], spans of ascii data) without their lists."""
     out = []
     for begin, end in lines.tolist():
         words, kept, index = data[begin:end].split(), [], 0

@@ -1,4 +1,4 @@
-"""The nodes of an E57 file as plain values, so that a file can be closed and its description written again."""
+"""The nodes of an E57 file as Python values, so that the file can be closed and its description written to another."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 PREFIX = "becalm"
-"""The name space of attributes that E57 has no name for."""
+"""The XML namespace of attributes for which E57 has no name."""
 _URI = "urn:becalm:attributes"
 STANDARD = {
     *("intensity", "isIntensityInvalid", "colorRed", "colorGreen", "colorBlue", "isColorInvalid", "rowIndex"),
     *("columnIndex", "returnIndex", "returnCount", "timeStamp", "isTimeStampInvalid", "cartesianInvalidState"),
 }
-"""The fields of a point that E57 names itself."""
+"""The fields of a point that the standard defines."""
 _INTEGERS = tuple(np.dtype(code) for code in ("u1", "i1", "u2", "i2", "u4", "i4", "i8"))
 
 
 @dataclass(frozen=True)
-class Tree:
+class NodeTree:
     """A node: a value, or children in order."""
 
     kind: str
@@ -31,53 +31,53 @@ class Tree:
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the points: the type that holds it, and the file's own node for it."""
+    """A field of the points: the NumPy type that holds it, and the file's node for it."""
 
     kind: np.dtype
-    node: Tree
+    node: NodeTree
 
 
-def taken(libe57: Any, node: Any, without: tuple[str, ...] = ()) -> Tree:
-    """The node and all below it but the children named, blobs and compressed vectors."""
+def read_tree(libe57: Any, node: Any, without: tuple[str, ...] = ()) -> NodeTree:
+    """The node with all its descendants, except the children named in `without`, blobs and compressed vectors."""
     node = _cast(libe57, node)
     match type(node).__name__:
         case "StructureNode" | "VectorNode" as name:
             children = [_cast(libe57, node.get(index)) for index in range(node.childCount())]
-            kept = [child for child in children if child.elementName() not in without and not _bulky(child)]
-            named = tuple((child.elementName(), taken(libe57, child)) for child in kept)
-            return Tree(name.removesuffix("Node").lower(), children=named)
+            kept = [child for child in children if child.elementName() not in without and not _is_binary(child)]
+            named = tuple((child.elementName(), read_tree(libe57, child)) for child in kept)
+            return NodeTree(name.removesuffix("Node").lower(), children=named)
         case "FloatNode":
             name = "single" if node.precision() == libe57.E57_SINGLE else "float"
-            return Tree(name, node.value(), limits=(node.minimum(), node.maximum()))
+            return NodeTree(name, node.value(), limits=(node.minimum(), node.maximum()))
         case "IntegerNode":
-            return Tree("integer", node.value(), limits=(node.minimum(), node.maximum()))
+            return NodeTree("integer", node.value(), limits=(node.minimum(), node.maximum()))
         case "ScaledIntegerNode":
             limits = (node.minimum(), node.maximum(), node.scale(), node.offset())
-            return Tree("scaled", node.rawValue(), limits=limits)
-    return Tree("string", node.value())
+            return NodeTree("scaled", node.rawValue(), limits=limits)
+    return NodeTree("string", node.value())
 
 
 def _cast(libe57: Any, node: Any) -> Any:
-    """The node under its own class, which libE57 gives in some places only."""
+    """The node as an instance of its own class, which libE57 does not always return."""
     if not hasattr(node, "type"):
         return node
     words = str(node.type()).removeprefix("NodeType.E57_").split("_")
     return getattr(libe57, "".join(word.capitalize() for word in words) + "Node")(node)
 
 
-def _bulky(node: Any) -> bool:
+def _is_binary(node: Any) -> bool:
     return type(node).__name__ in ("BlobNode", "CompressedVectorNode")
 
 
-def built(libe57: Any, image: Any, tree: Tree) -> Any:
-    """The node that a tree describes, in another file."""
+def build_node(libe57: Any, image: Any, tree: NodeTree) -> Any:
+    """A new node in the file `image` as a tree describes it."""
     if tree.kind in ("structure", "vector"):
         node = libe57.StructureNode(image) if tree.kind == "structure" else libe57.VectorNode(image, True)
         if tree.kind == "structure":
-            put(libe57, image, node, tree)
+            set_children(libe57, image, node, tree)
         else:
             for _, child in tree.children:
-                node.append(built(libe57, image, child))
+                node.append(build_node(libe57, image, child))
         return node
     if tree.kind in ("float", "single"):
         precision = libe57.E57_SINGLE if tree.kind == "single" else libe57.E57_DOUBLE
@@ -89,36 +89,36 @@ def built(libe57: Any, image: Any, tree: Tree) -> Any:
     return libe57.StringNode(image, tree.value)
 
 
-def put(libe57: Any, image: Any, node: Any, tree: Tree) -> None:
-    """Sets the children of a structure."""
+def set_children(libe57: Any, image: Any, node: Any, tree: NodeTree) -> None:
+    """Set the children of a structure."""
     for name, child in tree.children:
-        node.set(name, built(libe57, image, child))
+        node.set(name, build_node(libe57, image, child))
 
 
-def name_spaces(libe57: Any, image: Any, spaces: tuple[tuple[str, str], ...]) -> None:
-    """Declares the file's name spaces and ours."""
+def declare_namespaces(libe57: Any, image: Any, spaces: tuple[tuple[str, str], ...]) -> None:
+    """Declare the file's namespaces and ours."""
     own = [space for space in spaces if space[0] not in ("", PREFIX)]
     for prefix, uri in [("", libe57.E57_V1_0_URI), *own, (PREFIX, _URI)]:
         image.extensionsAdd(prefix, uri)
 
 
-def file_tree() -> Tree:
-    """What a new file says of itself."""
-    name = ("formatName", Tree("string", "ASTM E57 3D Imaging Data File"))
-    versions = [("versionMajor", Tree("integer", 1)), ("versionMinor", Tree("integer", 0))]
-    return Tree("structure", children=(name, *identity().children[:1], *versions))
+def file_tree() -> NodeTree:
+    """The root description of a new file."""
+    name = ("formatName", NodeTree("string", "ASTM E57 3D Imaging Data File"))
+    versions = [("versionMajor", NodeTree("integer", 1)), ("versionMinor", NodeTree("integer", 0))]
+    return NodeTree("structure", children=(name, *new_identity().children[:1], *versions))
 
 
-def identity() -> Tree:
-    """A new scan's guid and name."""
-    guid = ("guid", Tree("string", "{%s}" % uuid.uuid4()))  # noqa: UP031
-    return Tree("structure", children=(guid, ("name", Tree("string", "scan"))))
+def new_identity() -> NodeTree:
+    """The GUID and name of a new scan."""
+    guid = ("guid", NodeTree("string", "{%s}" % uuid.uuid4()))  # noqa: UP031
+    return NodeTree("structure", children=(guid, ("name", NodeTree("string", "scan"))))
 
 
-def fields(libe57: Any, points: Any) -> dict[str, Field]:
+def point_fields(libe57: Any, points: Any) -> dict[str, Field]:
     """The number fields of a scan's points (libE57's compressed vector)."""
     out = {}
-    for name, node in taken(libe57, libe57.StructureNode(points.prototype())).children:
+    for name, node in read_tree(libe57, libe57.StructureNode(points.prototype())).children:
         if node.kind == "integer":
             low, high = node.limits
             fit = [kind for kind in _INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
@@ -128,9 +128,9 @@ def fields(libe57: Any, points: Any) -> dict[str, Field]:
     return out
 
 
-def values(libe57: Any, image: Any, points: Any, wanted: dict[str, Field], count: int) -> dict[str, np.ndarray]:
-    """Field -> [count] of a scan's points, scaled integers as float64."""
-    out = {name: np.zeros(count, _buffered(field.kind)) for name, field in wanted.items()}
+def read_columns(libe57: Any, image: Any, points: Any, wanted: dict[str, Field], count: int) -> dict[str, np.ndarray]:
+    """The fields of a scan's points by name, [count] each; scaled integers as float64."""
+    out = {name: np.zeros(count, _buffer_dtype(field.kind)) for name, field in wanted.items()}
     if count == 0:
         return {name: column.astype(wanted[name].kind) for name, column in out.items()}
     buffers = libe57.VectorSourceDestBuffer()
@@ -144,8 +144,8 @@ def values(libe57: Any, image: Any, points: Any, wanted: dict[str, Field], count
     return {name: column.astype(wanted[name].kind, copy=False) for name, column in out.items()}
 
 
-def _buffered(kind: np.dtype) -> np.dtype:
-    """The type of a buffer for it: pye57 knows bytes, shorts and long longs, and takes a long for 32 bits."""
+def _buffer_dtype(kind: np.dtype) -> np.dtype:
+    """The type of a buffer for a field: pye57 supports bytes, shorts and long longs, and treats a long as 32 bits."""
     return np.dtype(kind.type) if kind.kind == "f" or kind.itemsize <= 2 else np.dtype(np.longlong)
 
 
@@ -155,8 +155,8 @@ def write_points(libe57: Any, image: Any, scan: Any, columns: dict[str, np.ndarr
     buffers = libe57.VectorSourceDestBuffer()
     kept = []
     for name, column in columns.items():
-        prototype.set(name, built(libe57, image, _prototype(column, known.get(name))))
-        kept.append(np.empty(len(column), _buffered(column.dtype)))  # np.array would leave a long a long
+        prototype.set(name, build_node(libe57, image, _prototype_node(column, known.get(name))))
+        kept.append(np.empty(len(column), _buffer_dtype(column.dtype)))  # np.array would leave a long a long
         kept[-1][:] = column
     points = libe57.CompressedVectorNode(image, prototype, libe57.VectorNode(image, True))
     scan.set("points", points)
@@ -170,25 +170,25 @@ def write_points(libe57: Any, image: Any, scan: Any, columns: dict[str, np.ndarr
     writer.close()
 
 
-def _prototype(column: np.ndarray, field: Field | None) -> Tree:
+def _prototype_node(column: np.ndarray, field: Field | None) -> NodeTree:
     if column.dtype.kind == "f":
-        return Tree("single" if column.dtype.itemsize == 4 else "float", 0.0)
+        return NodeTree("single" if column.dtype.itemsize == 4 else "float", 0.0)
     low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
     if field is not None and field.node.kind == "integer":
         low, high = min(low, field.node.limits[0]), max(high, field.node.limits[1])
     elif column.dtype.itemsize == 1:
         low, high = np.iinfo(column.dtype).min, np.iinfo(column.dtype).max
-    return Tree("integer", low, limits=(int(low), int(high)))
+    return NodeTree("integer", low, limits=(int(low), int(high)))
 
 
-def bounded(tree: Tree, local: np.ndarray, whole: bool) -> Tree:
-    """The scan's description with the bounds of its points [n, 3]; without index bounds where points were left out."""
+def with_bounds(tree: NodeTree, local: np.ndarray, whole: bool) -> NodeTree:
+    """The scan's description with the bounds of its points [n, 3]; without its index bounds unless the scan is `whole`."""
     children = dict(tree.children)
     if not whole:
         children.pop("indexBounds", None)
     if "cartesianBounds" in children and len(local):
         low, high = local.min(axis=0), local.max(axis=0)
-        bounds = [(f"{axis}Minimum", Tree("float", float(low[i]))) for i, axis in enumerate("xyz")]
-        bounds += [(f"{axis}Maximum", Tree("float", float(high[i]))) for i, axis in enumerate("xyz")]
-        children["cartesianBounds"] = Tree("structure", children=tuple(bounds))
+        bounds = [(f"{axis}Minimum", NodeTree("float", float(low[i]))) for i, axis in enumerate("xyz")]
+        bounds += [(f"{axis}Maximum", NodeTree("float", float(high[i]))) for i, axis in enumerate("xyz")]
+        children["cartesianBounds"] = NodeTree("structure", children=tuple(bounds))
     return replace(tree, children=tuple(children.items()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError, read, write
-from becalm.points.formats import FORMATS, files
+from becalm.points.formats import FORMATS, scan_files
 
 
 def some() -> Cloud:
@@ -42,7 +42,7 @@ def test_a_disk_that_fills_midway(tmp_path):
     path = tmp_path / "out.ply"
 
     def fill():
-        with files.replacing(path) as part, open("/dev/full", "wb") as file:
+        with scan_files.atomic_scan_file(path) as part, open("/dev/full", "wb") as file:
             part.write_bytes(b"half")
             file.write(b"\0" * 100_000)
 
@@ -53,7 +53,7 @@ def test_a_disk_that_fills_midway(tmp_path):
 
 def test_an_interruption_leaves_nothing(tmp_path):
     def stop():
-        with files.replacing(tmp_path / "out.ply") as part:
+        with scan_files.atomic_scan_file(tmp_path / "out.ply") as part:
             part.write_bytes(b"half")
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Whole files in, whole files out: nothing half-written ever has the final name, and no input is overwritten."""
+"""Reading of whole scan files and atomic writing: nothing half-written ever has the final name, no input is overwritten."""
 
 import os
 from collections.abc import Iterator
@@ -8,8 +8,12 @@ from pathlib import Path
 from becalm.core import files as whole
 from becalm.points.cloud import ScanError
 
+MAX_UNPACKED_BYTES = 64 << 20
+MAX_EXPANSION = 100
+"""A compressed file may unpack to `MAX_UNPACKED_BYTES` bytes, or to `MAX_EXPANSION` times its own size if that is more."""
 
-def inspect(path: Path) -> int:
+
+def file_size(path: Path) -> int:
     """The size in bytes of a regular, non-empty file; ScanError for anything else."""
     try:
         if path.is_dir():
@@ -26,17 +30,17 @@ def inspect(path: Path) -> int:
     return size
 
 
-def load(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """The bytes of a regular, non-empty file."""
-    inspect(path)
+    file_size(path)
     try:
         return path.read_bytes()
     except OSError as error:
         raise ScanError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def check_target(path: Path, source: Path | None) -> None:
-    """ScanError unless path can become a new file: in an existing folder, no directory, not the input by any name."""
+def check_output_path(path: Path, source: Path | None) -> None:
+    """Raise ScanError unless `path` can be written: in an existing folder, no directory, not the same file as the input."""
     if path.is_dir():
         raise ScanError(f"{path}: is a directory, name the output file")
     if not path.parent.is_dir():
@@ -48,14 +52,14 @@ def check_target(path: Path, source: Path | None) -> None:
 
 
 @contextmanager
-def replacing(path: Path, source: Path | None = None) -> Iterator[Path]:
-    """A temporary path beside `path`; on leaving it is synced and takes the final name, on any error it is removed.
+def atomic_scan_file(path: Path, source: Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`; when the block ends it is synced and renamed to `path`, on any error it is removed.
 
-    source: the input, which must not be the same file. Raises ScanError where the system refuses (disk full, no
-    permission): whatever had the final name before is untouched.
+    `source` is the input, which must not be the same file. Raises ScanError where the system refuses (disk full, no permission);
+    then a file at `path` is unchanged.
     """
     try:
-        check_target(path, source)
+        check_output_path(path, source)
         with whole.atomic_file(path) as temporary:
             yield temporary
     except OSError as error:
