@@ -137,7 +137,7 @@ def _coordinate_name(arrays: dict[str, np.ndarray], path: Path) -> str:
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     """The cloud as NPZ (xyz and each attribute) or as NPY, whose one array has the columns that it was read with."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "array" else None
-    if source is not None and source.path.suffix.lower() != target.suffix.lower():
+    if source is not None and source.path is not None and source.path.suffix.lower() != target.suffix.lower():
         source = None
     if target.suffix.lower() == ".npz":
         _write_npz(cloud, source, temporary, target, warn)

@@ -24,7 +24,7 @@ class NodeTree:
     kind: str
     """float, single, integer, scaled, string, structure or vector."""
     value: Any = None
-    children: tuple[tuple[str, "Tree"], ...] = ()
+    children: tuple[tuple[str, "NodeTree"], ...] = ()
     limits: tuple[Any, ...] = ()
     """Minimum and maximum; for scaled also scale and offset."""
 

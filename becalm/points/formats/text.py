@@ -181,7 +181,7 @@ def _with_text_widths(layout: Layout, points: np.ndarray, kinds: list[str], path
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     """Write the cloud as text: in the layout of a text source with its unchanged characters, else one line for each point."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "text" else None
-    if source is not None and _flavour(source.path) != _flavour(target):
+    if source is not None and source.path is not None and _flavour(source.path) != _flavour(target):
         source = None
     old = source.rows["values"] if source else None
     words = {values.dtype for values in cloud.attributes.values() if _is_writable_text(values)}
