@@ -60,7 +60,15 @@ def generator(seed: int = 0) -> torch.Generator:
 def recipe_of(objective: str) -> Recipe:
     """How an objective is learned here."""
     energy = objective in ebm_toy.ENERGY
-    plan = Plan(steps=BUDGETS[objective], rate=3e-3, floor=1e-3, decay=0.0, ema=0.998, clip=10.0, bfloat16=False)
+    plan = Plan(
+        steps=BUDGETS[objective],
+        learning_rate=3e-3,
+        final_rate_fraction=1e-3,
+        weight_decay=0.0,
+        ema_decay=0.998,
+        gradient_clip=10.0,
+        bfloat16=False,
+    )
     sigma = 0.1 if objective == "denoising" else 0.05
     recipe = Recipe(objective=objective, model="energy" if energy else "score", sigma=sigma, plan=plan)  # type: ignore[arg-type]
     return replace(recipe, batch=1024) if objective == "denoising" else recipe

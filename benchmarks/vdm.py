@@ -25,7 +25,7 @@ from becalm.core.files import atomic_file
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, bound, variables
 from becalm.training import average
-from becalm.training.loop import learning_rate, optimiser_of
+from becalm.training.loop import learning_rate_at, make_optimiser
 
 RESULTS = Path(__file__).parent / "results" / "vdm.json"
 CHAINS = (10, 100, 1000, None)
@@ -54,18 +54,18 @@ def trained(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[V
     The learning rate follows its cosine in time rather than steps, so that a slow row gets the whole of it as well.
     """
     model, plan = vdm.begun(recipe, images).train(), replace(recipe.plan, steps=10**6, warmup=0)
-    optimiser, kept = optimiser_of(model, plan), average.begin(model)
+    optimiser, kept = make_optimiser(model, plan), average.copy_weights(model)
     began, step = time.process_time(), 0
     while (gone := (time.process_time() - began) / seconds) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(plan, int(gone * plan.steps)) * min(1.0, (step + 1) / recipe.plan.warmup)
+            group["lr"] = learning_rate_at(plan, int(gone * plan.steps)) * min(1.0, (step + 1) / recipe.plan.warmup)
         with torch.autocast("cpu", torch.bfloat16):
             loss = vdm.loss(recipe, model, vdm.batch_of(recipe, model, images, step))["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
         optimiser.step()
-        average.update(kept, model, plan.ema, step)
+        average.update_average(kept, model, plan.ema_decay, step)
         step += 1
     model.load_state_dict(kept)
     return model.eval(), step
@@ -98,14 +98,14 @@ def step_seconds(head: str, bfloat16: bool, times: int = 5) -> float:
     recipe = replace(vdm.CIFAR10, network="flat", widths=(64,), depth=4, dropout=0.0, batch=16, head=head)  # type: ignore[arg-type]
     images = torch.randint(256, (64, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
     model, spent = vdm.begun(recipe, images).train(), []
-    optimiser = optimiser_of(model, recipe.plan)
+    optimiser = make_optimiser(model, recipe.plan)
     for step in range(times + 1):
         began = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             loss = vdm.loss(recipe, model, vdm.batch_of(recipe, model, images, step))["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.plan.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.plan.gradient_clip)
         optimiser.step()
         spent.append(time.process_time() - began)
     return round(statistics.median(spent[1:]), 3)

@@ -43,7 +43,7 @@ DIGITS8 = Recipe(
     high=10.1,
     octaves=0,
     batch=128,
-    plan=Plan(steps=1500, rate=2e-3, warmup=50, ema=0.995),
+    plan=Plan(steps=1500, learning_rate=2e-3, warmup=50, ema_decay=0.995),
 )
 """`ddpm_digits8`: three minutes on one core."""
 

@@ -74,7 +74,9 @@ class Recipe:
     seed: int = 0
     """Decides every draw: data, noise and first weights."""
     plan: Plan = field(
-        default_factory=lambda: Plan(steps=6000, rate=1.5e-3, ema=0.999, bfloat16=False, log_every=50, save_every=100)
+        default_factory=lambda: Plan(
+            steps=6000, learning_rate=1.5e-3, ema_decay=0.999, bfloat16=False, log_every=50, save_every=100
+        )
     )
     """Steps, rates, log and saves."""
 
@@ -86,7 +88,7 @@ EBM = Recipe(
     run=Path("runs/ebm_digits8"),
     model="energy",
     width=32,
-    plan=Plan(steps=4000, rate=1e-3, ema=0.999, bfloat16=False, log_every=50, save_every=100),
+    plan=Plan(steps=4000, learning_rate=1e-3, ema_decay=0.999, bfloat16=False, log_every=50, save_every=100),
 )
 """`ebm_digits8`."""
 

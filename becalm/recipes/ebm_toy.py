@@ -79,7 +79,14 @@ class Recipe:
     """Decides every draw: data, noise and first weights."""
     plan: Plan = field(
         default_factory=lambda: Plan(
-            steps=3000, rate=3e-3, floor=1e-3, decay=0.0, ema=0.998, clip=10.0, bfloat16=False, log_every=100
+            steps=3000,
+            learning_rate=3e-3,
+            final_rate_fraction=1e-3,
+            weight_decay=0.0,
+            ema_decay=0.998,
+            gradient_clip=10.0,
+            bfloat16=False,
+            log_every=100,
         )
     )
     """Steps, rates, log and saves."""

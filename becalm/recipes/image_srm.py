@@ -85,7 +85,7 @@ class Recipe:
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=6000, rate=2e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=6000, learning_rate=2e-3, warmup=100, ema_decay=0.998))
     """Steps, rates, log and saves."""
 
 
@@ -116,7 +116,7 @@ POLYGONS = Recipe(
     heads=4,
     depth=3,
     mlp_ratio=2,
-    plan=Plan(steps=10_000, rate=2e-3, warmup=200, ema=0.998),
+    plan=Plan(steps=10_000, learning_rate=2e-3, warmup=200, ema_decay=0.998),
 )
 """`polygons`: 80 minutes of two cores; the packaged weights had four hours, in pieces (their card)."""
 

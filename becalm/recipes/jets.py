@@ -48,7 +48,7 @@ class Recipe:
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=2800, rate=1.5e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=2800, learning_rate=1.5e-3, warmup=100, ema_decay=0.998))
     """Steps, rates, log and saves."""
 
 

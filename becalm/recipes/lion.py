@@ -81,7 +81,7 @@ class Recipe:
     """Steps of stage 2, whose plan is else that of stage 1."""
     prior_rate: float = 1.5e-3
     """Its peak learning rate."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=4000, rate=2e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=4000, learning_rate=2e-3, warmup=100, ema_decay=0.998))
     """Steps of stage 1, rates, log and saves."""
 
 
@@ -101,7 +101,7 @@ GPU = Recipe(
     sizes=Sizes(anchors=256, width=256, heads=8, prior_width=384, prior_depth=12),
     prior_steps=14_000,
     prior_rate=1e-3,
-    plan=Plan(steps=10_000, rate=1e-3, warmup=500, ema=0.999),
+    plan=Plan(steps=10_000, learning_rate=1e-3, warmup=500, ema_decay=0.999),
 )
 """`lion_gpu`: half an hour of a large GPU, with `--device cuda`; not yet measured."""
 
@@ -239,7 +239,7 @@ def staged(number: int, steps: Iterator[dict], every: int, check: Callable[[], d
         yield {"stage": number, **record}
         if record["step"] % every == 0:
             checked = {"step": record["step"], **check()}
-            log.append(folder / "log.jsonl", checked)
+            log.append_record(folder / "log.jsonl", checked)
             yield checked
 
 
@@ -286,7 +286,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     def seeds(start: int) -> Iterator[int]:
         return (1_000_003 * recipe.seed + 2**40 + step for step in count(start))
 
-    folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, rate=recipe.prior_rate)
+    folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, learning_rate=recipe.prior_rate)
     work = train(model.prior, loss, seeds, plan, folder)
     yield from staged(2, work, recipe.check, partial(likeness, model, shapes, test), folder)
 

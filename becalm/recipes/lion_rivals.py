@@ -45,7 +45,7 @@ class Recipe:
     """Where to train."""
     prior_steps: int = 0
     """`dense`: steps of stage 2."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=8000, rate=1.5e-3, warmup=200, ema=0.999))
+    plan: Plan = field(default_factory=lambda: Plan(steps=8000, learning_rate=1.5e-3, warmup=200, ema_decay=0.999))
     """Steps (`dense`: of stage 1), rates, log and saves."""
 
 

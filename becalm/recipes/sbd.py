@@ -46,7 +46,7 @@ class Recipe:
     """Processes that generate training data; 0 generates it in this one."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=1500, rate=2e-3, warmup=50, ema=0.995))
+    plan: Plan = field(default_factory=lambda: Plan(steps=1500, learning_rate=2e-3, warmup=50, ema_decay=0.995))
     """Steps, rates, log and saves."""
 
 

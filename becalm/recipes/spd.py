@@ -43,7 +43,7 @@ class Recipe:
     """Processes that generate training data; 0 generates it in this one."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=20_000, rate=3e-4, warmup=200, bfloat16=False))
+    plan: Plan = field(default_factory=lambda: Plan(steps=20_000, learning_rate=3e-4, warmup=200, bfloat16=False))
     """Steps, rates, log and saves."""
 
 

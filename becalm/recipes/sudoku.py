@@ -67,7 +67,7 @@ class Recipe:
     """Compile the network with torch.compile (needs a C++ compiler)."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=6000, rate=2e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=6000, learning_rate=2e-3, warmup=100, ema_decay=0.998))
     """Steps, rates, log and saves."""
 
 
@@ -81,7 +81,7 @@ SUDOKU9 = Recipe(
     heads=8,
     loops=2,
     mlp_ratio=2,
-    plan=Plan(steps=12_000, rate=1.5e-3, warmup=200, ema=0.999),
+    plan=Plan(steps=12_000, learning_rate=1.5e-3, warmup=200, ema_decay=0.999),
 )
 """`sudoku9`: an hour and a half on one core."""
 

@@ -75,7 +75,7 @@ class Recipe:
     """Decides every draw: images, noise and first weights."""
     device: str = "cpu"
     """Where to train."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=8000, rate=2e-3, warmup=100, ema=0.998))
+    plan: Plan = field(default_factory=lambda: Plan(steps=8000, learning_rate=2e-3, warmup=100, ema_decay=0.998))
     """Steps, rates, log and saves."""
 
 
@@ -86,7 +86,7 @@ DIGITS8 = Recipe(
     widths=(48, 96),
     low=-8.0,
     batch=128,
-    plan=Plan(steps=500, rate=2e-3, warmup=50, ema=0.99),
+    plan=Plan(steps=500, learning_rate=2e-3, warmup=50, ema_decay=0.99),
 )
 """`digits8`: a minute on one core."""
 
@@ -100,7 +100,7 @@ CIFAR10 = Recipe(
     depth=2,
     batch=128,
     dropout=0.1,
-    plan=Plan(steps=200_000, rate=5e-4, warmup=500, ema=0.9995),
+    plan=Plan(steps=200_000, learning_rate=5e-4, warmup=500, ema_decay=0.9995),
 )
 """`cifar10`: made for a GPU."""
 
@@ -113,7 +113,7 @@ SWIRL = Recipe(
     octaves=8,
     schedule="least variance",
     batch=512,
-    plan=Plan(steps=10_000, rate=2e-3, warmup=100, ema=0.995, bfloat16=False),
+    plan=Plan(steps=10_000, learning_rate=2e-3, warmup=100, ema_decay=0.995, bfloat16=False),
 )
 """`swirl`: the two numbers of each of 1024 points, whose law holds 4.7353 bits a number."""
 

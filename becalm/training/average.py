@@ -7,7 +7,7 @@ from becalm.core.typing import Tensor
 
 
 @torch.no_grad()
-def update(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """average ← d · average + (1 − d) · weights, with d = min(decay, (1 + step)/(10 + step)) so that the start is forgotten.
 
     Every entry of the state is averaged in place; integers (counters) are copied.
@@ -20,6 +20,6 @@ def update(average: dict[str, Tensor], model: nn.Module, decay: float, step: int
             average[name].copy_(value)
 
 
-def begin(model: nn.Module) -> dict[str, Tensor]:
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     """An average that starts at the weights themselves."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -3,7 +3,7 @@
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class Nowhere:
+class NoModuleTracker:
     """Stands for the counter's tracker of modules, whose hooks fail where torch.func differentiates within a module."""
 
     parents = frozenset({"Global"})
@@ -18,5 +18,5 @@ class Nowhere:
 def flop_counter() -> FlopCounterMode:
     """A context whose `get_total_flops()` tells what was computed within it."""
     counter = FlopCounterMode(display=False)
-    counter.mod_tracker = Nowhere()  # type: ignore[assignment]
+    counter.mod_tracker = NoModuleTracker()  # type: ignore[assignment]
     return counter

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 
-def append(path: Path, record: dict) -> None:
+def append_record(path: Path, record: dict) -> None:
     """Add one record as one line."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
-def rewind(path: Path, step: int) -> None:
+def drop_records_after(path: Path, step: int) -> None:
     """Drop the records after `step` (and a half-written last line), so that a resumed run logs each step once."""
     if not path.exists():
         return

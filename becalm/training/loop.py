@@ -23,17 +23,17 @@ class Plan:
 
     steps: int = 10_000
     """Optimiser steps in all; the cosine ends here."""
-    rate: float = 1e-3
+    learning_rate: float = 1e-3
     """Peak learning rate."""
-    floor: float = 0.02
+    final_rate_fraction: float = 0.02
     """Final learning rate as a share of the peak."""
     warmup: int = 200
     """Steps of linear warm-up."""
-    decay: float = 0.01
+    weight_decay: float = 0.01
     """AdamW's weight decay, on matrices only."""
-    clip: float = 1.0
+    gradient_clip: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.999
+    ema_decay: float = 0.999
     """Decay of the weights' moving average."""
     bfloat16: bool = True
     """Matrix products in bfloat16 under autocast; weights and optimiser stay float32."""
@@ -43,22 +43,24 @@ class Plan:
     """Steps between saved states."""
 
 
-def learning_rate(plan: Plan, step: int) -> float:
+def learning_rate_at(plan: Plan, step: int) -> float:
     """Linear warm-up, then half a cosine from the peak to `floor` of it at the last step."""
     if step < plan.warmup:
-        return plan.rate * (step + 1) / plan.warmup
+        return plan.learning_rate * (step + 1) / plan.warmup
     progress = min((step - plan.warmup) / max(plan.steps - plan.warmup, 1), 1.0)
-    return plan.rate * (plan.floor + (1 - plan.floor) * (1 + math.cos(math.pi * progress)) / 2)
+    return plan.learning_rate * (
+        plan.final_rate_fraction + (1 - plan.final_rate_fraction) * (1 + math.cos(math.pi * progress)) / 2
+    )
 
 
-def optimiser_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
     """AdamW that decays matrices and leaves vectors and scalars alone."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.decay},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.99))
 
 
 def train(
@@ -75,43 +77,43 @@ def train(
     training continues from it. The averaged weights are left in the model when the last step is done.
     """
     run.mkdir(parents=True, exist_ok=True)
-    optimiser, average = optimiser_of(model, plan), averages.begin(model)
+    optimiser, average = make_optimiser(model, plan), averages.copy_weights(model)
     saved = run / "state.pt"
-    start = state.load(saved, model, optimiser, average) if saved.exists() else 0
-    log.rewind(run / "log.jsonl", start)
+    start = state.load_state(saved, model, optimiser, average) if saved.exists() else 0
+    log.drop_records_after(run / "log.jsonl", start)
     meter = Meter(plan, start)
     for step, batch in zip(range(start, plan.steps), batches(start), strict=False):
-        meter.flops = meter.flops or operations(model, loss, batch, plan)
-        terms = one_step(model, loss, batch, optimiser, plan, step)
-        averages.update(average, model, plan.ema, step)
+        meter.flops = meter.flops or count_flops(model, loss, batch, plan)
+        terms = training_step(model, loss, batch, optimiser, plan, step)
+        averages.update_average(average, model, plan.ema_decay, step)
         record = meter.record(step + 1, terms)
         if record:
-            log.append(run / "log.jsonl", record)
+            log.append_record(run / "log.jsonl", record)
             yield record
         if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-            state.save(saved, model, optimiser, average, step + 1)
+            state.save_state(saved, model, optimiser, average, step + 1)
     model.load_state_dict(average)
 
 
-def one_step(
+def training_step(
     model: nn.Module, loss: Callable, batch: Any, optimiser: torch.optim.Optimizer, plan: Plan, step: int
 ) -> dict:
     """One update of the weights; a step whose gradient is not finite is skipped and shows as a term `skipped`."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(plan, step)
+        group["lr"] = learning_rate_at(plan, step)
     device = next(model.parameters()).device.type
     with torch.autocast(device, torch.bfloat16, enabled=plan.bfloat16):
         terms = loss(model, batch)
     optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
     finite = bool(torch.isfinite(norm))
     if finite:
         optimiser.step()
     return {name: float(value.detach()) for name, value in terms.items()} | {"skipped": float(not finite)}
 
 
-def operations(model: nn.Module, loss: Callable, batch: Any, plan: Plan) -> float:
+def count_flops(model: nn.Module, loss: Callable, batch: Any, plan: Plan) -> float:
     """Floating-point operations of a step's loss and gradient.
 
     They are counted on a copy: under the counter some derivatives round differently, and a resumed run must not notice it.
@@ -128,29 +130,29 @@ class Meter:
     """Means of the loss terms since the last record, with speed, matmul rate and time left."""
 
     def __init__(self, plan: Plan, start: int):
-        self.plan, self.flops, self.since, self.last = plan, 0.0, time.time(), start
+        self.plan, self.flops, self.last_time, self.last_step = plan, 0.0, time.time(), start
         self.sums: dict[str, float] = {}
 
     def record(self, step: int, terms: dict) -> dict | None:
         """Add one step's terms; a record where one is due, None elsewhere."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        count = step - self.last
+        count = step - self.last_step
         if step % self.plan.log_every and step != self.plan.steps:
             return None
-        seconds = (time.time() - self.since) / count
+        seconds = (time.time() - self.last_time) / count
         means = {name: value / count for name, value in self.sums.items()}
-        self.sums, self.last, self.since = {}, step, time.time()
+        self.sums, self.last_step, self.last_time = {}, step, time.time()
         return {
             "step": step,
             **means,
-            "rate": learning_rate(self.plan, step),
+            "rate": learning_rate_at(self.plan, step),
             "seconds_per_step": round(seconds, 4),
             "gflops": round(self.flops / seconds / 1e9, 2),
             "seconds_left": round(seconds * (self.plan.steps - step)),
         }
 
 
-def describe(plan: Plan) -> dict:
+def plan_fields(plan: Plan) -> dict:
     """The plan as plain values, for a model card or metadata."""
     return asdict(plan)

@@ -9,14 +9,16 @@ from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Tensor
 
 
-def save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], step: int) -> None:
+def save_state(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], step: int
+) -> None:
     """Write weights, average, optimiser and step; the old file is whole until the new one is."""
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step}
     with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 
-def load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
+def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
     """Read a state into the run's parts and return its step. Raises InputError where the file is of another model."""
     state = torch.load(path, weights_only=True, map_location="cpu")
     try:

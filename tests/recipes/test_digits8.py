@@ -14,7 +14,7 @@ from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.training.loop import Plan
 from becalm.weights.store import load
 
-PLAN = Plan(steps=2, rate=1e-3, bfloat16=False, log_every=1, save_every=1)
+PLAN = Plan(steps=2, learning_rate=1e-3, bfloat16=False, log_every=1, save_every=1)
 
 
 def generator(seed: int = 0) -> torch.Generator:

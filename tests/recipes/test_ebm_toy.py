@@ -15,7 +15,7 @@ from becalm.systems.fields import ScoreModel
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load
 
-PLAN = Plan(steps=4, rate=1e-3, bfloat16=False, log_every=1, save_every=2)
+PLAN = Plan(steps=4, learning_rate=1e-3, bfloat16=False, log_every=1, save_every=2)
 SMALL = ebm_toy.Recipe(batch=32, width=16, depth=2, levels=4, chain=3, buffer=64, plan=PLAN)
 
 

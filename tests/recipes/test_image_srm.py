@@ -18,7 +18,11 @@ from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 TINY = replace(
-    image_srm.EVEN_PIXELS, batch=16, width=32, depth=1, plan=Plan(steps=60, rate=5e-3, warmup=5, ema=0.9, log_every=15)
+    image_srm.EVEN_PIXELS,
+    batch=16,
+    width=32,
+    depth=1,
+    plan=Plan(steps=60, learning_rate=5e-3, warmup=5, ema_decay=0.9, log_every=15),
 )
 
 

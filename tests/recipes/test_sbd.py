@@ -9,7 +9,7 @@ from becalm.weights.store import load, save
 
 
 def recipe(folder, **fields) -> Recipe:
-    plan = Plan(steps=2, rate=1e-3, warmup=1, log_every=1, bfloat16=False)
+    plan = Plan(steps=2, learning_rate=1e-3, warmup=1, log_every=1, bfloat16=False)
     return Recipe(run=folder, workers=0, hidden=16, draws=2, plan=plan, **fields)
 
 

@@ -17,7 +17,12 @@ from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
 SMALL = replace(
-    sudoku.SUDOKU4, pixels=2, batch=32, width=32, depth=2, plan=Plan(steps=60, rate=3e-3, warmup=5, ema=0.9)
+    sudoku.SUDOKU4,
+    pixels=2,
+    batch=32,
+    width=32,
+    depth=2,
+    plan=Plan(steps=60, learning_rate=3e-3, warmup=5, ema_decay=0.9),
 )
 
 

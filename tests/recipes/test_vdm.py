@@ -21,7 +21,7 @@ from becalm.weights.store import load, save
 TINY = {
     "widths": (8, 16),
     "batch": 8,
-    "plan": Plan(steps=4, rate=1e-3, warmup=1, log_every=2, save_every=2, bfloat16=False),
+    "plan": Plan(steps=4, learning_rate=1e-3, warmup=1, log_every=2, save_every=2, bfloat16=False),
 }
 
 

@@ -43,7 +43,7 @@ def test_fields_of_the_plan_are_given_by_their_own_names():
     recipe = task.recipes()["jets"].recipe
     changed = task.change_fields(recipe, {"steps": 9, "seed": 1, "meshes": "folder"})
     assert (changed.plan.steps, changed.seed, changed.meshes) == (9, 1, Path("folder"))
-    assert changed.plan.rate == recipe.plan.rate
+    assert changed.plan.learning_rate == recipe.plan.learning_rate
 
 
 def test_unknown_names_are_refused_with_those_that_there_are():

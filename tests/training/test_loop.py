@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from becalm.training import average, log
-from becalm.training.loop import Plan, learning_rate, train
+from becalm.training.loop import Plan, learning_rate_at, train
 from becalm.training.prefetch import prefetch
 
-PLAN = Plan(steps=12, rate=1e-2, warmup=3, ema=0.9, bfloat16=False, log_every=2, save_every=4)
+PLAN = Plan(steps=12, learning_rate=1e-2, warmup=3, ema_decay=0.9, bfloat16=False, log_every=2, save_every=4)
 
 
 def batch(step: int) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_a_cut_run_continues_exactly(tmp_path):
 
 
 def test_it_learns(tmp_path):
-    plan = Plan(steps=300, rate=2e-2, warmup=10, ema=0.9, bfloat16=False, log_every=50, save_every=300)
+    plan = Plan(steps=300, learning_rate=2e-2, warmup=10, ema_decay=0.9, bfloat16=False, log_every=50, save_every=300)
     records = list(train(model(), loss, batches, plan, tmp_path))
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
     assert records[-1]["gflops"] >= 0
@@ -56,10 +56,10 @@ def test_it_learns(tmp_path):
 
 
 def test_the_rate_rises_then_falls_along_a_cosine():
-    rates = [learning_rate(PLAN, step) for step in range(PLAN.steps + 1)]
+    rates = [learning_rate_at(PLAN, step) for step in range(PLAN.steps + 1)]
     assert rates[:3] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2])
     assert rates[3:] == sorted(rates[3:], reverse=True)
-    assert rates[-1] == pytest.approx(PLAN.floor * PLAN.rate)
+    assert rates[-1] == pytest.approx(PLAN.final_rate_fraction * PLAN.learning_rate)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped(tmp_path):
@@ -81,20 +81,20 @@ def test_the_state_of_another_model_is_refused(tmp_path):
 
 def test_the_average_follows_the_weights():
     net = nn.Linear(1, 1)
-    kept = average.begin(net)
+    kept = average.copy_weights(net)
     start = kept["weight"].clone()
     with torch.no_grad():
         net.weight += 1
-    average.update(kept, net, decay=0.9, step=10**6)
+    average.update_average(kept, net, decay=0.9, step=10**6)
     assert torch.allclose(kept["weight"], start + 0.1)
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path):
     path = tmp_path / "log.jsonl"
-    log.append(path, {"step": 1})
-    log.append(path, {"step": 5})
+    log.append_record(path, {"step": 1})
+    log.append_record(path, {"step": 5})
     path.write_text(path.read_text() + '{"step": 6, "lo')
-    log.rewind(path, 4)
+    log.drop_records_after(path, 4)
     assert path.read_text() == '{"step": 1}\n'
 
 
