@@ -25,7 +25,7 @@ from tqdm import tqdm
 from becalm.compression import archive, bits_back
 from becalm.core.likelihood import concatenate_bounds
 from becalm.images import image_files
-from becalm.systems.vdm import VDM, bound, denoiser_of, images_of, variables
+from becalm.systems.vdm import VDM, bound, images_to_variables, variables_to_images
 from becalm.weights.store import load
 
 HERE = Path(__file__).parent
@@ -112,7 +112,7 @@ def sheet(shown: list[np.ndarray]) -> np.ndarray:
 
 def ours(model: VDM, images: torch.Tensor, steps: int, asked: Benchmark) -> dict:
     """The codec's row: written, read, decoded and compared, with the bound of the same steps."""
-    chain, v = bits_back.chain(denoiser_of(model), model.levels, steps, model.start), variables(model, images)
+    chain, v = bits_back.chain(model.denoiser, model.levels, steps, model.start), images_to_variables(model, images)
     started, wall = time.process_time(), time.time()
     for coded in watched(bits_back.encode(chain, v, asked.batch), f"T = {steps}", lambda c: c.count, len(v)):
         pass
@@ -124,7 +124,7 @@ def ours(model: VDM, images: torch.Tensor, steps: int, asked: Benchmark) -> dict
         header, again = archive.read(path)
     groups = [*watched(bits_back.decode(chain, again, (v.shape[1], v.shape[2])), "decoding", None, len(again.groups))]
     ended, wall_ended = time.process_time(), time.time()
-    decoded = images_of(model, torch.cat(groups[::-1]))
+    decoded = variables_to_images(model, torch.cat(groups[::-1]))
     archive.confirm(path, header, decoded)
     if not torch.equal(decoded, images.long()):
         raise AssertionError("an image came back changed")

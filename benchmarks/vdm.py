@@ -23,7 +23,7 @@ import torch
 
 from becalm.core.files import atomic_file
 from becalm.recipes import vdm
-from becalm.systems.vdm import VDM, bound, variables
+from becalm.systems.vdm import VDM, bound, images_to_variables
 from becalm.training import average
 from becalm.training.loop import learning_rate_at, make_optimiser
 
@@ -86,7 +86,7 @@ def row(recipe: vdm.Recipe, data: vdm.Pools, seconds: float, draws: int) -> dict
 @torch.no_grad()
 def variance(model: VDM, images: torch.Tensor, draws: int) -> float:
     """Mean over images of the variance of ℓ = ½γ′m at independent t and ε, (bits a dimension)², in continuous time."""
-    generator, v = torch.Generator().manual_seed(1), variables(model, images)
+    generator, v = torch.Generator().manual_seed(1), images_to_variables(model, images)
     with torch.autocast("cpu", torch.bfloat16):
         seen = [bound(model, v, None, 1, generator) for _ in range(4 * draws)]
     nats = torch.stack([one.diffusion for one in seen]) / (seen[0].dimensions * math.log(2))

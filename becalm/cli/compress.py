@@ -38,7 +38,7 @@ class Compress:
         from becalm.compression import archive, bits_back
         from becalm.core.files import InputError, check_outputs
         from becalm.images import image_files
-        from becalm.systems.vdm import VDM, denoiser_of, variables
+        from becalm.systems.vdm import VDM, images_to_variables
         from becalm.weights.store import load, located
 
         started = time.time()
@@ -48,7 +48,10 @@ class Compress:
             raise InputError("--steps and --batch must be at least 1")
         model = load(self.model, VDM)
         images = image_files.read(self.images, image_files.Expected(*model.shape, model.levels), self.array).values
-        v, chain = variables(model, images), bits_back.chain(denoiser_of(model), model.levels, self.steps, model.start)
+        v, chain = (
+            images_to_variables(model, images),
+            bits_back.chain(model.denoiser, model.levels, self.steps, model.start),
+        )
         try:
             with tqdm(total=len(v), desc="compressing", unit="image", disable=None) as bar:
                 for coded in bits_back.encode(chain, v, self.batch):

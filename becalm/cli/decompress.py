@@ -30,7 +30,7 @@ class Decompress:
         from becalm.compression import archive, bits_back
         from becalm.core.files import InputError
         from becalm.images import image_files
-        from becalm.systems.vdm import VDM, denoiser_of, images_of
+        from becalm.systems.vdm import VDM, variables_to_images
         from becalm.weights.store import load, located
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
@@ -41,7 +41,7 @@ class Decompress:
         model = load(self.model, VDM)
         archive.fitting(self.file, header, model, self.model)
         height, width, colours = model.shape
-        chain, groups = bits_back.chain(denoiser_of(model), model.levels, coded.steps, model.start), []
+        chain, groups = bits_back.chain(model.denoiser, model.levels, coded.steps, model.start), []
         try:
             with (
                 bits_back.threads(header.threads),
@@ -52,7 +52,7 @@ class Decompress:
                     bar.update(len(group))
         except (bits_back.Uneven, FloatingPointError) as error:
             raise InputError(f"{self.file}: {error}; {archive.difference(header)}") from error
-        images = images_of(model, torch.cat(groups[::-1]))
+        images = variables_to_images(model, torch.cat(groups[::-1]))
         archive.confirm(self.file, header, images)
         image_files.write(output, images, model.levels)
         summary = {"images": len(images), "seconds": round(time.time() - started, 2), "output": str(output)}

@@ -49,7 +49,7 @@ class Likelihood:
 
         from becalm.core.files import InputError, check_outputs
         from becalm.images import image_files
-        from becalm.systems.vdm import VDM, variables
+        from becalm.systems.vdm import VDM, images_to_variables
         from becalm.weights.store import load, located
 
         started = time.time()
@@ -63,7 +63,7 @@ class Likelihood:
         if self.exact and model.start > 0:
             raise InputError(f"{self.model}: γ(0) is infinite, so the flow has no first state; leave out --exact")
         images = image_files.read(self.images, image_files.Expected(*model.shape, model.levels), self.array)
-        v, generator = variables(model, images.values), torch.Generator().manual_seed(self.seed)
+        v, generator = images_to_variables(model, images.values), torch.Generator().manual_seed(self.seed)
         found = self.measured(model, v, generator)
         if not torch.isfinite(found.total).all():
             first = images.names[int((~torch.isfinite(found.total)).int().argmax())]
@@ -107,9 +107,8 @@ class Likelihood:
         from becalm.core.flow_likelihood import dequantize_noise, log_density
         from becalm.core.flow_solvers import runge_kutta
         from becalm.core.likelihood import encode_levels, mean_estimate
-        from becalm.systems.vdm import denoiser_of
 
-        denoiser, size = denoiser_of(model), v[0].numel()
+        denoiser, size = model.denoiser, v[0].numel()
         probes = self.probes or (None if size <= 128 else 4)
         parts = []
         with tqdm(total=len(v), desc="flow", unit="image", disable=None) as bar:

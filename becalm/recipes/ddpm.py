@@ -20,7 +20,7 @@ from becalm.core.times import stratified
 from becalm.core.typing import Float, Tensor
 from becalm.nets.precision import fast_matmul
 from becalm.recipes import vdm
-from becalm.systems.vdm import VDM, denoiser_of, encoded, variables
+from becalm.systems.vdm import VDM, encode_levels, images_to_variables
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -51,10 +51,10 @@ DIGITS8 = Recipe(
 def simple(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor]:
     """L_simple = E |ε − ε̂(z_t, t)|² a number, t uniform on 1 … T (eq. 14)."""
     generator, steps = torch.Generator().manual_seed(batch.seed), round(1 / model.start)
-    x = encoded(model, batch.v.to(recipe.device))
+    x = encode_levels(model, batch.v.to(recipe.device))
     u = stratified(len(x), 1, generator).to(x.device)
     t = torch.floor(u * steps + 1).clamp_max(steps) / steps
-    error = likelihood.noise_error(denoiser_of(model), x, t, noise_like(x, generator))
+    error = likelihood.noise_error(model.denoiser, x, t, noise_like(x, generator))
     return {"loss": error.mean() / x[0].numel()}
 
 
@@ -125,10 +125,17 @@ def discretised(
 @torch.no_grad()
 def measured(model: VDM, images: Tensor, variance: Variance, draws: int = 16, seed: int = 0) -> dict[str, float]:
     """The bound of the chain in bits a dimension by term: prior L_T, diffusion Σ L_{t−1}, reconstruction L_0."""
-    generator, denoiser = torch.Generator().manual_seed(seed), denoiser_of(model)
+    generator, denoiser = torch.Generator().manual_seed(seed), model.denoiser
     with fast_matmul(next(model.parameters()).device.type):
         parts = [
-            chain(denoiser, encoded(model, variables(model, some)), model.levels, variance, draws, generator)
+            chain(
+                denoiser,
+                encode_levels(model, images_to_variables(model, some)),
+                model.levels,
+                variance,
+                draws,
+                generator,
+            )
             for some in images.split(vdm.HELD)
         ]
     return vdm.summary(likelihood.concatenate_bounds(parts))

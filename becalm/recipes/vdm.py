@@ -15,7 +15,7 @@ from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.images.pools import Pools, batches_of_cifar, from_npz, missing, small_digits, swirl
 from becalm.nets.precision import fast_matmul
-from becalm.systems.vdm import VDM, bound, losses, variables
+from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, bound, images_to_variables, losses
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -55,8 +55,8 @@ class Recipe:
     """Pixels each way that the U-Net takes as one."""
     dropout: float = 0.0
     """Share of inner values left out in training."""
-    head: Literal["levels", "eps"] = "levels"
-    """The level-aware head, or VDM's own."""
+    head: Literal["levels", "eps", "v", "x"] = "levels"
+    """What the network predicts: logits over the levels, or ε (as in the paper), v = αε − σx, or x."""
     schedule: Literal["linear", "learned linear", "learned", "least variance", "few steps", "betas"] = "linear"
     """Noise schedule."""
     low: float = -13.3
@@ -147,7 +147,7 @@ def batch_of(recipe: Recipe, model: VDM, images: Tensor, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     chosen = torch.randint(len(images), (recipe.batch,), generator=generator)
-    return Batch(variables(model, images[chosen]), int(torch.randint(2**62, (), generator=generator)))
+    return Batch(images_to_variables(model, images[chosen]), int(torch.randint(2**62, (), generator=generator)))
 
 
 def loss(recipe: Recipe, model: VDM, batch: Batch) -> dict[str, Tensor]:
@@ -171,8 +171,8 @@ def begun(recipe: Recipe, images: Tensor) -> VDM:
     shape, ends = list(images.shape[1:]), (recipe.low, recipe.high)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        how = recipe.network, recipe.head, recipe.schedule, *ends, size, recipe.features, recipe.octaves
-        model = VDM(shape, recipe.levels, *how)
+        network = NetworkConfig(recipe.network, size, recipe.octaves)
+        model = VDM(shape, recipe.levels, recipe.head, network, NoiseConfig(recipe.schedule, *ends), recipe.features)
     if recipe.head == "levels":
         seen = torch.bincount(images.flatten().int(), minlength=recipe.levels).float() + 1
         with torch.no_grad():
@@ -187,7 +187,10 @@ def continued(recipe: Recipe, old: VDM, images: Tensor) -> VDM:
             f"{recipe.start}: made for images of {list(old.shape)} and {old.levels} levels; these have "
             f"{list(images.shape[1:])} and {recipe.levels}"
         )
-    model, same = VDM(**{**old.config, "schedule": recipe.schedule}), old.config["schedule"] == recipe.schedule
+    model, same = (
+        VDM.from_config(**{**old.config, "schedule": recipe.schedule}),
+        old.config["schedule"] == recipe.schedule,
+    )
     fresh, course = model.state_dict(), () if same else ("schedule.total", "schedule.count")
     kept = {name: part for name, part in old.state_dict().items() if name in fresh and name not in course}
     model.load_state_dict(fresh | kept)
@@ -199,7 +202,7 @@ def measured(model: VDM, images: Tensor, steps: int | None = None, draws: int = 
     """The bound of images in bits a dimension, by term, with the standard error of the whole."""
     generator = torch.Generator().manual_seed(seed)
     with fast_matmul(next(model.parameters()).device.type):
-        parts = [bound(model, variables(model, some), steps, draws, generator) for some in images.split(HELD)]
+        parts = [bound(model, images_to_variables(model, some), steps, draws, generator) for some in images.split(HELD)]
     return summary(concatenate_bounds(parts))
 
 

@@ -1,12 +1,13 @@
-"""VDM: variational diffusion (Kingma et al. 2021). A likelihood in bits, for data whose numbers take K evenly spaced levels.
+"""VDM: variational diffusion models (Kingma et al. 2021), a likelihood in bits for data on K evenly spaced levels.
 
-The network tells ε, or by default the level-aware head: logits over the K levels of each number, to which Bayes' rule adds what
-the noisy number itself says, so that x̂ is the mean of a posterior over the levels. It begins at the bound of log₂ K bits, and
-where there is next to no noise it is exact whatever the network says.
+The network's output is read as ε, v or x, or, by default, by the level-aware head: logits over the K levels of each number, to
+which Bayes' rule adds the likelihood of the noisy number itself, so that x̂ is the mean of a posterior over the levels. Before
+training its bound is log₂ K bits; where there is next to no noise x̂ is exact whatever the network puts out.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -26,7 +27,7 @@ from becalm.nets.fourier import fourier_features, fourier_frequencies
 from becalm.nets.unet import FlatUNet, Perceptron, UNet
 
 NETWORKS = {"unet": UNet, "flat": FlatUNet, "mlp": Perceptron}
-"""Networks by name: an ordinary U-Net, VDM's without down-sampling, and layers that see all numbers at once."""
+"""Networks by name: an ordinary U-Net, VDM's U-Net without down-sampling, and a perceptron of all numbers of a vector."""
 
 SCHEDULES = {
     "linear": Linear,
@@ -34,23 +35,92 @@ SCHEDULES = {
     "learned": Learned,
     "least variance": LeastVariance,
     "few steps": FewSteps,
-    "betas": lambda low, high: Betas(),
+    "betas": lambda gamma_min, gamma_max: Betas(),
 }
-"""Schedules by name: γ fixed and linear, its ends learned, all of it learned, its course fitted in closed form
-for the least variance or the least cost of a few steps; DDPM's chain."""
+"""Schedules by name: γ fixed and linear; its ends learned; its ends and its course between them learned; its course fitted in
+closed form to the least variance, or to the least bound of a few steps; DDPM's linear betas."""
+
+KINDS = {"levels": kinds.clean, "eps": kinds.eps, "v": kinds.v, "x": kinds.clean}
+"""What the output of each head is."""
 
 ANCESTRAL = Sampler(steps=250, update="ancestral")
 """How the model is defined to be sampled: by its own reverse transitions."""
 
-ROWS = 2**20
-"""Logits formed at a time: what a processor keeps close to itself."""
+CHUNK_LOGITS = 2**20
+"""Logits formed at a time: about what a processor keeps in its cache."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network and its inputs."""
+
+    name: str = "unet"
+    """Of NETWORKS."""
+    arguments: dict = field(default_factory=dict)
+    """Further arguments of its constructor."""
+    octaves: int = 2
+    """Fourier features of z, from the finest frequency, that of the K levels, downwards by octaves; 0 for none."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The noise schedule."""
+
+    name: str = "linear"
+    """Of SCHEDULES."""
+    gamma_min: float = -13.3
+    """γ(0), where it is learned its initial value; also the unit of the network's noise embedding."""
+    gamma_max: float = 5.0
+    """γ(1), likewise."""
 
 
 class VDM(nn.Module):
-    """A network, a schedule and a head for images of one shape, or for vectors."""
+    """A denoising network for images of one shape, or for vectors, with its noise schedule."""
 
     def __init__(
         self,
+        shape: list[int] | int,
+        levels: int = 256,
+        head: str = "levels",
+        network: NetworkConfig | None = None,
+        noise: NoiseConfig | None = None,
+        features: int = 32,
+    ):
+        """`shape` is height, width and colours, or the length of a vector; `levels` is K, how many values a number can take.
+
+        `head` is "levels", "eps", "v" or "x"; `features` is how many numbers, for each number of z, the level-aware head forms
+        its logits from. Raises ValueError for an unknown name.
+        """
+        super().__init__()
+        network, noise = network or NetworkConfig(), noise or NoiseConfig()
+        for what, name, known in (
+            ("network", network.name, NETWORKS),
+            ("schedule", noise.name, SCHEDULES),
+            ("head", head, KINDS),
+        ):
+            if name not in known:
+                raise ValueError(f"{what}: {name!r} is not known; there is {', '.join(known)}")
+        self.config = {"shape": shape, "levels": levels, "network": network.name, "head": head, "schedule": noise.name}
+        self.config |= {"low": noise.gamma_min, "high": noise.gamma_max, "size": network.arguments}
+        self.config |= {"features": features, "octaves": network.octaves}
+        height, width, colours = (1, shape, 1) if isinstance(shape, int) else shape
+        self.shape = height, width, colours
+        self.levels, self.head, self.noise, self.kind = levels, head, noise, KINDS[head]
+        self.schedule: Schedule = SCHEDULES[noise.name](noise.gamma_min, noise.gamma_max)
+        # DDPM's schedule has γ(0) = −∞: its z₀ is that of the first step, t = 1/T
+        self.start = 1 / self.schedule.steps if isinstance(self.schedule, Betas) else 0.0
+        self.fourier_multiples = tuple(fourier_frequencies(levels)[1] / 2**i for i in reversed(range(network.octaves)))
+        self.n_features = features if head == "levels" else 1
+        inputs, outputs = colours * (1 + 2 * len(self.fourier_multiples)), colours * self.n_features
+        self.network = NETWORKS[network.name]((height, width), inputs, outputs, **network.arguments)
+        if head == "levels":
+            self.logits = nn.Linear(features, levels)
+            nn.init.zeros_(self.logits.weight)
+            nn.init.zeros_(self.logits.bias)
+
+    @classmethod
+    def from_config(
+        cls,
         shape: list[int] | int,
         levels: int = 256,
         network: str = "unet",
@@ -61,87 +131,84 @@ class VDM(nn.Module):
         size: dict | None = None,
         features: int = 32,
         octaves: int = 2,
-    ):
-        """`shape` is height, width and colours, or the length of a vector; `low` and `high` are γ(0) and γ(1), to begin with.
+    ) -> "VDM":
+        """The model of a `config` as weight files store it: flat, under the field names of the file format."""
+        parts = NetworkConfig(network, size or {}, octaves), NoiseConfig(schedule, low, high)
+        return cls(shape, levels, head, *parts, features)
 
-        `size` holds further arguments of the network, `features` what the level-aware head is told of a number; `octaves` the
-        Fourier features of z, of the finest frequencies and downwards. Raises ValueError where a name is not known.
-        """
-        super().__init__()
-        self.config = {"shape": shape, "levels": levels, "network": network, "head": head, "schedule": schedule}
-        self.config |= {"low": low, "high": high, "size": size or {}, "features": features, "octaves": octaves}
-        for name, known in (("network", NETWORKS), ("schedule", SCHEDULES), ("head", ("levels", "eps"))):
-            if self.config[name] not in known:
-                raise ValueError(f"{name}: {self.config[name]!r} is not known; there is {', '.join(known)}")
-        height, width, colours = (1, shape, 1) if isinstance(shape, int) else shape
-        self.shape, self.levels = (height, width, colours), levels
-        self.schedule: Schedule = SCHEDULES[schedule](low, high)
-        # DDPM's chain has no noise at all at t = 0; its first step ends at β₁
-        self.start = 1 / self.schedule.steps if isinstance(self.schedule, Betas) else 0.0
-        self.multiples = tuple(fourier_frequencies(levels)[1] / 2**i for i in reversed(range(octaves)))
-        self.kind, self.per_number = (kinds.clean, features) if head == "levels" else (kinds.eps, 1)
-        inputs = colours * (1 + 2 * len(self.multiples))
-        self.network = NETWORKS[network](self.shape[:2], inputs, colours * self.per_number, **(size or {}))
-        if head == "levels":
-            self.logits = nn.Linear(features, levels)
-            nn.init.zeros_(self.logits.weight)
-            nn.init.zeros_(self.logits.bias)
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model as every sampler, loss and likelihood takes it."""
+        return Denoiser(self, self.schedule, self.kind)
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict | None = None, schedule=None
     ) -> Float[Tensor, "batch variable channel"]:
-        """x̂ of the level-aware head, or ε̂ = z + what the network adds; z is asked at one level a datum, t [batch or 1, …]."""
+        """ε̂ = z + F, v̂ = F or x̂ = αz + F, with F the network's output; or x̂ of the level-aware head.
+
+        All variables of a datum have one noise level: the first of t [batch or 1, …] is taken. `schedule` replaces the model's.
+        """
         level = (schedule or self.schedule)(t[:, :1])
-        told = self.told(z, level.gamma.expand(len(z), 1, 1))
-        if self.config["head"] == "eps":
-            return z + told[..., 0].to(z)
+        features = self.network_features(z, level.gamma.expand(len(z), 1, 1))
+        output = features[..., 0].to(z)
+        if self.head == "eps":
+            return z + output
+        if self.head == "v":
+            return output
+        if self.head == "x":
+            return level.alpha.to(z) * z + output
         y, precision = z / level.alpha.to(z), torch.exp(-level.gamma).to(z)
-        parts = told.flatten(0, 2), y.flatten(), precision.expand_as(z).flatten()
-        return torch.cat([self.means(*rows) for rows in split(parts, ROWS // self.levels)]).view_as(z)
+        rows = features.flatten(0, 2), y.flatten(), precision.expand_as(z).flatten()
+        chunks = split_rows(rows, CHUNK_LOGITS // self.levels)
+        return torch.cat([self.posterior_means(*chunk) for chunk in chunks]).view_as(z)
 
-    def told(self, z: Tensor, gamma: Float[Tensor, "batch 1 1"]) -> Float[Tensor, "batch variable channel number"]:
-        """What the network says of each number."""
-        place = (gamma.flatten() - self.config["low"]) / (self.config["high"] - self.config["low"])
-        seen = torch.cat([z.float(), fourier_features(z.float(), self.multiples)], -1) if self.multiples else z.float()
-        told = self.network(seen.unflatten(1, self.shape[:2]), place)
-        return told.flatten(1, 2).unflatten(-1, (self.shape[2], self.per_number))
+    def network_features(
+        self, z: Tensor, gamma: Float[Tensor, "batch 1 1"]
+    ) -> Float[Tensor, "batch variable channel feature"]:
+        """The network's output for each number of z; its inputs are z and Fourier features of z, in float32."""
+        noise = (gamma.flatten() - self.noise.gamma_min) / (self.noise.gamma_max - self.noise.gamma_min)
+        inputs = z.float()
+        if self.fourier_multiples:
+            inputs = torch.cat([inputs, fourier_features(inputs, self.fourier_multiples)], -1)
+        output = self.network(inputs.unflatten(1, self.shape[:2]), noise)
+        return output.flatten(1, 2).unflatten(-1, (self.shape[2], self.n_features))
 
-    def means(self, told: Tensor, y: Tensor, precision: Tensor) -> Float[Tensor, " row"]:
-        """Posterior means; in training their logits are formed again in the backward pass rather than kept."""
-        asked = told, y, precision, self.logits.weight, self.logits.bias
+    def posterior_means(self, features: Tensor, y: Tensor, precision: Tensor) -> Float[Tensor, " row"]:
+        """`posterior_mean` with the head's weights; in training the logits are recomputed in the backward pass, not stored."""
+        arguments = features, y, precision, self.logits.weight, self.logits.bias
         if not (self.training and torch.is_grad_enabled()):
-            return posterior_mean(*asked)
-        return checkpoint(posterior_mean, *asked, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+            return posterior_mean(*arguments)
+        return checkpoint(posterior_mean, *arguments, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
-def split(parts: tuple[Tensor, ...], rows: int) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors cut alike into pieces of so many rows."""
-    return zip(*(part.split(rows) for part in parts), strict=True)
+def split_rows(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Chunks of `size` rows, taken from every tensor alike."""
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
 def posterior_mean(
-    told: Float[Tensor, "row feature"],
+    features: Float[Tensor, "row feature"],
     y: Float[Tensor, " row"],
     precision: Float[Tensor, " row"],
     weight: Float[Tensor, "level feature"],
     bias: Float[Tensor, " level"],
 ) -> Float[Tensor, " row"]:
-    """Σ_k v_k w_k, w = softmax(logits − ½e^{−γ}(y − v)²) over the K levels v, y = z/α; in float32 whatever autocast says."""
+    """Σ_k v_k w_k, w = softmax(logits − ½e^{−γ}(y − v)²) over the K levels v, with y = z/α and precision e^{−γ}.
+
+    logits = weight · features + bias; all in float32, also under autocast.
+    """
     with torch.autocast(y.device.type, enabled=False):
         k = torch.arange(len(bias), device=y.device)
         values = likelihood.encode_levels(k, len(bias), y.dtype)
-        logits = nn.functional.linear(told.to(weight), weight, bias).to(y)
-        away = (y[:, None] - values).square()
-        return (logits - precision[:, None] * away / 2).softmax(-1) @ values
+        logits = nn.functional.linear(features.to(weight), weight, bias).to(y)
+        squared_distance = (y[:, None] - values).square()
+        return (logits - precision[:, None] * squared_distance / 2).softmax(-1) @ values
 
 
-def denoiser_of(model: VDM) -> Denoiser:
-    """The model with its schedule and its kind."""
-    return Denoiser(model, model.schedule, model.kind)
-
-
-def variables(model: VDM, images: Shaped[Tensor, "batch height width colour"]) -> Int[Tensor, "batch variable channel"]:
-    """Whole values of images as variables: one a pixel, one channel a colour. Raises ValueError at another shape."""
+def images_to_variables(
+    model: VDM, images: Shaped[Tensor, "batch height width colour"]
+) -> Int[Tensor, "batch variable channel"]:
+    """Images of levels 0 … K − 1 as one variable a pixel, one channel a colour. Raises ValueError for another shape."""
     if tuple(images.shape[1:]) != model.shape:
         raise ValueError(
             f"images of {list(images.shape[1:])}; the model takes {list(model.shape)}, height, width, colours"
@@ -149,9 +216,16 @@ def variables(model: VDM, images: Shaped[Tensor, "batch height width colour"]) -
     return images.long().flatten(1, 2)
 
 
-def images_of(model: VDM, v: Shaped[Tensor, "batch variable channel"]) -> Shaped[Tensor, "batch height width colour"]:
-    """The inverse of `variables`."""
+def variables_to_images(
+    model: VDM, v: Shaped[Tensor, "batch variable channel"]
+) -> Shaped[Tensor, "batch height width colour"]:
+    """The inverse of `images_to_variables`."""
     return v.unflatten(1, model.shape[:2])
+
+
+def encode_levels(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
+    """x = 2(v + ½)/K − 1 of levels v, on the model's device."""
+    return likelihood.encode_levels(v, model.levels).to(next(model.parameters()).device)
 
 
 def bound(
@@ -161,46 +235,39 @@ def bound(
     draws: int = 1,
     generator: torch.Generator | None = None,
 ) -> likelihood.Bound:
-    """The bound of each datum, for T `steps` or, where None, infinitely many."""
-    x = encoded(model, v)
-    return likelihood.variational_bound(
-        denoiser_of(model), x, model.levels, steps, draws, model.start, generator=generator
-    )
-
-
-def encoded(model: VDM, v: Int[Tensor, "batch variable channel"]) -> Float[Tensor, "batch variable channel"]:
-    """Levels as numbers of [−1, 1], where the model is."""
-    return likelihood.encode_levels(v, model.levels).to(next(model.parameters()).device)
+    """The variational bound of each datum, of T = `steps` equal steps or, where None, of continuous time."""
+    x, denoiser = encode_levels(model, v), model.denoiser
+    return likelihood.variational_bound(denoiser, x, model.levels, steps, draws, model.start, generator=generator)
 
 
 def losses(
     model: VDM, v: Int[Tensor, "batch variable channel"], generator: torch.Generator | None, steps: int | None = None
 ) -> dict[str, Tensor]:
-    """The terms of the bound in bits a dimension and their sum, "loss"; times are stratified over the batch.
+    """Means over the batch of the bound's terms and, as "loss", of their sum, in bits a dimension; times are stratified.
 
-    In continuous time the course of a learned schedule gets the gradient of the variance of the diffusion term, in place of its
-    own, which is zero on average; where T `steps` are given, it gets that of the bound like everything else.
+    In continuous time the course of a learned schedule gets the gradient of the diffusion term's second moment in place of the
+    term's own, whose expectation is zero (appendix H); with T = `steps` it gets the gradient of the bound, as all else does.
     """
-    x, schedule = encoded(model, v), model.schedule
+    x, schedule = encode_levels(model, v), model.schedule
     if isinstance(schedule, LearnedSchedule) and steps is None:
         schedule = InteriorGradient(schedule)
     u = stratified(len(x), 1, generator).to(x.device)
-    decoding = likelihood.reconstruction_nats(x, schedule, model.levels, model.start, generator)
-    weighted = (
+    reconstruction = likelihood.reconstruction_nats(x, schedule, model.levels, model.start, generator)
+    time_and_weight = (
         likelihood.continuous_time_weight if steps is None else partial(likelihood.discrete_time_weight, steps=steps)
     )
-    t, weight = weighted(schedule, u, start=model.start)
+    t, weight = time_and_weight(schedule, u, start=model.start)
     denoiser = Denoiser(partial(model, schedule=schedule), schedule, model.kind)
     error = likelihood.noise_error(denoiser, x, t, noise_like(x, generator))
-    between = weight * error
+    diffusion = weight * error
     if isinstance(schedule, InteriorGradient):
-        cost = between.detach()
+        cost = diffusion.detach()
         schedule.factor = (2 * cost / cost.mean())[:, None, None]
     if isinstance(model.schedule, LeastVariance):
         model.schedule.observe(schedule(t).gamma[:, 0, 0], error)
-    found = likelihood.Bound(likelihood.prior_kl(x, schedule), decoding, between, x[0].numel())
-    parts = {"prior": found.prior, "reconstruction": found.reconstruction, "diffusion": between, "loss": found.total}
-    return {name: nats.mean() / (found.dimensions * math.log(2)) for name, nats in parts.items()}
+    nats = likelihood.Bound(likelihood.prior_kl(x, schedule), reconstruction, diffusion, x[0].numel())
+    terms = {"prior": nats.prior, "reconstruction": reconstruction, "diffusion": diffusion, "loss": nats.total}
+    return {name: term.mean() / (nats.dimensions * math.log(2)) for name, term in terms.items()}
 
 
 def generate(
@@ -210,7 +277,7 @@ def generate(
     height, width, colours = model.shape
     z = noise_like(next(model.parameters()).new_empty(count, height * width, colours), generator)
     t = torch.ones(1, 1, 1, device=z.device)
-    return sample(denoiser_of(model), z, t, sampler.walk, sampler.stepper, None, generator)
+    return sample(model.denoiser, z, t, sampler.walk, sampler.stepper, None, generator)
 
 
 def decode_images(
@@ -220,14 +287,14 @@ def decode_images(
     level = model.schedule(z.new_zeros((), dtype=torch.float64))
     y = z.double() / level.alpha
     if generator is None or not torch.isfinite(level.gamma):
-        return images_of(model, likelihood.nearest_level(y, model.levels))
+        return variables_to_images(model, likelihood.nearest_level(y, model.levels))
     values = likelihood.encode_levels(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
     u = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(z.device)
-    rows = split((y.flatten(), u.flatten()), ROWS // model.levels)
-    drawn = [inverted((-torch.exp(-level.gamma) * (y[:, None] - values).square() / 2).softmax(-1), u) for y, u in rows]
-    return images_of(model, torch.cat(drawn).view(y.shape))
+    rows = split_rows((y.flatten(), u.flatten()), CHUNK_LOGITS // model.levels)
+    v = [inverse_cdf((-torch.exp(-level.gamma) * (y[:, None] - values).square() / 2).softmax(-1), u) for y, u in rows]
+    return variables_to_images(model, torch.cat(v).view(y.shape))
 
 
-def inverted(weights: Float[Tensor, "row level"], u: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
-    """The level at which the weights add up to u."""
-    return (weights.cumsum(-1) < u[:, None]).sum(-1).clamp_max(weights.shape[-1] - 1)
+def inverse_cdf(probabilities: Float[Tensor, "row level"], u: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
+    """The first level whose cumulative probability reaches u: a sample of the levels for u uniform on [0, 1)."""
+    return (probabilities.cumsum(-1) < u[:, None]).sum(-1).clamp_max(probabilities.shape[-1] - 1)

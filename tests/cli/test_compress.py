@@ -10,7 +10,7 @@ from PIL import Image
 from becalm.cli import main
 from becalm.compression import bits_back
 from becalm.images import image_files
-from becalm.systems.vdm import VDM
+from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig
 from becalm.weights.store import save
 
 pytest.importorskip("constriction")
@@ -18,7 +18,13 @@ pytest.importorskip("constriction")
 
 def model(seed: int) -> VDM:
     torch.manual_seed(seed)
-    made = VDM([4, 4, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    made = VDM(
+        [4, 4, 1],
+        17,
+        network=NetworkConfig("mlp", {"width": 8, "depth": 1}),
+        noise=NoiseConfig(gamma_min=-7.9),
+        features=4,
+    )
     torch.nn.init.normal_(made.logits.weight)
     return made
 

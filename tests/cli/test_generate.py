@@ -9,14 +9,20 @@ from PIL import Image
 
 from becalm.cli import main
 from becalm.images import image_files
-from becalm.systems.vdm import VDM
+from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig
 from becalm.weights.store import save
 
 
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    made = VDM([4, 6, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    made = VDM(
+        [4, 6, 1],
+        17,
+        network=NetworkConfig("mlp", {"width": 8, "depth": 1}),
+        noise=NoiseConfig(gamma_min=-7.9),
+        features=4,
+    )
     save(made, tmp_path / "model.safetensors", {"task": "likelihood"})
     return tmp_path
 
@@ -72,7 +78,13 @@ def test_bad_wishes_get_one_line(folder, capsys):
 
 def test_damaged_weights_are_told_and_nothing_is_written(folder, capsys):
     torch.manual_seed(0)
-    made = VDM([4, 6, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    made = VDM(
+        [4, 6, 1],
+        17,
+        network=NetworkConfig("mlp", {"width": 8, "depth": 1}),
+        noise=NoiseConfig(gamma_min=-7.9),
+        features=4,
+    )
     torch.nn.init.constant_(made.logits.bias, torch.nan)
     save(made, folder / "model.safetensors", {"task": "likelihood"})
     assert generate(folder, "-o", folder / "new") == 1

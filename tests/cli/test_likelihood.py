@@ -11,7 +11,7 @@ from PIL import Image
 
 from becalm.cli import main
 from becalm.core import likelihood
-from becalm.systems.vdm import VDM
+from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig
 from becalm.weights.store import save
 
 
@@ -19,7 +19,13 @@ from becalm.weights.store import save
 def folder(tmp_path):
     """An untrained model, which knows nothing but that there are 17 levels, and images."""
     torch.manual_seed(0)
-    made = VDM([4, 4, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    made = VDM(
+        [4, 4, 1],
+        17,
+        network=NetworkConfig("mlp", {"width": 8, "depth": 1}),
+        noise=NoiseConfig(gamma_min=-7.9),
+        features=4,
+    )
     save(made, tmp_path / "model.safetensors", {"task": "likelihood"})
     images = np.random.default_rng(0).integers(0, 17, (200, 4, 4), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
@@ -142,7 +148,13 @@ def test_outputs_that_would_fail_or_cost_an_input_are_refused_first(folder, caps
 
 def test_damaged_weights_are_told_and_no_number_is_printed(folder, capsys):
     torch.manual_seed(0)
-    made = VDM([4, 4, 1], 17, network="mlp", low=-7.9, size={"width": 8, "depth": 1}, features=4)
+    made = VDM(
+        [4, 4, 1],
+        17,
+        network=NetworkConfig("mlp", {"width": 8, "depth": 1}),
+        noise=NoiseConfig(gamma_min=-7.9),
+        features=4,
+    )
     torch.nn.init.constant_(made.logits.bias, torch.nan)
     save(made, folder / "model.safetensors", {"task": "likelihood"})
     assert run("likelihood", folder / "model.safetensors", folder / "images.npy", "--json") == 1
@@ -153,12 +165,12 @@ def test_damaged_weights_are_told_and_no_number_is_printed(folder, capsys):
 
 def test_the_values_are_those_of_the_library(folder, capsys):
     """One draw in one batch: the command adds nothing of its own."""
-    from becalm.systems.vdm import bound, variables
+    from becalm.systems.vdm import bound, images_to_variables
     from becalm.weights.store import load
 
     told = measure(folder, capsys, "--batch", 200, "--seed", 5)
     model, images = load(folder / "model.safetensors", VDM), np.load(folder / "images.npy")
-    v = variables(model, torch.from_numpy(images)[..., None])
+    v = images_to_variables(model, torch.from_numpy(images)[..., None])
     with torch.no_grad():
         found: likelihood.Bound = bound(model, v, None, 1, torch.Generator().manual_seed(5))
     assert told["bits_per_dim"] == pytest.approx(found.estimates()["total"].bits)

@@ -14,17 +14,17 @@ from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
 from becalm.core.schedule import Linear
-from becalm.systems.vdm import VDM, denoiser_of, variables
+from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, images_to_variables
 
 pytest.importorskip("constriction")
 
 
-def small(levels=17, colours=1, seed=0, **more):
+def small(levels=17, colours=1, seed=0):
     """A VDM of random weights, and images of its shape."""
     torch.manual_seed(seed)
     low = -13.3 + 2 * math.log(256 / levels)
-    size = {"width": 16, "depth": 1}
-    model = VDM([3, 4, colours], levels, network="mlp", low=low, size=size, features=4, **more).eval()
+    network = NetworkConfig("mlp", {"width": 16, "depth": 1})
+    model = VDM([3, 4, colours], levels, "levels", network, NoiseConfig(gamma_min=low), features=4).eval()
     with torch.no_grad():
         for weights in model.parameters():
             weights.add_(0.1 * torch.randn_like(weights))
@@ -37,11 +37,11 @@ def drawn(model, count, seed=0):
 
 
 def chain_of(model, steps):
-    return bits_back.chain(denoiser_of(model), model.levels, steps, model.start)
+    return bits_back.chain(model.denoiser, model.levels, steps, model.start)
 
 
 def there_and_back(model, images, steps, batch=64):
-    chain, v = chain_of(model, steps), variables(model, images)
+    chain, v = chain_of(model, steps), images_to_variables(model, images)
     *_, coded = bits_back.encode(chain, v, batch)
     assert coded.count == len(v) == sum(coded.groups)
     return torch.cat(list(bits_back.decode(chain, coded, (v.shape[1], v.shape[2])))[::-1]).equal(v), coded
@@ -57,10 +57,12 @@ def test_every_image_comes_back(levels, colours):
         assert max(coded.groups) <= batch
 
 
-@pytest.mark.parametrize("more", [{"head": "eps"}, {"schedule": "learned"}, {"network": "flat"}])
-def test_every_kind_of_model_codes(more):
+@pytest.mark.parametrize("head", ["levels", "eps", "v", "x"])
+@pytest.mark.parametrize(("network", "schedule"), [("mlp", "linear"), ("mlp", "learned"), ("flat", "linear")])
+def test_every_kind_of_model_codes(head, network, schedule):
     torch.manual_seed(1)
-    model = VDM([4, 4, 1], 16, low=-8.0, **{"network": "mlp", "size": {"width": 8, "depth": 1}} | more).eval()
+    parts = NetworkConfig(network, {"width": 8, "depth": 1}), NoiseConfig(schedule, gamma_min=-8.0)
+    model = VDM([4, 4, 1], 16, head, *parts).eval()
     assert there_and_back(model, drawn(model, 12), 4)[0]
 
 
@@ -119,7 +121,7 @@ def test_the_length_is_that_of_the_bound_of_the_same_steps():
 
 def test_other_numbers_of_the_network_are_noticed():
     model = small()
-    v = variables(model, drawn(model, 20))
+    v = images_to_variables(model, drawn(model, 20))
     *_, coded = bits_back.encode(chain_of(model, 5), v)
     other = small(seed=1)
     with pytest.raises((Uneven, FloatingPointError)):
@@ -129,7 +131,7 @@ def test_other_numbers_of_the_network_are_noticed():
 def test_bad_values_and_steps_are_refused():
     model = small()
     with pytest.raises(ValueError, match="do not fit 17 levels"):
-        next(bits_back.encode(chain_of(model, 5), variables(model, drawn(model, 2) + 1) + 16))
+        next(bits_back.encode(chain_of(model, 5), images_to_variables(model, drawn(model, 2) + 1) + 16))
     with pytest.raises(ValueError, match="steps 0"):
         chain_of(model, 0)
 
@@ -138,7 +140,7 @@ def test_bad_values_and_steps_are_refused():
 def written(tmp_path):
     model = small()
     images = drawn(model, 9)
-    *_, coded = bits_back.encode(chain_of(model, 3), variables(model, images))
+    *_, coded = bits_back.encode(chain_of(model, 3), images_to_variables(model, images))
     archive.write(tmp_path / "a.bcz", model, images, coded)
     return model, images, coded, tmp_path / "a.bcz"
 
