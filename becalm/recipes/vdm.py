@@ -188,7 +188,7 @@ def continued(recipe: Recipe, old: VDM, images: Tensor) -> VDM:
             f"{list(images.shape[1:])} and {recipe.levels}"
         )
     model, same = (
-        VDM.from_config(**{**old.config, "schedule": recipe.schedule}),
+        VDM.build(**{**old.config, "schedule": recipe.schedule}),
         old.config["schedule"] == recipe.schedule,
     )
     fresh, course = model.state_dict(), () if same else ("schedule.total", "schedule.count")

@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
+from becalm.core.files import InputError
 from becalm.core.learned import FewSteps, InteriorGradient, Learned, LearnedLinear, LearnedSchedule, LeastVariance
 from becalm.core.process import noise_like
 from becalm.core.sample import Step, sample
@@ -25,6 +26,7 @@ from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
 from becalm.nets.fourier import fourier_features, fourier_frequencies
 from becalm.nets.unet import FlatUNet, Perceptron, UNet
+from becalm.systems.level_head import posterior_means, sample_levels
 
 NETWORKS = {"unet": UNet, "flat": FlatUNet, "mlp": Perceptron}
 """Networks by name: an ordinary U-Net, VDM's U-Net without down-sampling, and a perceptron of all numbers of a vector."""
@@ -45,9 +47,6 @@ KINDS = {"levels": kinds.clean, "eps": kinds.eps, "v": kinds.v, "x": kinds.clean
 
 ANCESTRAL = Sampler(steps=250, update="ancestral")
 """How the model is defined to be sampled: by its own reverse transitions."""
-
-CHUNK_LOGITS = 2**20
-"""Logits formed at a time: about what a processor keeps in its cache."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,10 @@ class NoiseConfig:
 
 class VDM(nn.Module):
     """A denoising network for images of one shape, or for vectors, with its noise schedule."""
+
+    makes = "images"
+    classes: ClassVar[tuple[str, ...]] = ()
+    default_sampler = ANCESTRAL
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class VDM(nn.Module):
             nn.init.zeros_(self.logits.bias)
 
     @classmethod
-    def from_config(
+    def build(
         cls,
         shape: list[int] | int,
         levels: int = 256,
@@ -159,8 +162,8 @@ class VDM(nn.Module):
             return level.alpha.to(z) * z + output
         y, precision = z / level.alpha.to(z), torch.exp(-level.gamma).to(z)
         rows = features.flatten(0, 2), y.flatten(), precision.expand_as(z).flatten()
-        chunks = split_rows(rows, CHUNK_LOGITS // self.levels)
-        return torch.cat([self.posterior_means(*chunk) for chunk in chunks]).view_as(z)
+        recompute = self.training and torch.is_grad_enabled()
+        return posterior_means(*rows, self.logits, recompute).view_as(z)
 
     def network_features(
         self, z: Tensor, gamma: Float[Tensor, "batch 1 1"]
@@ -173,36 +176,24 @@ class VDM(nn.Module):
         output = self.network(inputs.unflatten(1, self.shape[:2]), noise)
         return output.flatten(1, 2).unflatten(-1, (self.shape[2], self.n_features))
 
-    def posterior_means(self, features: Tensor, y: Tensor, precision: Tensor) -> Float[Tensor, " row"]:
-        """`posterior_mean` with the head's weights; in training the logits are recomputed in the backward pass, not stored."""
-        arguments = features, y, precision, self.logits.weight, self.logits.bias
-        if not (self.training and torch.is_grad_enabled()):
-            return posterior_mean(*arguments)
-        return checkpoint(posterior_mean, *arguments, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+    def generate(
+        self,
+        label: Int[Tensor, " batch"],
+        points: int = 0,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield z after each step, and last the images, one for each entry of `label` (see `tasks.generate.Generator`).
 
-
-def split_rows(tensors: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Chunks of `size` rows, taken from every tensor alike."""
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
-
-
-def posterior_mean(
-    features: Float[Tensor, "row feature"],
-    y: Float[Tensor, " row"],
-    precision: Float[Tensor, " row"],
-    weight: Float[Tensor, "level feature"],
-    bias: Float[Tensor, " level"],
-) -> Float[Tensor, " row"]:
-    """Σ_k v_k w_k, w = softmax(logits − ½e^{−γ}(y − v)²) over the K levels v, with y = z/α and precision e^{−γ}.
-
-    logits = weight · features + bias; all in float32, also under autocast.
-    """
-    with torch.autocast(y.device.type, enabled=False):
-        k = torch.arange(len(bias), device=y.device)
-        values = likelihood.encode_levels(k, len(bias), y.dtype)
-        logits = nn.functional.linear(features.to(weight), weight, bias).to(y)
-        squared_distance = (y[:, None] - values).square()
-        return (logits - precision[:, None] * squared_distance / 2).softmax(-1) @ values
+        There are no classes, and no points. Raises InputError where z₀ is not finite.
+        """
+        for step in generate(self, len(label), sampler or self.default_sampler, generator):
+            yield step.z
+        if not torch.isfinite(step.z).all():
+            raise InputError("generate: the model gives numbers that are not finite: damaged weights? take others")
+        with torch.no_grad():
+            images = decode_images(self, step.z, generator)
+        yield images
 
 
 def images_to_variables(
@@ -288,13 +279,4 @@ def decode_images(
     y = z.double() / level.alpha
     if generator is None or not torch.isfinite(level.gamma):
         return variables_to_images(model, likelihood.nearest_level(y, model.levels))
-    values = likelihood.encode_levels(torch.arange(model.levels, device=z.device), model.levels, torch.float64)
-    u = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(z.device)
-    rows = split_rows((y.flatten(), u.flatten()), CHUNK_LOGITS // model.levels)
-    v = [inverse_cdf((-torch.exp(-level.gamma) * (y[:, None] - values).square() / 2).softmax(-1), u) for y, u in rows]
-    return variables_to_images(model, torch.cat(v).view(y.shape))
-
-
-def inverse_cdf(probabilities: Float[Tensor, "row level"], u: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
-    """The first level whose cumulative probability reaches u: a sample of the levels for u uniform on [0, 1)."""
-    return (probabilities.cumsum(-1) < u[:, None]).sum(-1).clamp_max(probabilities.shape[-1] - 1)
+    return variables_to_images(model, sample_levels(y, level.gamma, model.levels, generator))

@@ -11,7 +11,8 @@ from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.learned import Learned
 from becalm.core.sampler import Sampler
-from becalm.systems import vdm
+from becalm.systems import level_head, vdm
+from becalm.systems.level_head import posterior_mean
 from becalm.systems.vdm import (
     VDM,
     NetworkConfig,
@@ -21,7 +22,6 @@ from becalm.systems.vdm import (
     generate,
     images_to_variables,
     losses,
-    posterior_mean,
     variables_to_images,
 )
 from becalm.weights.store import load, save
@@ -74,7 +74,7 @@ def test_the_head_is_the_kind_levels_said_with_pieces_at_a_time(monkeypatch):
     level = made.schedule(t)
     logits = made.logits(made.network_features(z, level.gamma))
     slow = kinds.levels(likelihood.encode_levels(torch.arange(17), 17))(logits, z, t, made.schedule)
-    monkeypatch.setattr(vdm, "CHUNK_LOGITS", 17 * 5)
+    monkeypatch.setattr(level_head, "CHUNK_LOGITS", 17 * 5)
     fast = made.denoiser(z, t)
     torch.testing.assert_close(fast.x, slow.x, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(fast.eps, slow.eps, rtol=1e-4, atol=1e-3)
@@ -83,7 +83,7 @@ def test_the_head_is_the_kind_levels_said_with_pieces_at_a_time(monkeypatch):
 def test_pieces_give_the_same_gradients(monkeypatch):
     gradients = []
     for rows in (2**20, 17 * 7):
-        monkeypatch.setattr(vdm, "CHUNK_LOGITS", rows)
+        monkeypatch.setattr(level_head, "CHUNK_LOGITS", rows)
         made = model(spread=0.1).train()
         losses(made, images_to_variables(made, images()), gen())["loss"].backward()
         gradients.append([weight.grad for weight in made.parameters()])
