@@ -3,8 +3,10 @@
 from becalm.core import contrastive, densities, langevin, partition, scores, times, walk
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean, eps, levels, score, v, velocity
+from becalm.core.learned import Learned
 from becalm.core.process import Output, Prediction, corrupt, posterior, reverse_moments, transition
 from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
+from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.points.denoise import denoise
 from becalm.tasks.models import models
@@ -17,11 +19,13 @@ __all__ = [
     "Denoiser",
     "Karras",
     "Ladder",
+    "Learned",
     "Level",
     "Linear",
     "Output",
     "Prediction",
     "Rectified",
+    "Sampler",
     "Step",
     "clean",
     "contrastive",

@@ -88,7 +88,7 @@ def finite_ranks(rank: Tensor) -> Tensor:
 
 
 def n_blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
-    """How many blocks b = 0, 1, … have begun by step k when block b begins at ⌊b · stride + HAIR⌋."""
+    """How many blocks b = 0, 1, … have begun by step k when block b begins at ⌊b · stride + ROUNDING⌋."""
     guess = torch.floor((k + 1) / stride).long()
     candidates = guess[:, None] + torch.arange(-2, 3, device=stride.device)
     began = torch.floor(candidates * stride[:, None] + ROUNDING) <= k
@@ -135,7 +135,10 @@ def by_certainty(
 
     def log_var(t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
         if prediction.log_var is None:
-            raise ValueError("by_certainty: the network predicts no log_var; train it with one, or walk in_order")
+            raise ValueError(
+                "by_certainty: the network predicts no log_var; let it return becalm.Output(value, log_var), log_var "
+                "[batch, variables, 1] the log-variance of its error, or take another walk: together, in_order, by_graph"
+            )
         return prediction.log_var.expand(*t.shape[:2], -1).mean(-1)
 
     return sequential(Budget(group, overlap, steps, steps_per_variable), log_var)

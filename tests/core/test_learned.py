@@ -105,6 +105,21 @@ def test_weights_in_single_precision_keep_the_slope():
     assert single(T).gamma.dtype == FLOAT
 
 
+def test_gamma_is_the_published_sum_of_sigmoids():
+    """u = w₁t + b₁, g = u + Σ w₃ sigmoid(w₂u + b₂), γ = γ₀ + (γ₁ − γ₀)(g(t) − g(0))/(g(1) − g(0)), w = log(1 + eʳ)."""
+    schedule = shaken(Learned, 4, 1.5, gamma_min=-9.0, gamma_max=4.0, width=3)
+    raw = {name: weight.detach().numpy() for name, weight in schedule.named_parameters()}
+    w1, w2, w3 = (np.log1p(np.exp(raw[f"raw_w{i}"])) for i in (1, 2, 3))
+
+    def g(t):
+        u = w1 * t + raw["b1"]
+        return u + sum(c / (1 + np.exp(-(b * u + a))) for a, b, c in zip(raw["b2"], w2, w3, strict=True))
+
+    t = T[::500].numpy()
+    expected = -9 + 13 * (g(t) - g(0.0)) / (g(1.0) - g(0.0))
+    np.testing.assert_allclose(schedule.gamma(T[::500]).detach().numpy(), expected, rtol=0, atol=1e-12)
+
+
 def test_the_reference_s_network_and_its_derivative(shared):
     """The released form: |w|, l2 fed with 2t − 1, 2(sigmoid − ½), l3 without bias over the width, ends not pinned."""
     file = np.load(shared("vectors/vdm.npz"))

@@ -128,6 +128,22 @@ def test_a_learned_variance_needs_a_spread():
         reverse_moments(Prediction(z, z), z, z + 0.5, z + 0.2, Rectified(), variance="learned")
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_the_mean_keeps_the_variance_that_the_noise_of_eta_does_not_replace(eta):
+    """α_s = 0.6, σ_s = 0.4, σ_t = 0.8 in `interpolate`: σ_η² = η² · 0.16 (1 − (0.4/0.6)²/(0.8/0.2)²) = η² · 0.16 · 35/36."""
+    x, eps = torch.tensor([[[2.0]]], dtype=torch.float64), torch.tensor([[[-1.0]]], dtype=torch.float64)
+    t, s = torch.full_like(x, 0.8), torch.full_like(x, 0.4)
+    mean, deviation = reverse_moments(Prediction(x, eps), x, t, s, Rectified(), eta)
+    variance = eta**2 * 0.16 * 35 / 36
+    assert mean.item() == pytest.approx(0.6 * 2 - (0.16 - variance) ** 0.5, rel=1e-12)
+    assert deviation.item() == pytest.approx(variance**0.5, rel=1e-12)
+    large = reverse_moments(Prediction(x, eps), x, t, s, Rectified(), eta, "large")[1]
+    assert large.item() == pytest.approx(2 * variance**0.5, rel=1e-12)
+    learned = Prediction(x, eps, spread=torch.full_like(x, 0.25))
+    between = reverse_moments(learned, x, t, s, Rectified(), eta, "learned")[1]
+    assert between.item() == pytest.approx(2**0.25 * variance**0.5, rel=1e-9)
+
+
 def test_the_posterior_mean_of_a_gaussian_is_its_own_posterior():
     schedule, t = Linear(), torch.tensor([[[0.5]]], dtype=torch.float64)
     level = schedule(t)

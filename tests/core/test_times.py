@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from becalm.core import times
 from becalm.core.times import (
     independent,
     inverse_density_weight,
     recursive_allocation,
+    sample_beta,
     sequential,
     stratified,
     uniform,
@@ -59,6 +61,26 @@ def test_the_weight_undoes_the_density():
     weighted.scatter_add_(0, (t * 20).long().clamp(max=19), weight(t))
     assert (weighted / weighted.mean() - 1).abs().max() < 0.1
     assert weight(t).mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_shares_of_groups_have_the_published_concentration(monkeypatch):
+    """a = (m − 1 − m mod 2)^1.05 · sharpness of a group of m: 7 is split into 3 and 4, these into 1, 2, 2, 2."""
+    seen = []
+    monkeypatch.setattr(times, "sample_beta", lambda a, *rest: seen.append(a.tolist()) or sample_beta(a, *rest))
+    recursive_allocation(torch.tensor([0.4]), 7, generator(), sharpness=2.0)
+    recursive_allocation(torch.tensor([0.4]), 8, generator())
+    seven = [[2 * 5**1.05], [2.0, 2 * 3**1.05], [2.0] * 4]
+    eight = [[7**1.05], [3**1.05] * 2, [1.0] * 4]
+    assert [[pytest.approx(a) for a in depth] for depth in seven + eight] == [d[-len(d) :] for d in seen]
+
+
+def test_four_levels_of_mean_one_half_have_the_second_moment_of_their_beta():
+    """Pairs of sums A = 2r ≤ 1 and 2 − A are split uniformly: E Σt² = E[4A²/3 − 2A + 2], r ~ Beta(a, a), a = 3^1.05."""
+    t = recursive_allocation(torch.full((400_000,), 0.5), 4, generator())
+    r = np.linspace(0, 0.5, 20_001)
+    density = (r * (1 - r)) ** (3**1.05 - 1)
+    expected = np.average(4 * (2 * r) ** 2 / 3 - 4 * r + 2, weights=density)
+    assert t.square().sum((1, 2)).mean().item() == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("variables", [4, 9, 16, 81])

@@ -97,6 +97,17 @@ def test_the_graph_prefers_neighbours_of_what_is_known():
     assert (levels > 0).sum(0).tolist() == [8, 6, 4, 2, 0]
 
 
+@pytest.mark.parametrize(("dependency", "first"), [(0.59, 1), (0.61, 2)])
+def test_the_graph_adds_half_of_the_neighbours_certainty(dependency, first):
+    """Variable 0 is given (K = 1), 1 and 2 wait at K = 0.5 and 0.2: 2 has 0.2 + D₀₂/2 and goes first where D₀₂ > 0.6."""
+    start = torch.tensor([[[0.0], [0.5], [0.8], [0.0]]], dtype=torch.float64)
+    start[0, 3] = 1.0  # K = 0: takes up the rest of row 0, and its own row is empty
+    rows = torch.zeros(4, 4, dtype=torch.float64)
+    rows[0, 2], rows[0, 3] = dependency, 1 - dependency
+    after = by_graph(7 * rows, steps_per_variable=2)(0, start, start, certainty(start))
+    assert (after < start)[0, :, 0].nonzero().flatten().tolist() == [first]
+
+
 def test_a_walk_in_which_a_variable_must_jump_is_refused():
     walk = in_order(steps=4)
     with pytest.raises(ValueError, match="give 5 or more"):
@@ -105,7 +116,7 @@ def test_a_walk_in_which_a_variable_must_jump_is_refused():
         in_order(steps=4, steps_per_variable=2)
     with pytest.raises(ValueError, match="overlap"):
         in_order(overlap=1.0, steps=4)
-    with pytest.raises(ValueError, match="log_var"):
+    with pytest.raises(ValueError, match=r"return becalm.Output\(value, log_var\)"):
         by_certainty(steps=9)(0, ones(1, 5), ones(1, 5), Prediction(ones(1, 5), ones(1, 5)))
 
 
