@@ -39,19 +39,22 @@ def milliseconds(name: str, n: int = 2048, count: int = 100) -> float:
     rng = np.random.default_rng(0)
     start = time.process_time()
     for _ in range(count):
-        families.family(rng, name, n)
+        families.sample_family(rng, name, n)
     return (time.process_time() - start) / count * 1e3
 
 
 def costs(points: np.ndarray, emd_points: int) -> dict[str, float]:
     """CPU milliseconds a pair of CD and EMD, and a shape of thickness."""
     some, out = points[:12], {}
-    for name, metric, x in (("CD", set_metrics.chamfers, some), ("EMD", set_metrics.emds, some[:, :emd_points])):
+    for name, metric, x in (
+        ("CD", set_metrics.chamfer_matrix, some),
+        ("EMD", set_metrics.emd_matrix, some[:, :emd_points]),
+    ):
         start = time.process_time()
         metric(x, x.copy())
         out[f"{name} ms a pair"] = (time.process_time() - start) / len(x) ** 2 * 1e3
     start = time.process_time()
-    set_metrics.thickness(some)
+    set_metrics.local_thickness(some)
     return out | {"thickness ms a shape": (time.process_time() - start) / len(some) * 1e3}
 
 
@@ -60,14 +63,14 @@ def rows(benchmark: Benchmark) -> list[set_metrics.Row]:
     settings = set_metrics.Settings(benchmark.chamfer_points, benchmark.emd_points, seed=benchmark.seed)
     found, n, seed = [], benchmark.chamfer_points, benchmark.seed
     for classes in (*((name,) for name in families.CLASSES), families.CLASSES):
-        train = sets.generated(benchmark.shapes, n, 2 * seed, classes, "train")
-        test = sets.generated(benchmark.shapes, n, 2 * seed + 1, classes, "test")
+        train = sets.generate_families(benchmark.shapes, n, 2 * seed, classes, "train")
+        test = sets.generate_families(benchmark.shapes, n, 2 * seed + 1, classes, "test")
         found.append(
             {"set": classes[0] if len(classes) == 1 else "families"} | set_metrics.oracle(test, train, settings)
         )
         print(line(found[-1]), flush=True)
     if benchmark.ldraw:
-        train, test = sets.ldraw(benchmark.ldraw, "train"), sets.ldraw(benchmark.ldraw, "test")
+        train, test = sets.load_ldraw(benchmark.ldraw, "train"), sets.load_ldraw(benchmark.ldraw, "test")
         chosen = np.random.default_rng(seed).permutation(len(test))[: benchmark.shapes]
         few = sets.ShapeSet(test.points[chosen], test.labels[chosen], test.classes, test.protocol)
         found.append({"set": "ldraw"} | set_metrics.oracle(few, train, settings))
@@ -86,7 +89,7 @@ def line(row: set_metrics.Row) -> str:
 
 def main(benchmark: Benchmark) -> None:
     made = {name: milliseconds(name) for name in families.CLASSES}
-    cost = costs(sets.generated(12, benchmark.chamfer_points, 0, ("chair",)).points, benchmark.emd_points)
+    cost = costs(sets.generate_families(12, benchmark.chamfer_points, 0, ("chair",)).points, benchmark.emd_points)
     print({name: round(value, 3) for name, value in (made | cost).items()})
     found = [
         {k: v._asdict() if isinstance(v, set_metrics.Estimate) else v for k, v in row.items()}

@@ -153,16 +153,18 @@ class Evaluate:
     def drawn(self):
         """1-NNA, COV, MMD, JSD and thickness of new shapes against held-out ones, and those of training shapes, the oracle."""
         from becalm.core.files import InputError
-        from becalm.evaluation.shapes import DenseLion, Lion, PointDiffusion, Way, references, trial
+        from becalm.core.sampler import Sampler
+        from becalm.evaluation.shapes import evaluate, reference_sets
         from becalm.shapes.set_metrics import Settings
-        from becalm.weights.store import load
+        from becalm.tasks.generate import Generator
+        from becalm.tasks.shapes import load_on
 
-        model = load(self.model, Lion, DenseLion, PointDiffusion)
-        test, train = references(self.benchmark, self.data, self.shapes)
+        model = load_on(self.model, "cpu", Generator)
+        test, train = reference_sets(self.benchmark, self.data, self.shapes)
         if list(test.classes) != list(model.classes):
             raise InputError(f"{self.model}: knows {', '.join(model.classes)}; {self.benchmark} has other classes")
         settings = Settings(emd_points=self.emd_points, seed=self.seed)
-        yield from trial({self.model: model}, test, train, Way(25), settings, self.seed)
+        yield from evaluate({self.model: model}, test, train, Sampler(25), settings, self.seed)
 
 
 def told(value) -> str:

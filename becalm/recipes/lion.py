@@ -1,296 +1,106 @@
-"""The recipes of `lion_families` and `lion_ldraw`, or for your own shapes: first the autoencoder, then the prior of its latents.
+"""The recipe of LION as the paper has it: the autoencoder with N latent points, then both priors in the β chain."""
 
-Each stage is a run of its own in the recipe's folder (`autoencoder`, `prior`), with its log and its state; between them the
-latents of all shapes are written to `latents.safetensors`, so that the prior never sees a point. Whatever is there is not
-done again.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
 
-from becalm.core.files import InputError, atomic_file
-from becalm.core.typing import Float, Int, Tensor
-from becalm.nets.latent import FORM, farthest, picked
-from becalm.recipes.lion_health import health, likeness
-from becalm.shapes import sets
-from becalm.shapes.augment import chosen, cut, gridded, noisy
-from becalm.systems import lion_sparse, lion_sparse_autoencoder
-from becalm.systems.lion_sparse import Lion, Prior, Weight
-from becalm.systems.lion_sparse_autoencoder import Autoencoder, Latent, Sizes
-from becalm.training import log
+from becalm.core.typing import Tensor
+from becalm.recipes.shape_batches import load_shapes, make_batch
+from becalm.systems import lion
+from becalm.systems.lion import KLWeights, Latent, Lion, Times, Variance, Weight
 from becalm.training.loop import Plan, train
-from becalm.weights.store import load, save
+from becalm.weights.store import save
 
-CHECKED = 60
-"""Test shapes by which health is checked while a model learns."""
+LEAST_KL_WEIGHT = 1e-7
+"""λ at the first step."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Train LION on shapes in the unit box."""
+    """Train LION with a latent point for each point on shapes in the unit box; made for a GPU, with `--device cuda`."""
 
-    shapes: Literal["families", "ldraw", "folder", "pointflow"] = "families"
-    """Six procedural families without end, LDraw's parts, your own meshes or clouds (a sub-folder a class, one shape in ten held
-    back to check with), or ShapeNet as PointFlow has it."""
+    shapes: Literal["families", "ldraw"] = "families"
+    """Six procedural families without end, or LDraw's parts."""
     data: Path = Path("ldraw_parts_4096.npz")
-    """The file of LDraw's parts, or the folder of the others."""
-    run: Path = Path("runs/lion_families")
+    """The file of LDraw's parts."""
+    run: Path = Path("runs/lion")
     """Folder of the run; an interrupted run continues from there."""
-    start: Path | None = None
-    """Weights to begin a new run from, in place of random ones, made for these classes or others, and of these sizes; with
-    `--steps 0` the autoencoder stays as it is, with `--prior-steps 0` the prior."""
     pool: int = 6000
-    """Procedural shapes to learn from, made when training begins; a pure function of the seed."""
-    seen: int = 768
-    """Points of a shape that the encoder sees."""
-    target: int = 768
-    """Further points of it that the decoder has to account for."""
+    """Procedural shapes to train on."""
+    points: int = 2048
+    """Points of a shape, and latent points."""
     batch: int = 16
-    """Shapes in a batch of the autoencoder."""
-    latents: int = 48
-    """Shapes in a batch of the prior."""
-    divergence: float = 0.001
-    """Weight of the mean KL, reached half-way."""
-    cropped: int = 5
-    """One batch in so many shows parts of shapes, cut by a plane: what `complete` will encode; 0 for none."""
-    worn: int = 0
-    """One batch in so many shows noisy points, and the next one points that lie on a coarse grid, and asks for clean ones: what
-    `vary` will be given; 0 for none."""
-    learned: Literal["all", "encoder"] = "all"
-    """Of the autoencoder: `encoder` keeps the decoder, and so what latents mean, as they were in `--start`."""
-    views: int = 2
-    """Latents of each shape, each from other points of it."""
-    loss: Weight = "flow"
-    """Weight w(t) of both diffusions."""
-    check: int = 1000
-    """Steps between health checks."""
-    sizes: Sizes = field(default_factory=Sizes)
-    """How large the model is."""
+    """Shapes in a batch."""
+    kl_z: float = 0.5
+    """λ_z, the weight of KL(q(z₀ | x) ‖ p); it rises from 10⁻⁷ over the first half of stage 1."""
+    kl_h: float = 0.5
+    """λ_h, that of KL(q(h₀ | x, z₀) ‖ p), likewise."""
+    weight: Weight = "simple"
+    """w(t) of stage 2: 1, or that of the variational bound (elbo)."""
+    variance: Variance = "large"
+    """ρ_t² in w(t) and in sampling: β_t (large), or the posterior's β̃_t (small)."""
+    times: Times = "uniform"
+    """Training steps t: uniform, or by importance, in proportion to w(t)."""
     seed: int = 0
-    """Decides every draw."""
+    """Decides every random draw."""
     device: str = "cpu"
     """Where to train."""
-    prior_steps: int = 8000
-    """Steps of stage 2, whose plan is else that of stage 1."""
-    prior_rate: float = 1.5e-3
-    """Its peak learning rate."""
-    plan: Plan = field(default_factory=lambda: Plan(steps=4000, learning_rate=2e-3, warmup=100, ema_decay=0.998))
+    prior_steps: int = 20_000
+    """Steps of stage 2, whose plan is otherwise that of stage 1."""
+    plan: Plan = field(default_factory=lambda: Plan(steps=8000, learning_rate=1.5e-3, warmup=200, ema_decay=0.999))
     """Steps of stage 1, rates, log and saves."""
 
 
-FAMILIES = Recipe()
-"""`lion_families`: about fifty minutes of one core."""
-
-LDRAW = Recipe(shapes="ldraw", run=Path("runs/lion_ldraw"), views=3)
-"""`lion_ldraw`: the same on LDraw's parts."""
-
-GPU = Recipe(
-    run=Path("runs/lion_gpu"),
-    pool=60_000,
-    seen=2048,
-    target=2048,
-    batch=256,
-    latents=512,
-    sizes=Sizes(anchors=256, width=256, heads=8, prior_width=384, prior_depth=12),
-    prior_steps=14_000,
-    prior_rate=1e-3,
-    plan=Plan(steps=10_000, learning_rate=1e-3, warmup=500, ema_decay=0.999),
-)
-"""`lion_gpu`: half an hour of a large GPU, with `--device cuda`; not yet measured."""
-
-
-class Batch(NamedTuple):
-    """Points to encode, further points, the KL's weight, the number of latent points, and the seed of the noise."""
-
-    seen: Float[Tensor, "batch point 3"]
-    target: Float[Tensor, "batch other 3"]
-    weight: float
-    anchors: int
-    seed: int
-
-
-class Store(NamedTuple):
-    """Latents of all shapes as distributions, and their classes, counted from 1."""
-
-    z: Float[Tensor, "shape global"]
-    z_sigma: Float[Tensor, "shape global"]
-    h: Float[Tensor, "shape anchor channel"]
-    h_sigma: Float[Tensor, "shape anchor channel"]
-    label: Int[Tensor, " shape"]
-
-
-def shapes_of(recipe: Recipe, part: Literal["train", "test"] = "train", most: int | None = None) -> sets.ShapeSet:
-    """The shapes to learn from, or to measure with, each in the unit box."""
-    points = max(2048, recipe.seen + recipe.target)
-    if recipe.shapes == "ldraw":
-        return sets.ldraw(recipe.data, part, recipe.seed)
-    if recipe.shapes == "pointflow":
-        return sets.boxed(sets.pointflow(recipe.data, part))
-    if recipe.shapes == "folder":
-        if recipe.data.is_file() or not recipe.data.exists():
-            raise InputError(f"{recipe.data}: no such folder; give --data the folder of your shapes")
-        return sets.folder(recipe.data, points, recipe.seed, part=part)
-    return sets.generated(most or recipe.pool, points, recipe.seed + (part == "test") * 7919, split=part)
-
-
-def batch_of(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
-    """The autoencoder's batch of a step: a pure function of the recipe's seed and the step."""
-    generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
-    rows = torch.randint(len(shapes), (recipe.batch,), generator=generator)
-    points = chosen(shapes.points[rows.numpy()], recipe.seen + recipe.target, generator)
-    share, anchors = 1.0, recipe.sizes.anchors
-    if recipe.cropped and step % recipe.cropped == recipe.cropped - 1:
-        share = 0.3 + 0.5 * float(torch.rand((), generator=generator))
-        anchors = round(share * anchors)
-    seen, target = (cut(part, share, generator) for part in points.split([recipe.seen, recipe.target], 1))
-    if recipe.worn and step % recipe.worn < 2:
-        seen = (noisy, gridded)[step % recipe.worn](seen, generator)
-    weight = recipe.divergence * (1.0 if recipe.start else min(1.0, 2 * step / recipe.plan.steps))
-    return Batch(seen, target, weight, anchors, int(torch.randint(2**62, (), generator=generator)))
-
-
-def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
-    """The terms of stage 1."""
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(batch.seed)
-    return lion_sparse_autoencoder.losses(
-        model, batch.seen.to(device), batch.target.to(device), batch.weight, batch.anchors, generator
-    )
-
-
-def prior_loss(recipe: Recipe, prior: Prior, store: Store, seed: int) -> dict[str, Tensor]:
-    """The terms of stage 2, for latents drawn afresh from their posteriors."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(store.label), (recipe.latents,), generator=generator)
-    device = next(prior.parameters()).device
-    latent = Latent(*(part.to(device) for part in drawn(store, rows, generator)))
-    return lion_sparse.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss)
-
-
-def drawn(store: Store, rows: Int[Tensor, " row"], generator: torch.Generator) -> Latent:
-    """Draws from the posteriors of some shapes."""
-    z, z_sigma, h, h_sigma, _ = (part[rows] for part in store)
-    z_noise, h_noise = (torch.randn(mean.shape, generator=generator) for mean in (z, h))
-    return Latent(z + z_sigma * z_noise, h + h_sigma * h_noise)
-
-
-def reach_of(shapes: sets.ShapeSet, recipe: Recipe) -> float:
-    """Root mean square offset, a coordinate, of a point from the nearest of the anchors, over some shapes."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    points = chosen(sets.some(shapes, 128, recipe.seed).points, recipe.seen + recipe.target, generator)
-    anchors = picked(points, farthest(points, recipe.sizes.anchors))
-    return round(float(torch.cdist(points, anchors).amin(2).square().mean().div(3).sqrt()), 4)
-
-
-def begun(recipe: Recipe, shapes: sets.ShapeSet) -> Lion:
-    """The model before its first step: seeded weights, or those to start from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        if recipe.start:
-            return knowing(load(recipe.start, Lion), shapes.classes)
-        return Lion(list(shapes.classes), list(recipe.sizes), reach_of(shapes, recipe))
-
-
-def knowing(old: Lion, classes: tuple[str, ...]) -> Lion:
-    """The model for these classes, of which those that it does not know begin as no class does."""
-    model, state = Lion(list(classes), old.config["sizes"], old.config["reach"]), old.state_dict()
-    rows = [0, *(1 + old.classes.index(name) if name in old.classes else 0 for name in classes)]
-    model.load_state_dict({name: part[rows] if name.endswith("label.weight") else part for name, part in state.items()})
-    return model
-
-
-@torch.no_grad()
-def encoded(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, path: Path) -> Store:
-    """The latents of all shapes, from the file `path` or written to it."""
-    from safetensors.torch import load_file, save_file
-
-    if not path.exists():
-        generator, parts = torch.Generator().manual_seed(recipe.seed), []
-        device = next(model.parameters()).device
-        for start in range(0, recipe.views * len(shapes), 64):
-            rows = np.arange(start, min(start + 64, recipe.views * len(shapes))) % len(shapes)
-            points = chosen(shapes.points[rows], recipe.seen, generator).to(device)
-            (z, h), _ = model.encode(points, generator)
-            label = torch.from_numpy(shapes.labels[rows]) + 1
-            z_sigma, h_sigma = z.log_sigma.exp().cpu(), h.log_sigma.exp().cpu()
-            parts.append(Store(z.mean.cpu(), z_sigma, h.mean.cpu(), h_sigma, label))
-        store = Store(*(torch.cat(column) for column in zip(*parts, strict=True)))
-        with atomic_file(path) as temporary:
-            save_file(store._asdict(), temporary)
-    try:
-        store = Store(**load_file(path))
-    except (TypeError, OSError) as error:
-        raise InputError(f"{path}: holds no latents ({error}); remove it and train again") from error
-    if store.label.tolist() != recipe.views * (shapes.labels + 1).tolist():
-        raise InputError(f"{path}: these are latents of other shapes; give another --run, or remove it")
-    return store
-
-
-def staged(number: int, steps: Iterator[dict], every: int, check: Callable[[], dict], folder: Path) -> Iterator[dict]:
-    """The records of a stage and, every so many steps, what `check` finds, which goes into the log in `folder` too."""
-    for record in steps:
-        yield {"stage": number, **record}
-        if record["step"] % every == 0:
-            checked = {"step": record["step"], **check()}
-            log.append_record(folder / "log.jsonl", checked)
-            yield checked
-
-
-def refuse(recipe: Recipe) -> None:
-    """Raise InputError for what cannot be trained."""
-    for name in ("check", "views", "latents", "seen", "target", "pool"):
-        if getattr(recipe, name) < 1:
-            raise InputError(f"--{name} {getattr(recipe, name)}: must be at least 1")
-    sizes = recipe.sizes
-    if sizes.features < FORM or sizes.width % sizes.heads or sizes.prior_width % sizes.heads:
-        raise InputError(
-            f"--features must be at least {FORM}, --heads {sizes.heads} a divisor of --width and --prior-width"
-        )
-    if not 1 <= sizes.anchors <= recipe.seen:
-        raise InputError(f"--anchors {sizes.anchors}: must be from 1 to --seen, {recipe.seen}")
-    if recipe.learned == "encoder" and not recipe.start:
-        raise InputError("--learned encoder: needs trained weights; give them with --start FILE")
+def kl_weights(recipe: Recipe, step: int) -> KLWeights:
+    """λ_z and λ_h at a step of stage 1: linear from 10⁻⁷ to their final values, reached half-way."""
+    risen = min(1.0, 2 * step / recipe.plan.steps)
+    return KLWeights(*(LEAST_KL_WEIGHT + risen * (final - LEAST_KL_WEIGHT) for final in (recipe.kl_z, recipe.kl_h)))
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train both stages, yielding the log's records, then write the model beside them. Raises InputError."""
-    refuse(recipe)
-    shapes, test = shapes_of(recipe), sets.some(shapes_of(recipe, "test", CHECKED), CHECKED, recipe.seed)
-    if shapes.points.shape[1] < recipe.seen + recipe.target:
-        raise InputError(
-            f"--seen, --target: {recipe.seen + recipe.target} points; shapes have {shapes.points.shape[1]}"
-        )
-    model = begun(recipe, shapes).to(recipe.device).train()
-    recipe = replace(recipe, sizes=model.autoencoder.sizes)
-    if recipe.learned == "encoder":
-        model.autoencoder.requires_grad_(False).encoder.requires_grad_(True)
+    shapes = load_shapes(recipe.shapes, recipe.data, recipe.pool, recipe.points, recipe.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = Lion(list(shapes.classes), None, recipe.variance).to(recipe.device).train()
 
-    folder, make = recipe.run / "autoencoder", partial(batch_of, recipe, shapes)
-    work = train(model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder)
-    yield from staged(1, work, recipe.check, partial(health, model.autoencoder, test, recipe.seen), folder)
-    store = encoded(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
+    def points_of(step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        points, label, generator = make_batch(shapes, recipe.batch, recipe.points, recipe.seed, step)
+        return points.to(recipe.device), label.to(recipe.device), generator
+
+    def latents_of(step: int) -> tuple[Latent, Tensor, torch.Generator]:
+        points, label, generator = points_of(2**40 + step)
+        with torch.no_grad():
+            _, latent = model.encode(points, generator)
+        return latent, label, generator
+
+    def autoencoder_loss(model: Lion, step: int) -> dict[str, Tensor]:
+        points, _, generator = points_of(step)
+        return lion.autoencoder_losses(model, points, kl_weights(recipe, step), generator)
+
+    def prior_loss(model: Lion, step: int) -> dict[str, Tensor]:
+        latent, label, generator = latents_of(step)
+        return lion.prior_losses(model, latent, label, generator, recipe.weight, recipe.times)
+
+    stage_1 = (model.global_encoder, model.point_encoder, model.decoder)
+    yield from run_stage("autoencoder", model, stage_1, autoencoder_loss, recipe, recipe.plan.steps)
     if recipe.prior_steps:
-        model.prior.measure(drawn(store, torch.arange(len(store.label)), torch.Generator().manual_seed(recipe.seed)))
-    yield {"stage": 2, "latents": len(store.label), **health(model.autoencoder, test, recipe.seen)}
+        model.fit_latent_std(latents_of(-1)[0])
+    stage_2 = (model.global_denoiser, model.point_denoiser)
+    yield from run_stage("prior", model, stage_2, prior_loss, recipe, recipe.prior_steps)
+    facts = {"task": "generate shapes", "recipe": "lion", "protocol": "box", "seed": recipe.seed}
+    facts |= {"steps": [recipe.plan.steps, recipe.prior_steps]}
+    save(model.cpu(), recipe.run / "lion.safetensors", facts, torch.float16)
 
-    def loss(prior: Prior, seed: int) -> dict[str, Tensor]:
-        return prior_loss(recipe, prior, store, seed)
 
-    def seeds(start: int) -> Iterator[int]:
-        return (1_000_003 * recipe.seed + 2**40 + step for step in count(start))
-
-    folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, learning_rate=recipe.prior_rate)
-    work = train(model.prior, loss, seeds, plan, folder)
-    yield from staged(2, work, recipe.check, partial(likeness, model, shapes, test), folder)
-
-    name = f"lion_{recipe.shapes}"
-    facts = {"task": "generate shapes", "recipe": name, "protocol": "box", "seed": recipe.seed}
-    facts |= {"steps": [recipe.plan.steps, recipe.prior_steps], "start": recipe.start and str(recipe.start)}
-    save(model.cpu(), recipe.run / f"{name}.safetensors", facts, torch.float16)
+def run_stage(name: str, model: Lion, parts: tuple, loss, recipe: Recipe, steps: int) -> Iterator[dict]:
+    """Train some parts of the model, the others frozen, yielding the log's records."""
+    model.requires_grad_(False)
+    for part in parts:
+        part.requires_grad_(True)
+    plan = replace(recipe.plan, steps=steps)
+    yield from ({"stage": name, **record} for record in train(model, loss, count, plan, recipe.run / name))

@@ -18,10 +18,10 @@ import numpy as np
 from becalm.core.files import InputError
 from becalm.points.mesh import Mesh, sample
 from becalm.shapes import aeroplanes, cars, chairs, furniture_tables, mugs_lamps
-from becalm.shapes.param_reader import Dials, Number, chosen
+from becalm.shapes.param_reader import Number, ParamReader, choose
 
 Split = Literal["train", "test", "novel"]
-DIALS = 96
+PARAMETERS = 96
 LEVELS = 8
 CELLS = slice(2, 8)
 
@@ -30,7 +30,7 @@ CELLS = slice(2, 8)
 class Family:
     """A class of shapes and how they are made."""
 
-    build: Callable[[str, str, Dials], Mesh]
+    build: Callable[[str, str, ParamReader], Mesh]
     """(first choice, second choice, the other dials) -> a mesh, y up."""
     first: Mapping[str, Number]
     """Names of the first structural choice and their weights."""
@@ -94,48 +94,48 @@ CLASSES = tuple(FAMILIES)
 def split_of(u: np.ndarray, name: str) -> Split:
     """Which set the shape at u [96] of a family belongs to."""
     family = FAMILIES[name]
-    if (chosen(family.first, float(u[0])), chosen(family.second, float(u[1]))) in family.novel:
+    if (choose(family.first, float(u[0])), choose(family.second, float(u[1]))) in family.novel:
         return "novel"
     return "test" if int((LEVELS * u[CELLS]).astype(int).sum()) % LEVELS == 0 else "train"
 
 
-def parameters(rng: np.random.Generator, name: str, split: Split = "train") -> np.ndarray:
+def draw_parameters(rng: np.random.Generator, name: str, split: Split = "train") -> np.ndarray:
     """A vector u [96] of a split, uniform in its part of the cube. Raises InputError for an unknown name, listing all."""
-    known(name)
+    check_family(name)
     if split not in get_args(Split):
         raise InputError(f"split: {split!r} is none of {', '.join(get_args(Split))}")
     while True:
-        u = rng.random(DIALS)
+        u = rng.random(PARAMETERS)
         if split_of(u, name) == split:
             return u
 
 
-def known(name: str) -> None:
+def check_family(name: str) -> None:
     """InputError unless a family has this name."""
     if name not in FAMILIES:
         raise InputError(f"class: {name!r} is no family; choose from {', '.join(FAMILIES)}")
 
 
-def mesh(u: np.ndarray, name: str) -> Mesh:
+def build_mesh(u: np.ndarray, name: str) -> Mesh:
     """The shape at u [96] of a family: standing, y up, its box centred at 0 with the longest side from −1 to 1."""
-    known(name)
-    family, dials = FAMILIES[name], Dials(u[2:])
-    shape = family.build(chosen(family.first, float(u[0])), chosen(family.second, float(u[1])), dials)
+    check_family(name)
+    family, reader = FAMILIES[name], ParamReader(u[2:])
+    shape = family.build(choose(family.first, float(u[0])), choose(family.second, float(u[1])), reader)
     low, high = shape.vertices.min(axis=0), shape.vertices.max(axis=0)
     return Mesh((shape.vertices - (low + high) / 2) * (2 / float((high - low).max())), shape.faces)
 
 
-def family(rng: np.random.Generator, name: str, n: int, split: Split = "train") -> np.ndarray:
+def sample_family(rng: np.random.Generator, name: str, n: int, split: Split = "train") -> np.ndarray:
     """n points [n, 3] float32 on a random member of a family, uniform by area, within [−1, 1]³.
 
     Raises InputError for an unknown name (it lists them) and n ≤ 0.
     """
     if n <= 0:
         raise InputError(f"n: {n} points asked for; give 1 or more")
-    return sample(mesh(parameters(rng, name, split), name), n, rng).points.astype(np.float32)
+    return sample(build_mesh(draw_parameters(rng, name, split), name), n, rng).points.astype(np.float32)
 
 
-def batch(
+def sample_batch(
     rng: np.random.Generator, count: int, n: int, classes: Sequence[str] = CLASSES, split: Split = "train"
 ) -> tuple[np.ndarray, np.ndarray]:
     """`count` fresh shapes: points [count, n, 3] float32 and labels [count] int64, places in `classes`, each as likely."""
@@ -146,5 +146,5 @@ def batch(
     for row, name in enumerate(
         classes[int(label)] for label in labels
     ):  # a shape is a mesh of its own: nothing to share between them
-        points[row] = family(rng, name, n, split)
+        points[row] = sample_family(rng, name, n, split)
     return points, labels

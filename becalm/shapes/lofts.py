@@ -133,12 +133,12 @@ def lathe(profile: np.ndarray, outline: np.ndarray = DISC, capped: bool = False)
     return piece if capped else Piece(piece.vertices[:-2], _faces(len(profile), len(outline), False, 1))
 
 
-def moved(piece: Piece, shift: Vector) -> Piece:
+def translate(piece: Piece, shift: Vector) -> Piece:
     """The piece shifted."""
     return Piece(piece.vertices + np.asarray(shift, float), piece.faces)
 
 
-def turned(piece: Piece, axis: int, angle: Number) -> Piece:
+def rotate(piece: Piece, axis: int, angle: Number) -> Piece:
     """The piece turned about a coordinate axis by an angle in radians."""
     turn, (a, b) = np.eye(3), [c for c in range(3) if c != axis]
     turn[a, a] = turn[b, b] = np.cos(angle)
@@ -146,7 +146,7 @@ def turned(piece: Piece, axis: int, angle: Number) -> Piece:
     return Piece(piece.vertices @ turn.T, piece.faces)
 
 
-def around(piece: Piece, count: int, start: Number = 0.0) -> Piece:
+def rotated_copies(piece: Piece, count: int, start: Number = 0.0) -> Piece:
     """Copies of a piece at equal angles about the y axis, the first turned by `start` radians."""
     angle = start + 2 * np.pi * np.arange(count) / count
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros(count), np.ones(count)
@@ -156,7 +156,7 @@ def around(piece: Piece, count: int, start: Number = 0.0) -> Piece:
     return Piece(vertices, faces.reshape(-1, 3))
 
 
-def both_sides(piece: Piece, axis: int = 0) -> Piece:
+def mirrored_copies(piece: Piece, axis: int = 0) -> Piece:
     """The piece and its mirror image across the plane where a coordinate is 0."""
     image = piece.vertices.copy()
     image[:, axis] *= -1
@@ -164,7 +164,7 @@ def both_sides(piece: Piece, axis: int = 0) -> Piece:
     return Piece(np.concatenate([piece.vertices, image]), faces)
 
 
-def joined(pieces: Sequence[Piece]) -> Mesh:
+def merge(pieces: Sequence[Piece]) -> Mesh:
     """One mesh of several pieces."""
     starts = np.cumsum([0] + [len(p.vertices) for p in pieces[:-1]])
     faces = [p.faces + start for p, start in zip(pieces, starts, strict=True)]

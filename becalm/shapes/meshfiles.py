@@ -28,20 +28,20 @@ def read(path: Path) -> Mesh:
         ) from error
 
 
-def fans(polygons: Iterable[list[int]]) -> np.ndarray:
+def triangulate_fans(polygons: Iterable[list[int]]) -> np.ndarray:
     """Triangles [f, 3] of polygons, each cut from its first corner."""
     faces = [(p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1)]
     return np.array(faces, np.int64).reshape(-1, 3)
 
 
-def _numbers(rows: list[list[bytes]]) -> np.ndarray:
+def _first_three(rows: list[list[bytes]]) -> np.ndarray:
     """The first three of the words of each row, [n, 3] float64."""
     return np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3)
 
 
-def _obj(path: Path) -> Mesh:
+def _read_obj(path: Path) -> Mesh:
     words = [line.split() for line in scan_files.read_bytes(path).replace(b"\\\n", b" ").splitlines()]
-    vertices = _numbers([w[1:4] for w in words if w[:1] == [b"v"]])
+    vertices = _first_three([w[1:4] for w in words if w[:1] == [b"v"]])
     polygons, seen = [], 0
     for w in words:  # negative indices count back from the vertices read so far
         if w[:1] == [b"v"]:
@@ -51,10 +51,10 @@ def _obj(path: Path) -> Mesh:
             if 0 in corner:
                 raise ValueError("a face names the vertex 0; vertices are counted from 1")
             polygons.append([c - 1 if c > 0 else seen + c for c in corner])
-    return Mesh(vertices, fans(polygons))
+    return Mesh(vertices, triangulate_fans(polygons))
 
 
-def _off(path: Path) -> Mesh:
+def _read_off(path: Path) -> Mesh:
     text = [line.split(b"#")[0].split() for line in scan_files.read_bytes(path).splitlines()]
     rows = [w for w in text if w]
     if not rows or not rows[0][0].upper().startswith(b"OFF"):
@@ -65,36 +65,36 @@ def _off(path: Path) -> Mesh:
     if len(body) < vertices + faces:
         raise ValueError(f"promises {vertices} vertices and {faces} faces, has {len(body)} lines (truncated?)")
     polygons = ([int(c) for c in w[1 : 1 + int(w[0])]] for w in body[vertices : vertices + faces])
-    return Mesh(_numbers(body[:vertices]), fans(polygons))
+    return Mesh(_first_three(body[:vertices]), triangulate_fans(polygons))
 
 
-def _ply(path: Path) -> Mesh:
+def _read_ply(path: Path) -> Mesh:
     data = scan_files.read_bytes(path)
     header = ply.parse_header(data, path)
     face = next((e for e in header.elements if e.name == "face"), None)
     if face is None or not face.count:
         raise InputError(f"{path}: holds no faces; name a mesh, or read it as points")
     vertices = np.asarray(ply.read(path, lambda _: None).xyz, np.float64)
-    corners = _ply_text(data, header) if header.format == "ascii" else _ply_binary(data, header, face, path)
+    corners = _ascii_faces(data, header) if header.format == "ascii" else _binary_faces(data, header, face, path)
     return Mesh(vertices, corners)
 
 
-def _ply_text(data: bytes, header: ply.Header) -> np.ndarray:
+def _ascii_faces(data: bytes, header: ply.Header) -> np.ndarray:
     found, start = lines.find_lines(data, len(header.text)), 0
     for element in header.elements:
         if element.name == "face":
             break
         start += element.count
-    at, polygons = _corner_place(element), []
+    at, polygons = _corner_property(element), []
     for begin, end in found[start : start + element.count].tolist():
         words, index = data[begin:end].split(), 0
         for _, _, length in element.properties[:at]:
             index += 1 if length is None else 1 + int(words[index])
         polygons.append([int(c) for c in words[index + 1 : index + 1 + int(words[index])]])
-    return fans(polygons)
+    return triangulate_fans(polygons)
 
 
-def _corner_place(element: ply.Element) -> int:
+def _corner_property(element: ply.Element) -> int:
     """Which property of a face lists its corners."""
     names = [name for name, _, length in element.properties if length is not None]
     corner = next((n for n in ("vertex_indices", "vertex_index") if n in names), None)
@@ -103,14 +103,14 @@ def _corner_place(element: ply.Element) -> int:
     return [name for name, _, _ in element.properties].index(corner)
 
 
-def _ply_binary(data: bytes, header: ply.Header, face: ply.Element, path: Path) -> np.ndarray:
+def _binary_faces(data: bytes, header: ply.Header, face: ply.Element, path: Path) -> np.ndarray:
     start, order = len(header.text), ">" if header.format == "binary_big_endian" else "<"
     for element in header.elements[: header.elements.index(face)]:
         if element.has_lists:
             start = ply_lists.read_scalar_properties(data, start, element.count, element.properties, path)[1]
         else:
             start += element.count * element.min_row_bytes
-    at = _corner_place(face)
+    at = _corner_property(face)
     if sum(length is not None for _, _, length in face.properties) == 1:
         fields = []
         for i, (_, kind, length) in enumerate(face.properties):
@@ -128,10 +128,10 @@ def _ply_binary(data: bytes, header: ply.Header, face: ply.Element, path: Path) 
             if i == at:
                 polygons.append(list(struct.unpack_from(f"{order}{items}{kind.char}", data, start)))
             start += int(items) * kind.itemsize
-    return fans(polygons)
+    return triangulate_fans(polygons)
 
 
-def _stl(path: Path) -> Mesh:
+def _read_stl(path: Path) -> Mesh:
     data = scan_files.read_bytes(path)
     count = struct.unpack_from("<I", data, 80)[0] if len(data) >= 84 else 0
     if count and len(data) == 84 + 50 * count:
@@ -139,16 +139,16 @@ def _stl(path: Path) -> Mesh:
         corners = rows["numbers"][:, 1:].reshape(-1, 3)
     else:
         words = [line.split() for line in data.splitlines()]
-        corners = _numbers([w[1:4] for w in words if w[:1] == [b"vertex"]])
+        corners = _first_three([w[1:4] for w in words if w[:1] == [b"vertex"]])
     vertices, faces = np.unique(corners, axis=0, return_inverse=True)
     return Mesh(vertices, faces.reshape(-1, 3))
 
 
 READERS: dict[str, Callable[[Path], Mesh]] = {
-    ".obj": _obj,
-    ".off": _off,
-    ".ply": _ply,
-    ".stl": _stl,
+    ".obj": _read_obj,
+    ".off": _read_off,
+    ".ply": _read_ply,
+    ".stl": _read_stl,
     ".npz": archive.load,
 }
 
@@ -163,13 +163,13 @@ def write(mesh: Mesh, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def _as_obj(mesh: Mesh) -> bytes:
+def _encode_obj(mesh: Mesh) -> bytes:
     vertices = "\n".join("v {:.7g} {:.7g} {:.7g}".format(*v) for v in mesh.vertices.tolist())
     faces = "\n".join("f {} {} {}".format(*f) for f in (mesh.faces + 1).tolist())
     return f"{vertices}\n{faces}\n".encode()
 
 
-def _as_ply(mesh: Mesh) -> bytes:
+def _encode_ply(mesh: Mesh) -> bytes:
     head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(mesh.vertices)}"]
     head += [f"property float {axis}" for axis in "xyz"]
     head += [f"element face {len(mesh.faces)}", "property list uchar int vertex_indices", "end_header", ""]
@@ -178,10 +178,10 @@ def _as_ply(mesh: Mesh) -> bytes:
     return "\n".join(head).encode() + mesh.vertices.astype("<f4").tobytes() + rows.tobytes()
 
 
-def _as_stl(mesh: Mesh) -> bytes:
+def _encode_stl(mesh: Mesh) -> bytes:
     rows = np.zeros(len(mesh.faces), np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("rest", "<u2")]))
     rows["normal"], rows["corners"] = normals_and_areas(mesh)[0], mesh.vertices[mesh.faces]
     return b"becalm".ljust(80) + struct.pack("<I", len(rows)) + rows.tobytes()
 
 
-WRITERS: dict[str, Callable[[Mesh], bytes]] = {".obj": _as_obj, ".ply": _as_ply, ".stl": _as_stl}
+WRITERS: dict[str, Callable[[Mesh], bytes]] = {".obj": _encode_obj, ".ply": _encode_ply, ".stl": _encode_stl}

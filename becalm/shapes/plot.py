@@ -10,12 +10,12 @@ from becalm.points.mesh import Mesh, sample
 
 AZIMUTH, ELEVATION = 35.0, 22.0
 """Degrees from which shapes (y up) are seen."""
-LIGHT = np.array([0.35, 0.75, 0.56])
-MOST = 100_000_000
+LIGHT_DIRECTION = np.array([0.35, 0.75, 0.56])
+MAX_PIXELS = 100_000_000
 """Pixels of a picture."""
 
 
-def seen(vectors: np.ndarray, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
+def rotate_to_view(vectors: np.ndarray, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
     """Vectors [..., 3] as (right, up, towards the viewer), for y up."""
     a, e = np.radians((azimuth, elevation))
     aside = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
@@ -23,26 +23,26 @@ def seen(vectors: np.ndarray, azimuth: float = AZIMUTH, elevation: float = ELEVA
     return vectors @ (above @ aside).T
 
 
-def point_tile(points: np.ndarray, side: int, colours: np.ndarray | None = None) -> np.ndarray:
+def render_points(points: np.ndarray, side: int, colours: np.ndarray | None = None) -> np.ndarray:
     """An image [side, side, 3] uint8 of points [n, 3] within [−1, 1]³: dots, the darker the nearer, or of colours [n, 3].
 
     All shapes are drawn to one scale, the cube's corners just inside. A point is a dot two pixels wide at 200 pixels.
     """
-    view = seen(np.asarray(points, np.float64))
+    view = rotate_to_view(np.asarray(points, np.float64))
     nearness = np.clip(0.5 + view[:, 2] / 2.4, 0, 1)[:, None]
     base = np.array([[0.16, 0.27, 0.45]]) if colours is None else colours
     shade = base * (0.35 + 0.65 * nearness) + 0.72 * (1 - nearness) * (1 - base * 0.6)
-    return _splatted(view, np.clip(shade, 0, 1), side, max(1, round(side / 100)))
+    return _splat(view, np.clip(shade, 0, 1), side, max(1, round(side / 100)))
 
 
-def mesh_tile(mesh: Mesh, side: int, rng: np.random.Generator) -> np.ndarray:
+def render_mesh(mesh: Mesh, side: int, rng: np.random.Generator) -> np.ndarray:
     """An image [side, side, 3] uint8 of a mesh within [−1, 1]³, lit from above: three random points a pixel, nearest first."""
     points, normals = sample(mesh, 3 * side * side, rng)
-    shade = 0.2 + 0.75 * np.abs(seen(normals) @ LIGHT)[:, None]
-    return _splatted(seen(points), shade * np.array([[0.72, 0.8, 0.92]]), side, max(1, round(side / 200)))
+    shade = 0.2 + 0.75 * np.abs(rotate_to_view(normals) @ LIGHT_DIRECTION)[:, None]
+    return _splat(rotate_to_view(points), shade * np.array([[0.72, 0.8, 0.92]]), side, max(1, round(side / 200)))
 
 
-def _splatted(view: np.ndarray, colours: np.ndarray, side: int, dot: int) -> np.ndarray:
+def _splat(view: np.ndarray, colours: np.ndarray, side: int, dot: int) -> np.ndarray:
     """Square dots of a width in pixels on white; the nearest to the viewer hides the others."""
     tile = np.full((side, side, 3), 255, np.uint8)
     order = np.argsort(view[:, 2], kind="stable")
@@ -59,21 +59,23 @@ def _splatted(view: np.ndarray, colours: np.ndarray, side: int, dot: int) -> np.
     return tile
 
 
-def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+def tile_grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Tiles [side, side, 3] row by row in one image, white where none is left. Raises InputError: none, or too many."""
     if not len(tiles) or columns < 1:
         raise InputError(f"picture: {len(tiles)} shapes in {columns} columns; give 1 or more of both")
     side, rows = tiles[0].shape[0], -(-len(tiles) // columns)
-    if rows * columns * side * side > MOST:
+    if rows * columns * side * side > MAX_PIXELS:
         raise InputError(
-            f"picture: {rows} × {columns} tiles of {side} pixels are more than {MOST:,} pixels; make it smaller"
+            f"picture: {rows} × {columns} tiles of {side} pixels are more than {MAX_PIXELS:,} pixels; make it smaller"
         )
     full = np.full((rows * columns, side, side, 3), 255, np.uint8)
     full[: len(tiles)] = tiles
     return full.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
 
 
-def draw(points: np.ndarray, path: Path, columns: int = 8, side: int = 200, given: np.ndarray | None = None) -> None:
+def draw_clouds(
+    points: np.ndarray, path: Path, columns: int = 8, side: int = 200, given: np.ndarray | None = None
+) -> None:
     """Write a PNG of shapes [s, n, 3] within [−1, 1]³: samples, or interpolations with a path in each row.
 
     given: bool [s, n], points that were given (a completion): drawn orange, the others blue. Raises InputError, OSError.
@@ -83,17 +85,17 @@ def draw(points: np.ndarray, path: Path, columns: int = 8, side: int = 200, give
         raise InputError(f"picture: points of shape {shapes.shape} must be [shape, n, 3] and finite")
     blue, orange = np.array([0.16, 0.27, 0.45]), np.array([0.85, 0.45, 0.1])
     colours = None if given is None else np.where(np.asarray(given)[..., None], orange, blue)
-    tiles = [point_tile(x, side, None if colours is None else colours[i]) for i, x in enumerate(shapes)]
-    save(grid(tiles, min(columns, max(len(tiles), 1))), path)
+    tiles = [render_points(x, side, None if colours is None else colours[i]) for i, x in enumerate(shapes)]
+    save_png(tile_grid(tiles, min(columns, max(len(tiles), 1))), path)
 
 
 def draw_meshes(meshes: Sequence[Mesh], path: Path, columns: int = 8, side: int = 240, seed: int = 0) -> None:
     """Write a PNG of meshes within [−1, 1]³. Raises InputError, OSError."""
     rng = np.random.default_rng(seed)
-    save(grid([mesh_tile(m, side, rng) for m in meshes], min(columns, max(len(meshes), 1))), path)
+    save_png(tile_grid([render_mesh(m, side, rng) for m in meshes], min(columns, max(len(meshes), 1))), path)
 
 
-def save(image: np.ndarray, path: Path) -> None:
+def save_png(image: np.ndarray, path: Path) -> None:
     """Write an image [height, width, 3] uint8 as PNG; whole or not at all."""
     from PIL import Image
 

@@ -26,12 +26,12 @@ from becalm.points.neighbours import knn
 
 LEVEL = 0.3
 NEIGHBOURS = 10
-FARTHEST = 3.0
+MAX_SHRINK = 3.0
 """Layers that a vertex may be moved at a time: where two sheets are close, f is above its level farther out."""
 
 
 @dataclass(frozen=True)
-class Wrap:
+class WrapSettings:
     """How finely to wrap."""
 
     cells: int = 96
@@ -44,7 +44,7 @@ class Wrap:
     """Steps of Taubin's smoothing at the end."""
 
 
-class Splats(NamedTuple):
+class Gaussians(NamedTuple):
     """The Gaussians."""
 
     points: np.ndarray
@@ -57,14 +57,14 @@ class Splats(NamedTuple):
     """Half thickness of {f > c} about a plane, typically."""
 
 
-def wrapped(points: np.ndarray, settings: Wrap | None = None) -> Mesh:
+def wrap_points(points: np.ndarray, settings: WrapSettings | None = None) -> Mesh:
     """The outside of the surface that points [n, 3] lie on, as a closed mesh; a second for 2048 points on one core.
 
     Needs scikit-image (the extra `mesh`). Raises InputError: fewer than 20 distinct points, or one that is not finite.
     """
     from skimage.measure import marching_cubes
 
-    settings = settings or Wrap()
+    settings = settings or WrapSettings()
     xyz = np.asarray(points, np.float64)
     if xyz.ndim != 2 or xyz.shape[1] != 3 or not np.isfinite(xyz).all():
         raise InputError(f"points: {xyz.shape} must be [n, 3] and finite")
@@ -72,18 +72,18 @@ def wrapped(points: np.ndarray, settings: Wrap | None = None) -> Mesh:
     if len(xyz) < 2 * NEIGHBOURS:
         raise InputError(f"points: {len(xyz)} distinct ones make no surface; give {2 * NEIGHBOURS} or more")
     side = float(np.ptp(xyz, axis=0).max()) / settings.cells
-    splats = splatted(xyz, side, settings)
-    low = xyz.min(axis=0) - splats.reach - 2 * side
-    counts = np.ceil((xyz.max(axis=0) + splats.reach + 2 * side - low) / side).astype(int) + 1
-    field = filled(summed(splats, low, side, counts))
+    gaussians = fit_gaussians(xyz, side, settings)
+    low = xyz.min(axis=0) - gaussians.reach - 2 * side
+    counts = np.ceil((xyz.max(axis=0) + gaussians.reach + 2 * side - low) / side).astype(int) + 1
+    field = fill_enclosed(sum_on_grid(gaussians, low, side, counts))
     vertices, faces, _, _ = marching_cubes(field, LEVEL, gradient_direction="ascent")
     mesh = Mesh(low + side * vertices.astype(np.float64), faces)
     for _ in range(2):
-        mesh = drawn_back(mesh, xyz, splats.layer, settings.kept)
-    return smoothed(mesh, settings.smoothing)
+        mesh = shrink_to_points(mesh, xyz, gaussians.layer, settings.kept)
+    return taubin_smooth(mesh, settings.smoothing)
 
 
-def splatted(points: np.ndarray, side: float, settings: Wrap) -> Splats:
+def fit_gaussians(points: np.ndarray, side: float, settings: WrapSettings) -> Gaussians:
     """Gaussians of points [n, 3] for a grid of a cell size: never thinner than the grid can hold."""
     distance, near = knn(points, NEIGHBOURS)
     away = points[near] - points[near].mean(axis=1, keepdims=True)
@@ -95,17 +95,17 @@ def splatted(points: np.ndarray, side: float, settings: Wrap) -> Splats:
     inverses = np.einsum("nci,ni,ndi->ncd", axes, 1 / variance, axes)
     height = np.log(NEIGHBOURS / LEVEL)  # f on a plane is λπσ², and λπd² the number of neighbours within d; σ = d here
     layer = float(np.median(thin)) * np.sqrt(height)
-    return Splats(points, inverses, 2 * float(np.sqrt(variance.max())), layer)
+    return Gaussians(points, inverses, 2 * float(np.sqrt(variance.max())), layer)
 
 
-def summed(splats: Splats, low: np.ndarray, side: float, counts: np.ndarray) -> np.ndarray:
+def sum_on_grid(gaussians: Gaussians, low: np.ndarray, side: float, counts: np.ndarray) -> np.ndarray:
     """f on the nodes low + side·(i, j, k), [counts]; terms below e⁻⁴ are left out."""
-    span = np.arange(-int(splats.reach / side) - 1, int(splats.reach / side) + 2)
+    span = np.arange(-int(gaussians.reach / side) - 1, int(gaussians.reach / side) + 2)
     stencil = np.stack(np.meshgrid(span, span, span, indexing="ij"), -1).reshape(-1, 3)
-    stencil = stencil[(stencil**2).sum(1) <= (splats.reach / side + 1) ** 2]
+    stencil = stencil[(stencil**2).sum(1) <= (gaussians.reach / side + 1) ** 2]
     total, rows = np.zeros(int(counts.prod())), max(1, 2_000_000 // len(stencil))
-    for start in range(0, len(splats.points), rows):
-        points, inverses = splats.points[start : start + rows], splats.inverses[start : start + rows]
+    for start in range(0, len(gaussians.points), rows):
+        points, inverses = gaussians.points[start : start + rows], gaussians.inverses[start : start + rows]
         node: np.ndarray = np.rint((points - low) / side).astype(np.int64)
         offset = (node * side + low - points)[:, None] + stencil * side
         power = np.einsum("nsc,nsc->ns", np.matmul(offset, inverses), offset)
@@ -116,7 +116,7 @@ def summed(splats: Splats, low: np.ndarray, side: float, counts: np.ndarray) -> 
     return total.reshape(tuple(counts))
 
 
-def filled(field: np.ndarray) -> np.ndarray:
+def fill_enclosed(field: np.ndarray) -> np.ndarray:
     """f with everything that cannot be reached from the border below the level raised above it."""
     from scipy.ndimage import binary_dilation, label
 
@@ -126,7 +126,7 @@ def filled(field: np.ndarray) -> np.ndarray:
     return np.where(enclosed & np.logical_not(binary_dilation(outside)), 2 * LEVEL, field)
 
 
-def drawn_back(mesh: Mesh, points: np.ndarray, layer: float, kept: float) -> Mesh:
+def shrink_to_points(mesh: Mesh, points: np.ndarray, layer: float, kept: float) -> Mesh:
     """The mesh with each vertex moved inwards to the nearest points below it, but for `kept` of the layer.
 
     The height is the mean of the highest three of eight neighbours along the vertex's normal: on a thin leg those of the
@@ -136,23 +136,23 @@ def drawn_back(mesh: Mesh, points: np.ndarray, layer: float, kept: float) -> Mes
     near = points[knn(points, 8, mesh.vertices)[1]]
     depth = np.einsum("vkc,vc->vk", mesh.vertices[:, None] - near, normals)
     inwards = np.sort(depth, axis=1)[:, :3].mean(axis=1) - kept * layer
-    inwards = np.clip(inwards, 0, FARTHEST * layer)
-    average = _averages(mesh)
+    inwards = np.clip(inwards, 0, MAX_SHRINK * layer)
+    average = _averaging_matrix(mesh)
     for _ in range(3):
         inwards = average @ inwards
     return Mesh(mesh.vertices - inwards[:, None] * normals, mesh.faces)
 
 
-def smoothed(mesh: Mesh, steps: int) -> Mesh:
+def taubin_smooth(mesh: Mesh, steps: int) -> Mesh:
     """The mesh with bumps of a few edges' length taken off: x + λLx then x − μLx, λ = 0.5, μ = 0.53 (Taubin 1995)."""
-    average, x = _averages(mesh), mesh.vertices
+    average, x = _averaging_matrix(mesh), mesh.vertices
     for _ in range(steps):
         x = x + 0.5 * (average @ x - x)
         x = x - 0.53 * (average @ x - x)
     return Mesh(x, mesh.faces)
 
 
-def _averages(mesh: Mesh):
+def _averaging_matrix(mesh: Mesh):
     """A sparse matrix [v, v]: the mean over a vertex and its neighbours."""
     from scipy.sparse import csr_array, diags_array, eye_array
 
@@ -175,7 +175,7 @@ def vertex_normals(mesh: Mesh) -> np.ndarray:
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-300)
 
 
-def normals(points: np.ndarray, mesh: Mesh, k: int = 12) -> np.ndarray:
+def point_normals(points: np.ndarray, mesh: Mesh, k: int = 12) -> np.ndarray:
     """Unit normals [n, 3] of points by PCA of their neighbours, turned to the side on which the wrap's nearest vertex lies."""
     near = points[knn(points, k)[1]]
     away = near - near.mean(axis=1, keepdims=True)

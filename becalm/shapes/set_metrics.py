@@ -17,7 +17,7 @@ import numpy as np
 
 from becalm.core.files import InputError
 from becalm.points.neighbours import knn
-from becalm.shapes.sets import ShapeSet, boxed, thinned
+from becalm.shapes.sets import ShapeSet, normalize_boxes, thin_points
 
 Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Sets of shapes [a, n, 3] and [b, n, 3] -> distances of all pairs [a, b]."""
@@ -30,12 +30,12 @@ UNITS = {
 """How results name the protocol and the unit of their distances."""
 
 
-def chamfers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def chamfer_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """CD of all pairs, [a, b]: a k-d tree for each shape, asked once about all points of the other set."""
-    return _one_way(a, b) + (_one_way(b, a) if b is not a else _one_way(a, a)).T
+    return _one_way_matrix(a, b) + (_one_way_matrix(b, a) if b is not a else _one_way_matrix(a, a)).T
 
 
-def _one_way(trees: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _one_way_matrix(trees: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """mean over the points of `asked[j]` of the squared distance to the nearest of `trees[i]`, [i, j]."""
     from scipy.spatial import KDTree
     from torch import get_num_threads
@@ -45,7 +45,7 @@ def _one_way(trees: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return np.stack([(row**2).mean(axis=1) for row in rows])
 
 
-def emds(a: np.ndarray, b: np.ndarray, threads: int = 2) -> np.ndarray:
+def emd_matrix(a: np.ndarray, b: np.ndarray, threads: int = 2) -> np.ndarray:
     """Exact EMD of all pairs, [a, b], by SciPy's linear assignment: some 10 ms a pair at 512 points, 1 s at 2048.
 
     The solver lets go of Python's lock, so `threads` pairs are solved at a time. Raises InputError where sizes differ.
@@ -81,7 +81,7 @@ class Distances(NamedTuple):
     """[r, r]."""
 
 
-def distances(metric: Metric, generated: np.ndarray, reference: np.ndarray) -> Distances:
+def pairwise_distances(metric: Metric, generated: np.ndarray, reference: np.ndarray) -> Distances:
     """The three blocks under `chamfers` or `emds`."""
     cross = metric(generated, reference)
     return Distances(cross, metric(generated, generated), metric(reference, reference))
@@ -134,15 +134,15 @@ def _entropy(p: np.ndarray) -> float:
     return float(-(p * np.log2(p)).sum())
 
 
-def thickness(points: np.ndarray, k: int = 12) -> np.ndarray:
+def local_thickness(points: np.ndarray, k: int = 12) -> np.ndarray:
     """Local thickness of each shape [s, n, 3], [s]: the median over its points of the least PCA std of k neighbours.
 
     Sees fuzz that 1-NNA by Chamfer does not. It depends on n: compare sets of equally many points only.
     """
-    return np.array([_thickness(shape.astype(np.float64), k) for shape in points])
+    return np.array([_local_thickness(shape.astype(np.float64), k) for shape in points])
 
 
-def _thickness(points: np.ndarray, k: int) -> float:
+def _local_thickness(points: np.ndarray, k: int) -> float:
     near = points[knn(points, k)[1]]
     away = near - near.mean(axis=1, keepdims=True)
     least = np.linalg.eigvalsh(np.einsum("nkc,nkd->ncd", away, away) / k)[:, 0]
@@ -157,7 +157,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def wilson(share: float, count: int) -> Estimate:
+def wilson_interval(share: float, count: int) -> Estimate:
     """A share of `count` with its 95 % binomial interval (Wilson 1927), as if the cases were independent."""
     z2 = 1.96**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
@@ -165,7 +165,7 @@ def wilson(share: float, count: int) -> Estimate:
     return Estimate(share, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
 
 
-def bootstrap(values: np.ndarray, rng: np.random.Generator, rounds: int = 1000) -> Estimate:
+def bootstrap_mean(values: np.ndarray, rng: np.random.Generator, rounds: int = 1000) -> Estimate:
     """The mean of values [n] with the 95 % interval of means of n of them drawn with replacement."""
     means = values[rng.integers(len(values), size=(rounds, len(values)))].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
@@ -202,9 +202,9 @@ def compare(name: str, generated: ShapeSet, reference: ShapeSet, settings: Setti
         )
     rng = np.random.default_rng(settings.seed)
     most = min(settings.chamfer_points, generated.points.shape[1], reference.points.shape[1])
-    a, b = (_prepared(s, most, rng) for s in (generated, reference))
+    a, b = (_thin_and_normalize(s, most, rng) for s in (generated, reference))
     few = min(settings.emd_points, most)
-    thin_a, thin_b = (thickness(x, min(12, most)) for x in (a, b))
+    thin_a, thin_b = (local_thickness(x, min(12, most)) for x in (a, b))
     half = 1.0 if reference.protocol == "box" else float(np.abs(b).max())
     row: Row = {
         "name": name,
@@ -213,24 +213,28 @@ def compare(name: str, generated: ShapeSet, reference: ShapeSet, settings: Setti
         "points": most,
         "emd points": few,
     }
-    row |= _scores("CD", distances(chamfers, a, b), rng)
-    sparse = thinned(a, few, rng), thinned(b, few, rng)
-    row |= _scores("EMD", distances(lambda x, y: emds(x, y, settings.threads), *sparse), rng)
-    row |= {"JSD": jsd(a, b, half), "thickness": bootstrap(thin_a, rng), "reference thickness": bootstrap(thin_b, rng)}
+    row |= _metric_scores("CD", pairwise_distances(chamfer_matrix, a, b), rng)
+    sparse = thin_points(a, few, rng), thin_points(b, few, rng)
+    row |= _metric_scores("EMD", pairwise_distances(lambda x, y: emd_matrix(x, y, settings.threads), *sparse), rng)
+    row |= {
+        "JSD": jsd(a, b, half),
+        "thickness": bootstrap_mean(thin_a, rng),
+        "reference thickness": bootstrap_mean(thin_b, rng),
+    }
     return row | {"thickness ratio": float(thin_a.mean() / thin_b.mean())}
 
 
-def _prepared(shapes: ShapeSet, n: int, rng: np.random.Generator) -> np.ndarray:
-    thin = replace(shapes, points=thinned(shapes.points, n, rng))
-    return boxed(thin).points if shapes.protocol == "box" else thin.points
+def _thin_and_normalize(shapes: ShapeSet, n: int, rng: np.random.Generator) -> np.ndarray:
+    thin = replace(shapes, points=thin_points(shapes.points, n, rng))
+    return normalize_boxes(thin).points if shapes.protocol == "box" else thin.points
 
 
-def _scores(metric: str, d: Distances, rng: np.random.Generator) -> Row:
+def _metric_scores(metric: str, d: Distances, rng: np.random.Generator) -> Row:
     count = sum(d.cross.shape)
     return {
-        f"1-NNA-{metric}": wilson(one_nna(d), count),
-        f"COV-{metric}": wilson(coverage(d), d.cross.shape[1]),
-        f"MMD-{metric}": bootstrap(d.cross.min(axis=0), rng),
+        f"1-NNA-{metric}": wilson_interval(one_nna(d), count),
+        f"COV-{metric}": wilson_interval(coverage(d), d.cross.shape[1]),
+        f"MMD-{metric}": bootstrap_mean(d.cross.min(axis=0), rng),
     }
 
 

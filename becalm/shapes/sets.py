@@ -55,7 +55,7 @@ class ShapeSet:
         return len(self.points)
 
 
-def only(shapes: ShapeSet, classes: Sequence[str]) -> ShapeSet:
+def select_classes(shapes: ShapeSet, classes: Sequence[str]) -> ShapeSet:
     """The shapes of the named classes, relabelled in that order. Raises InputError for an unknown name, listing all."""
     for name in classes:
         if name not in shapes.classes:
@@ -66,21 +66,21 @@ def only(shapes: ShapeSet, classes: Sequence[str]) -> ShapeSet:
     kept = np.flatnonzero(labels >= 0)
     if not len(kept):
         raise InputError(f"class: no shape of {', '.join(classes)} in this part of the set; take another part")
-    return replace(taken(shapes, kept), labels=labels[kept], classes=tuple(classes))
+    return replace(select_rows(shapes, kept), labels=labels[kept], classes=tuple(classes))
 
 
-def taken(shapes: ShapeSet, rows: np.ndarray) -> ShapeSet:
+def select_rows(shapes: ShapeSet, rows: np.ndarray) -> ShapeSet:
     """The shapes at these places, in this order."""
     names = tuple(shapes.names[row] for row in rows) if shapes.names else ()
     return replace(shapes, points=shapes.points[rows], labels=shapes.labels[rows], names=names)
 
 
-def some(shapes: ShapeSet, most: int, seed: int) -> ShapeSet:
+def subsample(shapes: ShapeSet, most: int, seed: int) -> ShapeSet:
     """At most so many of the shapes, in random order."""
-    return taken(shapes, np.random.default_rng(seed).permutation(len(shapes))[:most])
+    return select_rows(shapes, np.random.default_rng(seed).permutation(len(shapes))[:most])
 
 
-def thinned(points: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def thin_points(points: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """n points of each shape, without replacement: [shape, m, 3] -> [shape, n, 3], another choice for every shape."""
     if not 0 < n <= points.shape[1]:
         raise InputError(f"n: {n} points asked for, the shapes have {points.shape[1]}; give 1 to {points.shape[1]}")
@@ -89,7 +89,7 @@ def thinned(points: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     return np.take_along_axis(points, chosen[:, :, None], axis=1)
 
 
-def boxed(shapes: ShapeSet) -> ShapeSet:
+def normalize_boxes(shapes: ShapeSet) -> ShapeSet:
     """The protocol `box`: x ↦ (x − (min + max)/2) · 2 / longest side, shape by shape."""
     low, high = shapes.points.min(axis=1, keepdims=True), shapes.points.max(axis=1, keepdims=True)
     side = np.maximum((high - low).max(axis=2, keepdims=True), 1e-12)
@@ -97,7 +97,7 @@ def boxed(shapes: ShapeSet) -> ShapeSet:
 
 
 @dataclass(frozen=True)
-class Global:
+class GlobalNormalization:
     """The mean and the standard deviation of a training set."""
 
     mean: np.ndarray
@@ -114,13 +114,13 @@ class Global:
         return replace(shapes, points=(shapes.points * self.std + self.mean).astype(np.float32), protocol="raw")
 
 
-def global_of(train: ShapeSet) -> Global:
+def fit_global(train: ShapeSet) -> GlobalNormalization:
     """Mean and standard deviation over all training points: apply the same to train and test."""
     mean = train.points.mean(axis=(0, 1), dtype=np.float64)
-    return Global(mean, float(np.sqrt(((train.points - mean) ** 2).mean(dtype=np.float64))))
+    return GlobalNormalization(mean, float(np.sqrt(((train.points - mean) ** 2).mean(dtype=np.float64))))
 
 
-def ldraw(path: Path, part: Part = "train", seed: int = 0) -> ShapeSet:
+def load_ldraw(path: Path, part: Part = "train", seed: int = 0) -> ShapeSet:
     """LDraw's parts: 31 classes, 4096 points each, protocol `box`, split by mould into train, val and test.
 
     The file holds, per shape and axis, differences of 11-bit coordinates, zig-zag coded, the points in Morton order;
@@ -141,20 +141,20 @@ def ldraw(path: Path, part: Part = "train", seed: int = 0) -> ShapeSet:
     steps = ((code >> 1).astype("i2") ^ -(code & 1).astype("i2")).astype("u2")
     places = np.cumsum(steps, axis=2, dtype="u2").transpose(0, 2, 1)
     points = places.astype(np.float32) / np.float32(1023.5) - 1
-    return ShapeSet(thinned(points, points.shape[1], np.random.default_rng(seed)), labels, classes, "box", names)
+    return ShapeSet(thin_points(points, points.shape[1], np.random.default_rng(seed)), labels, classes, "box", names)
 
 
-def generated(
+def generate_families(
     count: int, n: int, seed: int, classes: Sequence[str] = families.CLASSES, split: families.Split = "train"
 ) -> ShapeSet:
     """`count` members of the families as a set, protocol `box`. Raises InputError: unknown class, n or count ≤ 0."""
     if count <= 0:
         raise InputError(f"count: {count} shapes asked for; give 1 or more")
-    points, labels = families.batch(np.random.default_rng(seed), count, n, classes, split)
+    points, labels = families.sample_batch(np.random.default_rng(seed), count, n, classes, split)
     return ShapeSet(points, labels, tuple(classes), "box")
 
 
-def folder(
+def load_folder(
     path: Path,
     n: int,
     seed: int = 0,
@@ -179,18 +179,18 @@ def folder(
     owner = [p.relative_to(path).parts[0] if p.parent != path else "shape" for p in paths]
     classes = tuple(sorted(set(owner)))
     rng = np.random.default_rng(seed)
-    points = np.stack([shape_points(p, n, rng) for p in paths]).astype(np.float32)
+    points = np.stack([read_shape_points(p, n, rng) for p in paths]).astype(np.float32)
     names = tuple(str(p.relative_to(path)) for p in paths)
     shapes = ShapeSet(points, np.array([classes.index(o) for o in owner], np.int64), classes, "raw", names)
     if part:
-        test = held_back(shapes.labels, np.random.default_rng(seed))
+        test = held_out_mask(shapes.labels, np.random.default_rng(seed))
         if not test.any():
             raise InputError(f"{path}: no class has two shapes, of which one could be held back; add shapes")
-        shapes = taken(shapes, np.flatnonzero(test == (part == "test")))
-    return boxed(shapes) if protocol == "box" else shapes
+        shapes = select_rows(shapes, np.flatnonzero(test == (part == "test")))
+    return normalize_boxes(shapes) if protocol == "box" else shapes
 
 
-def held_back(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def held_out_mask(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which shapes are for measuring: of each class one in ten, of two or more at least one."""
     test = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -199,7 +199,7 @@ def held_back(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return test
 
 
-def shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
+def read_shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
     """n points [n, 3] of the mesh or the cloud in a file. Raises InputError."""
     if is_mesh(path):
         try:
@@ -209,6 +209,11 @@ def shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
     xyz = np.asarray(formats.read(path, lambda _: None).xyz, np.float64)
     if not np.isfinite(xyz).all():
         raise InputError(f"{path}: {int((~np.isfinite(xyz)).any(axis=1).sum())} points are not finite; remove them")
+    return resample(xyz, n, rng)
+
+
+def resample(xyz: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n of the points [m, 3] at random, with replacement where there are fewer."""
     return xyz[rng.choice(len(xyz), n, replace=len(xyz) < n)]
 
 
@@ -227,7 +232,7 @@ def is_mesh(path: Path) -> bool:
     return suffix in READERS
 
 
-def pointflow(path: Path, part: Part, synsets: Sequence[str] = ()) -> ShapeSet:
+def load_pointflow(path: Path, part: Part, synsets: Sequence[str] = ()) -> ShapeSet:
     """ShapeNet as PointFlow distributes it, `synset/part/*.npy` of [15000, 3] each, as it is (protocol `raw`).
 
     The first 10 000 points of a shape are for training, the last 5 000 for measuring: that part is returned. All

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from becalm.shapes.lofts import Piece, Vector, beams, both_sides, loft, superellipse
-from becalm.shapes.param_reader import Dials
+from becalm.shapes.lofts import Piece, Vector, beams, loft, mirrored_copies, superellipse
+from becalm.shapes.param_reader import ParamReader
 
 OVAL = superellipse(2, 18)
 AEROFOIL = np.array([[0.5, 0], [0.42, 0.5], [0.2, 0.95], [0, 0.85], [-0.25, 0.5], [-0.5, 0.0]])
@@ -31,7 +31,7 @@ class Body:
         """Half width and height of the centre line at a station."""
         return float(np.interp(x, self.x, self.radius)), float(np.interp(x, self.x, self.middle))
 
-    def piece(self) -> Piece:
+    def to_piece(self) -> Piece:
         rings = np.empty((1, len(self.x), len(OVAL), 3))
         rings[0, :, :, 0] = self.x[:, None]
         rings[0, :, :, 1] = self.middle[:, None] + self.oval * self.radius[:, None] * OVAL[:, 1]
@@ -39,16 +39,16 @@ class Body:
         return loft(rings)
 
 
-def body(d: Dials) -> Body:
+def body(u: ParamReader) -> Body:
     """A nose, a straight middle and a tail that rises."""
     x = np.concatenate([np.linspace(-0.5, 0.2, 8), np.linspace(0.28, 0.5, 7)])
-    nose, tail, wide = d.between(0.08, 0.25), d.between(0.2, 0.55), d.between(0.03, 0.075)
-    end, blunt = d.between(0.08, 0.4), d.between(0.4, 0.75)
+    nose, tail, wide = u.uniform(0.08, 0.25), u.uniform(0.2, 0.55), u.uniform(0.03, 0.075)
+    end, blunt = u.uniform(0.08, 0.4), u.uniform(0.4, 0.75)
     ahead = np.clip((x - (0.5 - nose)) / nose, 0, 1)
     behind = np.clip((tail - 0.5 - x) / tail, 0, 1)
     radius = wide * (1 - ahead**2) ** blunt * (1 - (1 - end) * behind**1.5)
-    middle = wide * (d.between(0.2, 0.9) * behind**1.5 - d.between(0.0, 0.3) * ahead**2)
-    return Body(x, np.maximum(radius, 0.003), middle, d.between(0.9, 1.25))
+    middle = wide * (u.uniform(0.2, 0.9) * behind**1.5 - u.uniform(0.0, 0.3) * ahead**2)
+    return Body(x, np.maximum(radius, 0.003), middle, u.uniform(0.9, 1.25))
 
 
 def wing(root: Vector, tip: Vector, chords: tuple[float, float], thick: float) -> Piece:
@@ -81,95 +81,95 @@ class Wing:
 
 
 def _wing(
-    hull: Body, d: Dials, x: float, level: float, sweep_back: float, rise: float, chords: tuple[float, float]
+    hull: Body, u: ParamReader, x: float, level: float, sweep_back: float, rise: float, chords: tuple[float, float]
 ) -> Wing:
     wide, middle = hull.at(x)
-    span = d.between(0.32, 0.6)
+    span = u.uniform(0.32, 0.6)
     root = np.array([x, middle + level * wide * hull.oval, 0.0])
     return Wing(root, root + [-sweep_back * span, rise * span, span], chords)
 
 
-def _both(main: Wing, thick: float) -> Piece:
-    return both_sides(wing(tuple(main.root), tuple(main.tip), main.chords, thick), axis=2)
+def _mirrored_wing(main: Wing, thick: float) -> Piece:
+    return mirrored_copies(wing(tuple(main.root), tuple(main.tip), main.chords, thick), axis=2)
 
 
-def swept(hull: Body, d: Dials) -> tuple[Wing, list[Piece]]:
+def swept(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """An airliner's: swept back, low or high, with winglets in some."""
-    root = d.between(0.14, 0.26)
-    chords = (root, root * d.between(0.2, 0.5))
-    level = -0.6 if d.chance(0.7) else 0.75
+    root = u.uniform(0.14, 0.26)
+    chords = (root, root * u.uniform(0.2, 0.5))
+    level = -0.6 if u.boolean(0.7) else 0.75
     main = _wing(
-        hull, d, d.between(-0.02, 0.12), level, d.between(0.3, 0.8), d.between(0.0, 0.15) * np.sign(-level), chords
+        hull, u, u.uniform(-0.02, 0.12), level, u.uniform(0.3, 0.8), u.uniform(0.0, 0.15) * np.sign(-level), chords
     )
-    pieces = [_both(main, d.between(0.05, 0.12))]
-    if d.chance(0.4):
-        top = main.tip + [-0.06, d.between(0.04, 0.1), 0.015]
-        pieces.append(both_sides(wing(tuple(main.tip), tuple(top), (chords[1], 0.5 * chords[1]), 0.1), axis=2))
+    pieces = [_mirrored_wing(main, u.uniform(0.05, 0.12))]
+    if u.boolean(0.4):
+        top = main.tip + [-0.06, u.uniform(0.04, 0.1), 0.015]
+        pieces.append(mirrored_copies(wing(tuple(main.tip), tuple(top), (chords[1], 0.5 * chords[1]), 0.1), axis=2))
     return main, pieces
 
 
-def straight(hull: Body, d: Dials) -> tuple[Wing, list[Piece]]:
+def straight(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """Across the body, low, middle or high, tapering."""
-    root = d.between(0.12, 0.22)
-    chords = (root, root * d.between(0.4, 1.0))
+    root = u.uniform(0.12, 0.22)
+    chords = (root, root * u.uniform(0.4, 1.0))
     main = _wing(
-        hull, d, d.between(0.0, 0.18), d.between(-0.8, 0.85), d.between(-0.05, 0.12), d.between(0.0, 0.14), chords
+        hull, u, u.uniform(0.0, 0.18), u.uniform(-0.8, 0.85), u.uniform(-0.05, 0.12), u.uniform(0.0, 0.14), chords
     )
-    return main, [_both(main, d.between(0.08, 0.16))]
+    return main, [_mirrored_wing(main, u.uniform(0.08, 0.16))]
 
 
-def delta(hull: Body, d: Dials) -> tuple[Wing, list[Piece]]:
+def delta(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """A triangle far back, with small wings ahead in some."""
-    root = d.between(0.4, 0.62)
-    chords = (root, root * d.between(0.05, 0.25))
-    sweep_back, x = d.between(0.5, 0.8), d.between(-0.2, -0.05)
-    main = _wing(hull, d, x, d.between(-0.6, 0.2), sweep_back * root / 0.5 * 0.6, d.between(-0.05, 0.08), chords)
-    pieces = [_both(main, d.between(0.03, 0.07))]
-    if d.chance(0.45):
+    root = u.uniform(0.4, 0.62)
+    chords = (root, root * u.uniform(0.05, 0.25))
+    sweep_back, x = u.uniform(0.5, 0.8), u.uniform(-0.2, -0.05)
+    main = _wing(hull, u, x, u.uniform(-0.6, 0.2), sweep_back * root / 0.5 * 0.6, u.uniform(-0.05, 0.08), chords)
+    pieces = [_mirrored_wing(main, u.uniform(0.03, 0.07))]
+    if u.boolean(0.45):
         wide, middle = hull.at(0.26)
         ahead = wing(
-            (0.26, middle + 0.3 * wide, 0), (0.2, middle + 0.3 * wide, d.between(0.1, 0.18)), (0.11, 0.05), 0.08
+            (0.26, middle + 0.3 * wide, 0), (0.2, middle + 0.3 * wide, u.uniform(0.1, 0.18)), (0.11, 0.05), 0.08
         )
-        pieces.append(both_sides(ahead, axis=2))
+        pieces.append(mirrored_copies(ahead, axis=2))
     return main, pieces
 
 
-def biplane(hull: Body, d: Dials) -> tuple[Wing, list[Piece]]:
+def biplane(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """Two wings one above the other, with struts between them and to the body."""
-    chord, x, gap = d.between(0.12, 0.19), d.between(0.08, 0.2), d.between(0.11, 0.17)
-    main = _wing(hull, d, x, -0.7, 0.0, d.between(0.0, 0.06), (chord, chord * d.between(0.8, 1.0)))
-    stagger = d.between(0.0, 0.05)
+    chord, x, gap = u.uniform(0.12, 0.19), u.uniform(0.08, 0.2), u.uniform(0.11, 0.17)
+    main = _wing(hull, u, x, -0.7, 0.0, u.uniform(0.0, 0.06), (chord, chord * u.uniform(0.8, 1.0)))
+    stagger = u.uniform(0.0, 0.05)
     lift = np.array([stagger, gap + hull.at(x)[0], 0.0])
-    upper = Wing(main.root + lift, main.tip * [1, 1, d.between(0.9, 1.1)] + lift, main.chords)
-    pieces = [_both(main, 0.09), _both(upper, 0.09)]
-    for share in (0.12, d.between(0.5, 0.85)) if d.chance(0.7) else (0.12, 0.45, 0.85):
+    upper = Wing(main.root + lift, main.tip * [1, 1, u.uniform(0.9, 1.1)] + lift, main.chords)
+    pieces = [_mirrored_wing(main, 0.09), _mirrored_wing(upper, 0.09)]
+    for share in (0.12, u.uniform(0.5, 0.85)) if u.boolean(0.7) else (0.12, 0.45, 0.85):
         (low, wide), (high, _) = main.at(share), upper.at(share)
         off = np.array([0.3 * wide, 0, 0])
         high = high * [1, 1, 0] + low * [0, 0, 1]
-        pieces.append(both_sides(beams([low + off, low - off], [high + off, high - off], 0.006), axis=2))
+        pieces.append(mirrored_copies(beams([low + off, low - off], [high + off, high - off], 0.006), axis=2))
     return main, pieces
 
 
-def braced(hull: Body, d: Dials) -> tuple[Wing, list[Piece]]:
+def braced(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """One wing on top of the body, with a slanting strut on each side."""
-    chord = d.between(0.13, 0.2)
+    chord = u.uniform(0.13, 0.2)
     main = _wing(
         hull,
-        d,
-        d.between(0.05, 0.18),
+        u,
+        u.uniform(0.05, 0.18),
         0.9,
-        d.between(-0.03, 0.06),
-        d.between(0, 0.05),
-        (chord, chord * d.between(0.6, 1)),
+        u.uniform(-0.03, 0.06),
+        u.uniform(0, 0.05),
+        (chord, chord * u.uniform(0.6, 1)),
     )
-    pieces = [_both(main, d.between(0.09, 0.15))]
-    (end, _), (wide, middle) = main.at(d.between(0.4, 0.65)), hull.at(float(main.root[0]))
+    pieces = [_mirrored_wing(main, u.uniform(0.09, 0.15))]
+    (end, _), (wide, middle) = main.at(u.uniform(0.4, 0.65)), hull.at(float(main.root[0]))
     foot = np.array([main.root[0], middle - 0.5 * wide * hull.oval, 0.7 * wide])
-    pieces.append(both_sides(beams([foot], [end], [0.012, 0.006]), axis=2))
+    pieces.append(mirrored_copies(beams([foot], [end], [0.012, 0.006]), axis=2))
     return main, pieces
 
 
-WINGS: dict[str, Callable[[Body, Dials], tuple[Wing, list[Piece]]]] = {
+WINGS: dict[str, Callable[[Body, ParamReader], tuple[Wing, list[Piece]]]] = {
     "swept": swept,
     "straight": straight,
     "delta": delta,

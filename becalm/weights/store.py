@@ -13,8 +13,8 @@ from becalm.nets.coverage import CoverageNetwork
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems.fields import EnergyModel, ScoreModel
 from becalm.systems.jets import Jets
-from becalm.systems.lion import DenseLion
-from becalm.systems.lion_sparse import Lion
+from becalm.systems.lion import Lion
+from becalm.systems.lion_sparse import LionSparse
 from becalm.systems.pvd import PointDiffusion
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
@@ -23,6 +23,7 @@ from becalm.systems.srm_pixels import PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
 from becalm.systems.vdm import VDM
 from becalm.weights.former_names import with_current_names
+from becalm.weights.renamed_modules import current_arguments, current_tensors
 
 WEIGHTS = Path(__file__).parent
 
@@ -40,8 +41,8 @@ SYSTEMS = {
     "vdm": VDM,
     "score": ScoreModel,
     "energy": EnergyModel,
-    "lion": Lion,
-    "lion_dense": DenseLion,
+    "lion": LionSparse,
+    "lion_paper": Lion,
     "points": PointDiffusion,
 }
 """Systems by name; a model's `config` attribute holds the arguments of its `build`, or of its constructor if it has none."""
@@ -107,13 +108,13 @@ def load(name: Path | str, *wanted: type[System]) -> System:
         raise InputError(f"{path}: config: must be an object, found {config!r}")
     try:
         with torch.device("meta"):
-            model = getattr(system, "build", system)(**config)
+            model = getattr(system, "build", system)(**current_arguments(system, config))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: config: {error}") from error
     if wanted and not isinstance(model, wanted):
         fitting = " or ".join(kind.__name__ for kind in wanted)
         raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
-    return filled(model, state, path).eval()  # type: ignore[return-value]
+    return filled(model, current_tensors(model, state), path).eval()  # type: ignore[return-value]
 
 
 def filled(model: System, state: dict, path: Path | str) -> System:

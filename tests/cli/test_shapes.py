@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.cli import main, shapes
+from becalm.cli import main
 from becalm.points import Cloud, read, write
 from becalm.shapes.families import CLASSES
-from becalm.systems.lion import DenseLion
-from becalm.systems.lion_sparse import Lion
+from becalm.systems.lion import Lion
+from becalm.systems.lion_sparse import LionSparse
 from becalm.systems.pvd import PointDiffusion
+from becalm.tasks import shapes
 from becalm.weights.store import save
 
 
@@ -20,7 +21,7 @@ def folder(tmp_path):
     """A model of two classes, a sphere of some size somewhere, and half of one in the unit box."""
     torch.manual_seed(0)
     save(
-        Lion(["ball", "plane"], [16, 8, 16, 2, 2, 4, 16, 1], 0.2),
+        LionSparse(["ball", "plane"], [16, 8, 16, 2, 2, 4, 16, 1], 0.2),
         tmp_path / "m.safetensors",
         {"task": "generate shapes"},
     )
@@ -48,8 +49,8 @@ def run(*arguments) -> int:
 def test_generates_clouds_of_a_class_and_a_picture(folder, capsys):
     asked = ("generate", folder / "m.safetensors", "-n", 3, "--label", "ball", "--points", 50, "--steps", 2, "--json")
     assert run(*asked, "-o", folder / "new", "--picture", folder / "p.png") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["shapes"] == 3 and told["label"] == "ball" and told["sampler"] == "dpm"
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["shapes"] == 3 and summary["label"] == "ball" and summary["sampler"] == "dpm"
     made = [read(folder / "new" / f"{i:04d}.ply").xyz for i in range(3)]
     assert all(x.shape == (50, 3) and np.isfinite(x).all() for x in made)
     assert (folder / "p.png").stat().st_size > 500
@@ -90,7 +91,7 @@ def test_completes_a_part_that_stays(folder, capsys):
 
 
 def test_a_surface_of_what_is_varied_and_many_small_batches(folder, monkeypatch):
-    monkeypatch.setattr(shapes, "AT_ONCE", 500)
+    monkeypatch.setattr(shapes, "BATCH_POINTS", 500)
     asked = ("vary", folder / "m.safetensors", folder / "ball.ply", "-n", 3, "--points", 400, "--steps", 2)
     assert run(*asked, "--amount", 0, "-o", folder / "kept", "--mesh", "obj") == 0
     assert sorted(p.name for p in (folder / "kept").iterdir()) == [
@@ -109,11 +110,11 @@ def test_what_is_interrupted_leaves_nothing(folder, monkeypatch):
     assert sorted(folder.iterdir()) == before
 
 
-def test_dense_latents_and_points_are_drawn_from_too(folder):
+def test_the_papers_lion_and_diffusion_of_points_generate_too(folder):
     torch.manual_seed(0)
-    save(DenseLion(["ball"], [8, 8, 16, 2, 1]), folder / "dense.safetensors", {})
+    save(Lion(["ball"], [8, 8, 16, 2, 1, 1]), folder / "paper.safetensors", {})
     save(PointDiffusion(["ball"], [8, 16, 2, 1]), folder / "points.safetensors", {})
-    for name in ("dense", "points"):
+    for name in ("paper", "points"):
         asked = ("generate", folder / f"{name}.safetensors", "-n", 2, "--points", 40, "--steps", 2, "--label", "ball")
         assert run(*asked, "-o", folder / f"{name}.npz") == 0
         made = np.load(folder / f"{name}.npz")["points"]
@@ -123,7 +124,7 @@ def test_dense_latents_and_points_are_drawn_from_too(folder):
 def test_evaluate_has_the_oracle_s_row(folder, capsys):
     asked = ("--shapes", 6, "--emd-points", 16, "--json")
     torch.manual_seed(0)
-    save(Lion(list(CLASSES), [16, 8, 16, 2, 2, 4, 16, 1], 0.2), folder / "six.safetensors", {})
+    save(LionSparse(list(CLASSES), [16, 8, 16, 2, 2, 4, 16, 1], 0.2), folder / "six.safetensors", {})
     assert run("evaluate", folder / "six.safetensors", "families", *asked) == 0
     new, oracle = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert new["shapes"] == oracle["shapes"] == 6 and oracle["name"] == "oracle"
@@ -170,7 +171,7 @@ def test_interpolates(folder):
         (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
         (("vary", "m.safetensors", "none.ply"), "none.ply: No such file"),
         (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 to 1000 shapes"),
-        (("vary", "jets", "ball.ply"), "Lion is needed"),
+        (("vary", "jets", "ball.ply"), "LionSparse is needed"),
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(folder, capsys, monkeypatch, asked, words):

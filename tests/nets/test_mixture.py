@@ -1,10 +1,10 @@
-"""Mixtures of Gaussians that a network tells: density and draws against torch's own."""
+"""Mixtures of Gaussians that a network predicts: density and samples against torch's own."""
 
 import math
 
 import torch
 
-from becalm.nets.mixture import FAR, STRAY, Mixture, MixtureHead, spread_normal
+from becalm.nets.mixture import OUTLIER_SHARE, OUTLIER_STD, Mixture, MixtureHead, quasi_normal
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -17,34 +17,34 @@ def mixture(rows: int = 2, parts: int = 3) -> Mixture:
     return Mixture(share, middle, 0.5 * log_scale, below)
 
 
-def normals(told: Mixture) -> torch.distributions.MultivariateNormal:
+def normals(density: Mixture) -> torch.distributions.MultivariateNormal:
     """The parts, by their precision LᵀL."""
-    lower = torch.diag_embed(told.log_scale.exp())
-    lower[..., 1, 0], lower[..., 2, 0], lower[..., 2, 1] = told.below.unbind(-1)
-    return torch.distributions.MultivariateNormal(told.middle, precision_matrix=lower.mT @ lower)
+    lower = torch.diag_embed(density.log_scale.exp())
+    lower[..., 1, 0], lower[..., 2, 0], lower[..., 2, 1] = density.lower.unbind(-1)
+    return torch.distributions.MultivariateNormal(density.mean, precision_matrix=lower.mT @ lower)
 
 
-def test_density_is_that_of_torch_with_a_share_for_strays():
-    told, x = mixture(), 2 * torch.randn(2, 7, 3, generator=gen())
-    each = normals(told).log_prob(x.movedim(1, 0)[:, :, None]).movedim(0, 1)
-    parts = (told.share[:, None] + each).logsumexp(-1)
-    stray = torch.distributions.Normal(0, FAR).log_prob(x).sum(-1)
-    expected = torch.logaddexp(parts + math.log(1 - STRAY), stray + math.log(STRAY))
-    torch.testing.assert_close(told.log_density(x), expected, rtol=1e-4, atol=1e-4)
+def test_the_density_is_that_of_torch_with_a_share_of_outliers():
+    density, x = mixture(), 2 * torch.randn(2, 7, 3, generator=gen())
+    each = normals(density).log_prob(x.movedim(1, 0)[:, :, None]).movedim(0, 1)
+    parts = (density.log_share[:, None] + each).logsumexp(-1)
+    stray = torch.distributions.Normal(0, OUTLIER_STD).log_prob(x).sum(-1)
+    expected = torch.logaddexp(parts + math.log(1 - OUTLIER_SHARE), stray + math.log(OUTLIER_SHARE))
+    torch.testing.assert_close(density.log_density(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_points_of_a_part_have_its_mean_and_covariance():
-    told = mixture(1)
-    many = Mixture(*(each.expand(60_000, *each.shape[1:]) for each in told))
-    points = many.place(torch.full((60_000, 1), 2), torch.randn(60_000, 3, generator=gen()))
-    covariance = normals(told).covariance_matrix[0, 2]
+def test_samples_of_a_component_have_its_mean_and_covariance():
+    density = mixture(1)
+    many = Mixture(*(each.expand(60_000, *each.shape[1:]) for each in density))
+    points = many.sample(torch.full((60_000, 1), 2), torch.randn(60_000, 3, generator=gen()))
+    covariance = normals(density).covariance_matrix[0, 2]
     size = float(covariance.diagonal().max())
-    torch.testing.assert_close(points.mean(0), told.middle[0, 2], rtol=0, atol=0.03 * size**0.5)
+    torch.testing.assert_close(points.mean(0), density.mean[0, 2], rtol=0, atol=0.03 * size**0.5)
     torch.testing.assert_close(points.T.cov(), covariance, rtol=0, atol=0.03 * size)
 
 
-def test_spread_numbers_are_normal_and_shun_each_other():
-    found = spread_normal(500, 8, gen())
+def test_quasi_random_numbers_are_normal_and_more_evenly_spaced():
+    found = quasi_normal(500, 8, gen())
     assert abs(float(found.mean())) < 0.04 and abs(float(found.std()) - 1) < 0.04
     one = found[:, 3].T
     torch.testing.assert_close(one.cov(), torch.eye(3), rtol=0, atol=0.2)

@@ -12,53 +12,53 @@ def inked(tile: np.ndarray) -> np.ndarray:
 
 
 def test_up_is_up_and_right_is_right():
-    up, right, near = plot.seen(np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]))
+    up, right, near = plot.rotate_to_view(np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]))
     assert up[1] > 0.9 and abs(up[0]) < 1e-9 and right[0] > 0.5 and near[2] > 0.5
-    top = inked(plot.point_tile(np.array([[0.0, 0.9, 0]]), 100))
+    top = inked(plot.render_points(np.array([[0.0, 0.9, 0]]), 100))
     assert top[:50].any() and not top[50:].any()
 
 
 def test_the_nearest_hides_the_others():
-    towards = np.linalg.solve(plot.seen(np.eye(3)).T, np.array([0.0, 0, 1]))
+    towards = np.linalg.solve(plot.rotate_to_view(np.eye(3)).T, np.array([0.0, 0, 1]))
     points, red_first = np.stack([towards, -towards]), np.array([[1.0, 0, 0], [0, 0, 1.0]])
     for order in ([0, 1], [1, 0]):
-        tile = plot.point_tile(points[order], 101, red_first[order])
+        tile = plot.render_points(points[order], 101, red_first[order])
         colour = tile[inked(tile)]
         assert len(colour) and (colour[:, 0] > colour[:, 2]).all()
 
 
 def test_the_whole_cube_is_inside_and_nothing_wraps_round():
     corners = np.stack(np.meshgrid(*[[-1.0, 1]] * 3), -1).reshape(-1, 3)
-    assert inked(plot.point_tile(corners, 200)).sum() == 8 * 2 * 2
-    assert not inked(plot.point_tile(corners + 40, 200)).any()
+    assert inked(plot.render_points(corners, 200)).sum() == 8 * 2 * 2
+    assert not inked(plot.render_points(corners + 40, 200)).any()
 
 
 def test_a_grid_puts_tiles_in_rows(tmp_path):
     tiles = [np.full((4, 4, 3), i, np.uint8) for i in range(3)]
-    image = plot.grid(tiles, 2)
+    image = plot.tile_grid(tiles, 2)
     assert image.shape == (8, 8, 3)
     assert image[::4, ::4, 0].tolist() == [[0, 1], [2, 255]]
     with pytest.raises(InputError, match="0 shapes"):
-        plot.grid([], 2)
+        plot.tile_grid([], 2)
     with pytest.raises(InputError, match="more than"):
-        plot.grid([np.zeros((9000, 9000, 3), np.uint8)] * 2, 2)
+        plot.tile_grid([np.zeros((9000, 9000, 3), np.uint8)] * 2, 2)
 
 
 def test_files_hold_the_shapes(tmp_path):
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.7, 0.7, (3, 200, 3))
     given = np.zeros((3, 200), bool)
-    plot.draw(points, tmp_path / "a.png", columns=2, side=80)
+    plot.draw_clouds(points, tmp_path / "a.png", columns=2, side=80)
     given[0] = True
-    plot.draw(points, tmp_path / "b.png", columns=2, side=80, given=given)
+    plot.draw_clouds(points, tmp_path / "b.png", columns=2, side=80, given=given)
     a, b = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in "ab")
     assert a.shape == (160, 160, 3)
     assert (a[80:] == b[80:]).all() and (a[:80, 80:] == b[:80, 80:]).all() and not (a[:80, :80] == b[:80, :80]).all()
     first = b[:80, :80][inked(b[:80, :80])]
     assert (first[:, 0] > first[:, 2]).all()  # what was given is orange
-    mesh = lofts.joined([lofts.box((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))])
+    mesh = lofts.merge([lofts.box((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))])
     plot.draw_meshes([mesh], tmp_path / "m.png", side=80)
     tile = np.asarray(Image.open(tmp_path / "m.png"))
     assert inked(tile)[30:50, 30:50].mean() > 0.9  # solid, no holes
     with pytest.raises(InputError, match="finite"):
-        plot.draw(points * np.nan, tmp_path / "c.png")
+        plot.draw_clouds(points * np.nan, tmp_path / "c.png")

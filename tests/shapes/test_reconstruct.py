@@ -34,7 +34,7 @@ def closed(mesh: Mesh) -> bool:
 
 
 def test_a_ball():
-    mesh = reconstruct.wrapped(ball(1500), reconstruct.Wrap(cells=48))
+    mesh = reconstruct.wrap_points(ball(1500), reconstruct.WrapSettings(cells=48))
     assert closed(mesh) and euler(mesh) == 2
     assert volume(mesh) == pytest.approx(
         4 / 3 * np.pi, rel=0.08
@@ -46,7 +46,7 @@ def test_a_ball():
 def test_few_points_come_as_close_as_many():
     errors = []
     for n in (400, 3000):
-        mesh = reconstruct.wrapped(ball(n), reconstruct.Wrap(cells=48))
+        mesh = reconstruct.wrap_points(ball(n), reconstruct.WrapSettings(cells=48))
         errors.append(np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).mean())
     assert max(errors) < 0.012
 
@@ -56,17 +56,17 @@ def test_a_ring_keeps_its_hole_and_scale_and_place_do_not_matter():
     a, b = rng.uniform(0, 2 * np.pi, (2, 2500))
     out = 1 + 0.35 * np.cos(b)
     points = np.stack([out * np.cos(a), 0.35 * np.sin(b), out * np.sin(a)], 1)
-    mesh = reconstruct.wrapped(points, reconstruct.Wrap(cells=48))
+    mesh = reconstruct.wrap_points(points, reconstruct.WrapSettings(cells=48))
     assert closed(mesh) and euler(mesh) == 0
-    far = reconstruct.wrapped(points * 50 + [1000, -300, 7], reconstruct.Wrap(cells=48))
+    far = reconstruct.wrap_points(points * 50 + [1000, -300, 7], reconstruct.WrapSettings(cells=48))
     assert volume(far) == pytest.approx(volume(mesh) * 50**3, rel=1e-3)
 
 
 def test_a_thin_sheet_and_a_thin_leg_do_not_vanish():
-    parts = lofts.joined([lofts.box((-1, 0.9, -1), (1, 0.92, 1)), lofts.beams([[0, -1, 0]], [[0, 0.9, 0]], 0.02)])
+    parts = lofts.merge([lofts.box((-1, 0.9, -1), (1, 0.92, 1)), lofts.beams([[0, -1, 0]], [[0, 0.9, 0]], 0.02)])
     rng = np.random.default_rng(0)
     points = sample(parts, 2048, rng).points
-    mesh = reconstruct.wrapped(points, reconstruct.Wrap(cells=64))
+    mesh = reconstruct.wrap_points(points, reconstruct.WrapSettings(cells=64))
     again = sample(mesh, 3000, rng).points
     assert apart(points, mesh) < 0.03 and apart(again, parts) < 0.03
     assert mesh.vertices[:, 1].min() < -0.85  # the leg reaches the floor but for a few points' spacing
@@ -75,15 +75,15 @@ def test_a_thin_sheet_and_a_thin_leg_do_not_vanish():
 
 def test_normals_point_outwards():
     points = ball(1500)
-    normals = reconstruct.normals(points, reconstruct.wrapped(points, reconstruct.Wrap(cells=40)))
+    normals = reconstruct.point_normals(points, reconstruct.wrap_points(points, reconstruct.WrapSettings(cells=40)))
     cosine = np.einsum("nc,nc->n", normals, points)
     assert (cosine > 0.9).mean() > 0.97
 
 
 def test_bad_clouds_are_refused():
     with pytest.raises(InputError, match="3 distinct"):
-        reconstruct.wrapped(np.tile(np.eye(3), (40, 1)))
+        reconstruct.wrap_points(np.tile(np.eye(3), (40, 1)))
     with pytest.raises(InputError, match="finite"):
-        reconstruct.wrapped(np.full((50, 3), np.nan))
+        reconstruct.wrap_points(np.full((50, 3), np.nan))
     with pytest.raises(InputError, match=r"\(50, 2\)"):
-        reconstruct.wrapped(np.zeros((50, 2)))
+        reconstruct.wrap_points(np.zeros((50, 2)))

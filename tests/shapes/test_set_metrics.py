@@ -27,8 +27,8 @@ def test_chamfer_is_the_obvious_one():
         for j in range(4):
             square = cdist(a[i], b[j], "sqeuclidean")
             slow[i, j] = square.min(1).mean() + square.min(0).mean()
-    assert set_metrics.chamfers(a, b) == pytest.approx(slow, rel=1e-5)
-    own = set_metrics.chamfers(a, a)
+    assert set_metrics.chamfer_matrix(a, b) == pytest.approx(slow, rel=1e-5)
+    own = set_metrics.chamfer_matrix(a, a)
     assert own == pytest.approx(own.T) and np.abs(np.diag(own)).max() < 1e-12
 
 
@@ -43,23 +43,25 @@ def test_emd_is_the_least_over_all_permutations(n):
 def test_emd_of_a_translation_is_its_length():
     rng = np.random.default_rng(0)
     a = blobs(rng, 3, 60)
-    assert np.diag(set_metrics.emds(a, a + np.float32(0.25))) == pytest.approx(np.full(3, 0.25 * np.sqrt(3)), rel=1e-5)
-    own = set_metrics.emds(a, a)
-    assert own == pytest.approx(own.T) and own == pytest.approx(set_metrics.emds(a, a.copy()), abs=1e-6)
+    assert np.diag(set_metrics.emd_matrix(a, a + np.float32(0.25))) == pytest.approx(
+        np.full(3, 0.25 * np.sqrt(3)), rel=1e-5
+    )
+    own = set_metrics.emd_matrix(a, a)
+    assert own == pytest.approx(own.T) and own == pytest.approx(set_metrics.emd_matrix(a, a.copy()), abs=1e-6)
     with pytest.raises(InputError, match="thin them to one size"):
-        set_metrics.emds(a, a[:, :10])
+        set_metrics.emd_matrix(a, a[:, :10])
 
 
 def test_known_sets_have_known_scores():
     rng = np.random.default_rng(0)
     a, b = blobs(rng, 40, 40), blobs(rng, 40, 40)
-    alike = set_metrics.distances(set_metrics.chamfers, a, b)
+    alike = set_metrics.pairwise_distances(set_metrics.chamfer_matrix, a, b)
     assert set_metrics.one_nna(alike) == pytest.approx(0.5, abs=0.2)
-    moved = set_metrics.distances(set_metrics.chamfers, a + np.float32(5), b)
+    moved = set_metrics.pairwise_distances(set_metrics.chamfer_matrix, a + np.float32(5), b)
     assert set_metrics.one_nna(moved) == 1
-    copied = set_metrics.distances(set_metrics.chamfers, a, a.copy())
+    copied = set_metrics.pairwise_distances(set_metrics.chamfer_matrix, a, a.copy())
     assert set_metrics.one_nna(copied) == 0 and set_metrics.mmd(copied) < 1e-12 and set_metrics.coverage(copied) == 1
-    few = set_metrics.distances(set_metrics.chamfers, np.repeat(a[:2], 20, axis=0), b)
+    few = set_metrics.pairwise_distances(set_metrics.chamfer_matrix, np.repeat(a[:2], 20, axis=0), b)
     assert set_metrics.coverage(few) <= 2 / 40 and set_metrics.one_nna(few) > 0.8
     assert set_metrics.mmd(few) > set_metrics.mmd(alike)
 
@@ -90,26 +92,30 @@ def test_points_outside_the_ball_do_not_count():
 
 def test_thickness_sees_fuzz_that_1_nna_by_chamfer_hardly_sees():
     rng = np.random.default_rng(0)
-    a, b = (sets.generated(24, 512, s, ("chair",), part).points for s, part in ((1, "train"), (2, "test")))
+    a, b = (sets.generate_families(24, 512, s, ("chair",), part).points for s, part in ((1, "train"), (2, "test")))
     fuzz = np.float32(0.03) * rng.standard_normal(a.shape).astype(np.float32)
-    clean, fuzzy = (set_metrics.one_nna(set_metrics.distances(set_metrics.chamfers, x, b)) for x in (a, a + fuzz))
+    clean, fuzzy = (
+        set_metrics.one_nna(set_metrics.pairwise_distances(set_metrics.chamfer_matrix, x, b)) for x in (a, a + fuzz)
+    )
     assert fuzzy - clean < 0.2
-    levels = [set_metrics.thickness(a + k * fuzz).mean() for k in (0, 0.33, 0.67, 1)]
+    levels = [set_metrics.local_thickness(a + k * fuzz).mean() for k in (0, 0.33, 0.67, 1)]
     assert levels == sorted(levels) and levels[-1] > 1.15 * levels[0]
 
 
 def test_thickness_of_a_noisy_plane():
     rng = np.random.default_rng(0)
     plane = np.concatenate([rng.uniform(-1, 1, (1, 4000, 2)), 0.002 * rng.standard_normal((1, 4000, 1))], axis=2)
-    assert set_metrics.thickness(plane, 40)[0] == pytest.approx(0.002, rel=0.1)
-    assert set_metrics.thickness(plane * [1, 1, 0])[0] == pytest.approx(0, abs=1e-9)
+    assert set_metrics.local_thickness(plane, 40)[0] == pytest.approx(0.002, rel=0.1)
+    assert set_metrics.local_thickness(plane * [1, 1, 0])[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_intervals():
-    assert set_metrics.wilson(0.5, 100) == pytest.approx((0.5, 0.4038, 0.5962), abs=1e-3)
-    assert set_metrics.wilson(0.0, 20).low == 0 and set_metrics.wilson(1.0, 20).high == pytest.approx(1)
+    assert set_metrics.wilson_interval(0.5, 100) == pytest.approx((0.5, 0.4038, 0.5962), abs=1e-3)
+    assert set_metrics.wilson_interval(0.0, 20).low == 0 and set_metrics.wilson_interval(1.0, 20).high == pytest.approx(
+        1
+    )
     values = np.random.default_rng(0).standard_normal(400)
-    mean, low, high = set_metrics.bootstrap(values, np.random.default_rng(1))
+    mean, low, high = set_metrics.bootstrap_mean(values, np.random.default_rng(1))
     assert mean == pytest.approx(values.mean()) and high - low == pytest.approx(2 * 1.96 / 20, rel=0.2)
 
 
