@@ -9,8 +9,12 @@ from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.points.denoise import denoise
+from becalm.tasks.complete import complete
+from becalm.tasks.generate import generate
+from becalm.tasks.interpolate import interpolate
 from becalm.tasks.models import models
 from becalm.tasks.train import train
+from becalm.tasks.vary import vary
 from becalm.weights.store import load
 
 __all__ = [
@@ -28,13 +32,16 @@ __all__ = [
     "Sampler",
     "Step",
     "clean",
+    "complete",
     "contrastive",
     "corrupt",
     "denoise",
     "densities",
     "dpm_solver_pp_2m",
     "eps",
+    "generate",
     "heun",
+    "interpolate",
     "langevin",
     "levels",
     "load",
@@ -50,6 +57,7 @@ __all__ = [
     "train",
     "transition",
     "v",
+    "vary",
     "velocity",
     "walk",
 ]
