@@ -80,10 +80,6 @@ class VDM(nn.Module):
     classes: ClassVar[tuple[str, ...]] = ()
     default_sampler = ANCESTRAL
 
-    makes = "images"
-    classes: ClassVar[tuple[str, ...]] = ()
-    default_sampler = ANCESTRAL
-
     def __init__(
         self,
         shape: list[int] | int,
@@ -179,25 +175,6 @@ class VDM(nn.Module):
             inputs = torch.cat([inputs, fourier_features(inputs, self.fourier_multiples)], -1)
         output = self.network(inputs.unflatten(1, self.shape[:2]), noise)
         return output.flatten(1, 2).unflatten(-1, (self.shape[2], self.n_features))
-
-    def generate(
-        self,
-        label: Int[Tensor, " batch"],
-        points: int = 0,
-        sampler: Sampler | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield z after each step, and last the images, one for each entry of `label` (see `tasks.generate.Generator`).
-
-        There are no classes, and no points. Raises InputError where z₀ is not finite.
-        """
-        for step in generate(self, len(label), sampler or self.default_sampler, generator):
-            yield step.z
-        if not torch.isfinite(step.z).all():
-            raise InputError("generate: the model gives numbers that are not finite: damaged weights? take others")
-        with torch.no_grad():
-            images = decode_images(self, step.z, generator)
-        yield images
 
     def generate(
         self,

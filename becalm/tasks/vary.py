@@ -19,7 +19,7 @@ from becalm.tasks.shapes import ENCODED_POINTS, Shapes, class_labels, in_batches
 def vary(
     model: str | Path | nn.Module,
     shape: Any,
-    amount: float = 0.5,
+    amount: int | float = 0.5,
     number: int = 8,
     label: str | None = None,
     points: int = 2048,
@@ -38,7 +38,7 @@ def vary(
 def steps(
     model: str | Path | nn.Module,
     shape: Any,
-    amount: float = 0.5,
+    amount: int | float = 0.5,
     number: int = 8,
     label: str | None = None,
     points: int = 2048,
