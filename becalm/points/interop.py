@@ -57,7 +57,7 @@ def to_open3d(cloud: Cloud) -> Any:
     """An open3d.t.geometry.PointCloud with positions, colours in 0 to 1, normals and all attributes that are numbers."""
     import open3d as o3d  # type: ignore[import-not-found]
 
-    result = o3d.t.geometry.PointCloud(o3d.core.Tensor(np.array(cloud.xyz)))
+    result = o3d.t.geometry.PointCloud(o3d.core.Tensor(np.array(cloud.xyz)))  # type: ignore[call-overload]
     colours, normals, others = _split(cloud)
     columns = others | ({"normals": normals} if normals is not None else {})
     columns |= {"colors": _unit_range(colours)} if colours is not None else {}
@@ -72,7 +72,7 @@ def to_open3d(cloud: Cloud) -> Any:
             "b1": "u1",
         }  # it knows few types
         values = values.astype(kinds.get(values.dtype.str[1:], values.dtype))
-        result.point[name] = o3d.core.Tensor(np.array(values.reshape(len(cloud), -1)))
+        result.point[name] = o3d.core.Tensor(np.array(values.reshape(len(cloud), -1)))  # type: ignore[call-overload]
     return result
 
 
