@@ -1,4 +1,4 @@
-"""How near what was learned is to the truth: two score fields, two sets of samples, a number that should tell two kinds apart."""
+"""Comparisons with the truth: agreement of two score fields, two-sample test, area under the ROC curve."""
 
 from typing import NamedTuple
 
@@ -9,38 +9,38 @@ from becalm.core.typing import Float, Tensor
 
 
 class ScoreAgreement(NamedTuple):
-    """Of a score s with the true one, ∇ log p, over samples of p."""
+    """Agreement of a score s with the true score ∇ log p over samples of p."""
 
     cosine: float
     """E sᵀ∇log p / √(E‖s‖² E‖∇log p‖²)."""
     pointwise: float
-    """Mean over samples of the cosine at each; low where the true score is near 0, whatever is learned."""
+    """Mean over samples of the cosine at each; low where the true score is near 0, however good s is."""
     fisher: float
     """Relative Fisher divergence E‖s − ∇log p‖² / E‖∇log p‖²."""
 
 
 def score_agreement(score: Score, x: Float[Tensor, "batch *data"], truth: Score) -> ScoreAgreement:
-    """How near `score` is to `truth` over the samples x."""
+    """Agreement of `score` with `truth` over the samples x."""
     with torch.no_grad():
-        found, wanted = (f(x).flatten(1).double() for f in (score, truth))
-    along, power = (found * wanted).sum(1), found.square().sum(1)
-    whole = wanted.square().sum(1)
-    each = along / (power * whole).sqrt().clamp_min(1e-300)
-    cosine = along.mean() / (power.mean() * whole.mean()).sqrt()
+        estimated, true = (f(x).flatten(1).double() for f in (score, truth))
+    product, power = (estimated * true).sum(1), estimated.square().sum(1)
+    whole = true.square().sum(1)
+    each = product / (power * whole).sqrt().clamp_min(1e-300)
+    cosine = product.mean() / (power.mean() * whole.mean()).sqrt()
     return ScoreAgreement(
-        float(cosine), float(each.mean()), float((found - wanted).square().sum(1).mean() / whole.mean())
+        float(cosine), float(each.mean()), float((estimated - true).square().sum(1).mean() / whole.mean())
     )
 
 
 class TwoSampleTest(NamedTuple):
-    """A permutation test of whether two sets of samples have one law."""
+    """Permutation test of whether two sets of samples have the same distribution."""
 
     distance: float
     """Energy distance 2E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖ (Székely & Rizzo 2013)."""
     critical_value: float
-    """The 99.9 % quantile of it when the labels are drawn at random."""
+    """Its 99.9 % quantile under random relabelling."""
     p: float
-    """Share of random labellings, with the true one among them, whose distance is at least as great."""
+    """p-value: share of labellings (random ones and the true one) whose distance is at least as great."""
 
 
 def two_sample_test(
@@ -49,22 +49,22 @@ def two_sample_test(
     permutations: int = 1999,
     generator: torch.Generator | None = None,
 ) -> TwoSampleTest:
-    """The energy distance of a and b beside that of `draws` random relabellings.
+    """Energy distance of a and b, compared with that of `permutations` random relabellings.
 
     With weights w of 1/n on the one and −1/m on the other set the distance is −wᵀDw, D the matrix of all distances.
     """
     pool = torch.cat([a, b]).double()
-    apart = torch.cdist(pool, pool)
+    distance = torch.cdist(pool, pool)
     weight = torch.cat([pool.new_full((len(a),), 1 / len(a)), pool.new_full((len(b),), -1 / len(b))])
     mixed = torch.rand(permutations, len(pool), generator=generator).argsort(1).to(pool.device)
     labels = torch.cat([weight[None], weight[mixed]])
-    distances = -((labels @ apart) * labels).sum(1)
+    distances = -((labels @ distance) * labels).sum(1)
     limit = torch.quantile(distances[1:], 0.999)
     return TwoSampleTest(float(distances[0]), float(limit), float((distances >= distances[0] - 1e-15).double().mean()))
 
 
-def auroc(negatives: Float[Tensor, " usual"], positives: Float[Tensor, " strange"]) -> float:
-    """The chance that something strange has a higher number than something usual; ties count half (Mann & Whitney 1947)."""
+def auroc(negatives: Float[Tensor, " negative"], positives: Float[Tensor, " positive"]) -> float:
+    """Area under the ROC curve: P(positive > negative) + ½P(equal) (Mann & Whitney 1947)."""
     negatives, positives = negatives.double().sort().values, positives.double().contiguous()
     below, upto = torch.searchsorted(negatives, positives), torch.searchsorted(negatives, positives, right=True)
     return float((below + upto).double().mean() / (2 * len(negatives)))

@@ -1,7 +1,7 @@
-"""Contrastive divergence: an energy learned by pushing data down and the samples of its own Langevin chains up.
+"""Contrastive divergence: training of an energy by the difference between its values at data and at its own Langevin samples.
 
-∇ of E_data[E] − E_model[E] is that of −log p exactly when the negatives are samples of the model (Hinton 2002); chains that are
-short (CD-k) or go on from step to step (persistent, Tieleman 2008; with a replay buffer, Du & Mordatch 2019) come near.
+The gradient of E_data[E] − E_model[E] is that of −log p exactly if the negatives are samples of the model (Hinton 2002). Short
+chains from the data (CD-k) and persistent chains (Tieleman 2008; with a replay buffer, Du & Mordatch 2019) approximate them.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from becalm.core.typing import Float, Int, Tensor
 
 @dataclass(frozen=True)
 class LangevinChains:
-    """How negatives are sampled: unadjusted Langevin steps."""
+    """Configuration of the chains that sample negatives: unadjusted Langevin."""
 
     steps: int = 20
     """k of CD-k."""
     step_size: float = 0.01
     """h of z − h∇E + √(2hτ) n."""
     temperature: float = 1.0
-    """τ; below 1 the chains are drawn to the modes, and the energy is then not that of the data's density."""
+    """τ; below 1 the chains concentrate at the modes, and e^{−E} is then not the density of the data."""
 
 
 def contrastive_loss(
     energy: Energy, x: Float[Tensor, "batch *data"], negatives: Float[Tensor, "batch *data"], penalty: float = 0.0
 ) -> Float[Tensor, " batch"]:
-    """E(x) − E(x⁻) + a (E(x)² + E(x⁻)²), a = `penalty` holding the energies near 0."""
+    """E(x) − E(x⁻) + a (E(x)² + E(x⁻)²), the penalty a keeping the energies near 0."""
     data, model = energy_values(energy, x), energy_values(energy, negatives)
     return data - model + penalty * (data.square() + model.square())
 
@@ -38,30 +38,30 @@ def contrastive_loss(
 def cd_negatives(
     energy: Energy, x: Float[Tensor, "batch *data"], chains: LangevinChains, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch *data"]:
-    """The negatives of CD-k: chains that begin at the data; detached. Raises ValueError where they explode."""
+    """Negatives of CD-k, detached: ends of chains that start at the data. Raises ValueError where a chain diverges."""
     return run_chains(energy, x.detach(), chains, generator)
 
 
 def run_chains(energy: Energy, z: Tensor, chains: LangevinChains, generator: torch.Generator | None) -> Tensor:
-    """Where the chains from z end."""
+    """The end states of chains from z."""
     for state in ula(detached_score(energy), z, chains.step_size, chains.steps, chains.temperature, generator):
         z = state.z
     return z
 
 
 class PersistentNegatives(NamedTuple):
-    """What persistent chains give."""
+    """Negatives of persistent chains, with the updated replay buffer."""
 
     z: Float[Tensor, "batch *data"]
-    """Where this step's chains ended, detached."""
+    """End states of this step's chains, detached."""
     buffer: Float[Tensor, "place *data"]
-    """The buffer with them in their places."""
+    """The replay buffer with these states written back."""
     indices: Int[Tensor, " batch"]
-    """Which they are, all different."""
+    """Their indices in the buffer, all different."""
 
 
 ChainStarts = Callable[[int, torch.Generator | None], Tensor]
-"""Starts of new chains, from (how many, generator): noise about as wide as the data, [n, *data]."""
+"""Start states of new chains [n, *data] from (n, generator): noise about as wide as the data."""
 
 
 def persistent_negatives(
@@ -73,12 +73,13 @@ def persistent_negatives(
     generator: torch.Generator | None = None,
     keep_probability: float = 0.95,
 ) -> PersistentNegatives:
-    """The negatives of persistent CD: `count` chains of the buffer run on and are put back, each anew with chance 1 − `kept`.
+    """Negatives of persistent CD: `count` chains of the buffer, run on and written back.
 
-    The buffer given is not changed. Raises ValueError where it is smaller than `count`, or where a chain explodes.
+    Each chain is continued with probability `keep_probability` and restarted from `new_starts` otherwise.
+    `buffer` itself is not changed. Raises ValueError where it is smaller than `count`, or where a chain diverges.
     """
     if count > len(buffer):
-        raise ValueError(f"persistent: {count} chains of a buffer of {len(buffer)}; give a greater buffer")
+        raise ValueError(f"persistent: {count} chains of a buffer of {len(buffer)}; give a larger buffer")
     places = torch.randperm(len(buffer), generator=generator)[:count].to(buffer.device)
     renewed = (torch.rand(count, generator=generator) >= keep_probability).to(buffer.device)
     new = new_starts(count, generator).to(buffer)

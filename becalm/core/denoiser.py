@@ -1,4 +1,4 @@
-"""A denoiser: a network, the schedule it was trained with, and what its output means."""
+"""Denoiser: a network, its noise schedule, and the kind of its output."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from becalm.core.typing import Float, Tensor
 
 
 class Denoiser(nn.Module):
-    """From noisy data to the pair (x, ε).
+    """Predicts (x, ε) from noisy data.
 
-    The network is called as network(z, t, given); a schedule with weights is trained and averaged with it. `given` holds what
-    is known beside z, tensors by name with the batch as their first axis.
+    The network is called as network(z, t, given) and returns its target, or an `Output`. A learned schedule is part of the
+    module's parameters. `given` holds the conditioning: tensors by name, batch first.
     """
 
     def __init__(self, network: nn.Module | Callable, schedule, kind: Kind):

@@ -1,6 +1,6 @@
-"""Densities known exactly: log p, its score and samples, to learn from and to measure against; x is [..., d].
+"""Exactly known densities, with log p, score and samples, for training and tests; x is [..., d].
 
-All are frozen; numbers are those of the fields, moved to the type of x. Samples are drawn on the CPU.
+All are frozen dataclasses; parameters are cast to the dtype and device of x. Samples are drawn on the CPU.
 """
 
 import math
@@ -14,7 +14,7 @@ from becalm.core.typing import Float, Tensor
 
 @runtime_checkable
 class Density(Protocol):
-    """What all have; log p is normalised."""
+    """Protocol of all densities; log p is normalised."""
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]: ...
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]: ...
@@ -26,30 +26,30 @@ class Gaussian:
     """N(mean, covariance)."""
 
     mean: Float[Tensor, " d"]
-    """Its middle."""
+    """Mean."""
     covariance: Float[Tensor, "d d"]
     """Symmetric, positive definite."""
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        away, root = self.center_and_factor(x)
-        white = torch.linalg.solve_triangular(root, away.mT, upper=False)
+        centered, root = self.center_and_factor(x)
+        white = torch.linalg.solve_triangular(root, centered.mT, upper=False)
         log_det = 2 * root.diagonal().log().sum() + x.shape[-1] * math.log(2 * math.pi)
         return (-(white.square().sum(0) + log_det) / 2).reshape(x.shape[:-1])
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        away, root = self.center_and_factor(x)
-        return -torch.cholesky_solve(away.mT, root).mT.reshape(x.shape)
+        centered, root = self.center_and_factor(x)
+        return -torch.cholesky_solve(centered.mT, root).mT.reshape(x.shape)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
         white = torch.randn(count, len(self.mean), generator=generator, dtype=self.mean.dtype)
         return self.mean.cpu() + white @ torch.linalg.cholesky(self.covariance.cpu()).mT
 
     def convolve(self, sigma: float) -> "Gaussian":
-        """The density of x + σε."""
+        """The density of x + σε, ε ~ N(0, I)."""
         return Gaussian(self.mean, self.covariance + sigma**2 * torch.eye(len(self.mean)).to(self.covariance))
 
     def center_and_factor(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x − mean as rows, and the Cholesky factor in their type."""
+        """x − mean as rows, and the Cholesky factor of the covariance in their dtype."""
         root = torch.linalg.cholesky(self.covariance).to(x)
         return (x - self.mean.to(x)).reshape(-1, x.shape[-1]), root
 
@@ -62,14 +62,14 @@ def isotropic_gaussian(dimension: int, deviation: float = 1.0) -> Gaussian:
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """Σ w_k N(c_k, s_k² I). With the points of a shape as centres it is their density under noise s (ShapeGF's truth)."""
+    """Σ w_k N(c_k, s_k² I). With a shape's points as centres it is the density of its noisy points (ShapeGF)."""
 
     centres: Float[Tensor, "k d"]
-    """Where the parts are."""
+    """Means c_k of the components."""
     weights: Float[Tensor, " k"]
-    """Of sum 1."""
+    """Mixture weights w_k, of sum 1."""
     deviations: Float[Tensor, " k"]
-    """How wide the parts are."""
+    """Standard deviations s_k of the components."""
 
     def logits(self, x: Tensor) -> Tensor:
         """log w_k N(x; c_k, s_k² I) [..., k]."""
@@ -91,12 +91,12 @@ class GaussianMixture:
         return self.centres.cpu()[which] + self.deviations.cpu()[which, None] * white
 
     def convolve(self, sigma: float) -> "GaussianMixture":
-        """The density of x + σε."""
+        """The density of x + σε, ε ~ N(0, I)."""
         return GaussianMixture(self.centres, self.weights, torch.sqrt(self.deviations**2 + sigma**2))
 
 
 def eight_gaussians(radius: float = 2.0, deviation: float = 0.2) -> GaussianMixture:
-    """Eight equal Gaussians evenly on a circle, float64."""
+    """Eight equal Gaussians evenly spaced on a circle, float64."""
     angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     centres = radius * torch.stack([angle.cos(), angle.sin()], -1)
     return GaussianMixture(centres, torch.full_like(angle, 1 / 8), torch.full_like(angle, deviation))
@@ -104,7 +104,7 @@ def eight_gaussians(radius: float = 2.0, deviation: float = 0.2) -> GaussianMixt
 
 @dataclass(frozen=True)
 class Ring:
-    """p ∝ exp(−(‖x‖ − R)²/2w²): a shell about a circle or sphere."""
+    """p ∝ exp(−(‖x‖ − R)²/2w²): a circle or sphere of radius R blurred radially."""
 
     radius: float = 2.0
     """R ≥ 0."""
@@ -118,7 +118,7 @@ class Ring:
             raise ValueError(f"Ring: {self}: radius ≥ 0, width > 0 and dimension ≥ 2 are needed")
 
     def log_normalizer(self) -> float:
-        """log of the sphere's area times ∫ r^{d−1} e^{−(r−R)²/2w²} dr.
+        """log normaliser: log of the unit sphere's area times ∫ r^{d−1} e^{−(r−R)²/2w²} dr.
 
         With I_k = ∫ r^k …: I_k = R I_{k−1} + (k − 1) w² I_{k−2} by parts, so q_k = I_k/I_{k−1} = R + (k − 1) w²/q_{k−1}.
         """
@@ -140,7 +140,7 @@ class Ring:
         return (self.radius - length) / self.width**2 * outward
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
-        """Radii by rejection: log r lies below its tangent at the mode m, so N(m, w²) covers r^{d−1} e^{−(r−R)²/2w²}."""
+        """Radii by rejection: log r is below its tangent at the mode m, so c N(m, w²) bounds r^{d−1} e^{−(r−R)²/2w²}."""
         r, d, w = self.radius, self.dimension, self.width
         mode = (r + math.sqrt(r**2 + 4 * (d - 1) * w**2)) / 2
         radii = torch.empty(0, dtype=torch.float64)
@@ -153,15 +153,15 @@ class Ring:
         return radii[:count, None] * white / white.norm(dim=1, keepdim=True)
 
     def convolve(self, sigma: float) -> "NoisyRing":
-        """The density of x + σε, in the plane."""
+        """The density of x + σε, ε ~ N(0, I), for d = 2."""
         return NoisyRing(self, sigma)
 
 
 @dataclass(frozen=True)
 class NoisyRing:
-    """A ring of the plane under noise: ∫ p(r) 2πr e^{−(ρ−r)²/2s²} i0e(ρr/s²)/2πs² dr at ‖x‖ = ρ, i0e(u) = e^{−u} I₀(u).
+    """A ring in the plane plus noise, p(x) = ∫ p(r) 2πr e^{−(ρ−r)²/2s²} i0e(ρr/s²)/2πs² dr at ‖x‖ = ρ, i0e(u) = e^{−u} I₀(u).
 
-    What stands beside p(r)2πr dr is a circle's mean of N(x; ·, s² I). The sum over r is spectrally exact.
+    The factor of p(r)2πr dr is the mean of N(x; y, s²I) over the circle ‖y‖ = r. The quadrature in r converges spectrally.
     """
 
     ring: Ring
@@ -191,12 +191,12 @@ class NoisyRing:
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """Uniform on the cells of even parity of a board, blurred with N(0, s² I), so that it has a score everywhere."""
+    """Uniform on the cells of even parity of a checkerboard plus noise N(0, s²I), so that the score exists everywhere."""
 
     cells_per_side: int = 4
-    """Of a side; even, so that half of all belong to it."""
+    """Cells per side; even, so that half of the cells are occupied."""
     half_width: float = 2.0
-    """Half a side: the board is [−half, half]^d."""
+    """Half the side length: the board is [−half_width, half_width]^d."""
     deviation: float = 0.05
     """s > 0."""
     dimension: int = 2
@@ -215,7 +215,7 @@ class Checkerboard:
             )
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        """Σ over cells of even parity of Π_i (Φ(b_i) − Φ(a_i)), axis by axis: even = even·even + odd·odd; only sums, in logs."""
+        """log Σ over even cells of Π_i (Φ(b_i) − Φ(a_i)), recursively by axis: even = even·even + odd·odd, in logarithms."""
         width = 2 * self.half_width / self.cells_per_side
         middles = (torch.arange(self.cells_per_side).to(x) + 0.5) * width - self.half_width
         away = (x[..., None] - middles).abs()
@@ -241,41 +241,41 @@ class Checkerboard:
         return place * (2 * self.half_width / self.cells_per_side) - self.half_width + self.deviation * noise
 
     def convolve(self, sigma: float) -> "Checkerboard":
-        """The density of x + σε."""
+        """The density of x + σε, ε ~ N(0, I)."""
         return Checkerboard(self.cells_per_side, self.half_width, math.hypot(self.deviation, sigma), self.dimension)
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Σ w_k p_k of any densities: rings within each other, Gaussians of unlike shape."""
+    """Mixture Σ w_k p_k of any densities: concentric rings, Gaussians of different covariance."""
 
     components: tuple[Density, ...]
-    """The p_k."""
+    """The densities p_k."""
     weights: Float[Tensor, " k"]
-    """Of sum 1."""
+    """Mixture weights w_k, of sum 1."""
 
     def logits(self, x: Tensor) -> Tensor:
         """log w_k p_k(x) [..., k]."""
-        return torch.stack([part.log_prob(x) for part in self.components], -1) + self.weights.to(x).log()
+        return torch.stack([component.log_prob(x) for component in self.components], -1) + self.weights.to(x).log()
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         return torch.logsumexp(self.logits(x), -1)
 
     def score(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         share = torch.softmax(self.logits(x), -1)[..., None]
-        return (share * torch.stack([part.score(x) for part in self.components], -2)).sum(-2)
+        return (share * torch.stack([component.score(x) for component in self.components], -2)).sum(-2)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count d"]:
         which = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
-        draws = torch.stack([part.sample(count, generator) for part in self.components])
+        draws = torch.stack([component.sample(count, generator) for component in self.components])
         return draws[which, torch.arange(count)]
 
     def convolve(self, sigma: float) -> "Mixture":
-        """The density of x + σε; raises AttributeError where a part has none."""
-        return Mixture(tuple(part.convolve(sigma) for part in self.components), self.weights)  # type: ignore[attr-defined]
+        """The density of x + σε, ε ~ N(0, I); raises AttributeError where a component cannot be convolved."""
+        return Mixture(tuple(component.convolve(sigma) for component in self.components), self.weights)  # type: ignore[attr-defined]
 
 
 def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), width: float = 0.1, dimension: int = 2) -> Mixture:
-    """Equal rings about one middle, float64."""
+    """Mixture of concentric rings of equal weight, float64."""
     weights = torch.full((len(radii),), 1 / len(radii), dtype=torch.float64)
     return Mixture(tuple(Ring(radius, width, dimension) for radius in radii), weights)

@@ -1,4 +1,4 @@
-"""Devices by the names that people type."""
+"""Torch devices from the names of `--device`."""
 
 import torch
 

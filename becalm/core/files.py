@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed into it."""
+"""Atomic output: files and folders are written under a temporary name, synced, then renamed."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """What was given is at fault: one line that names the file, the field and the fix."""
+    """Invalid input: a one-line message that names the file, the field and the fix."""
 
 
 _written: ContextVar[list[Path] | None] = ContextVar("_written", default=None)
@@ -37,9 +37,9 @@ def _note_written(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """An empty temporary file in the same folder that takes the place of `path` when the block ends well.
+    """Context of an empty temporary file in the same folder, which replaces `path` when the block ends without error.
 
-    On any error it is removed and whatever stood at `path` is as it was. Raises OSError as the file system does.
+    On any error it is removed and `path` stays unchanged. Raises OSError as the file system does.
     """
     final = Path(os.path.realpath(path))
     temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
@@ -56,8 +56,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder beside `path` that takes its place, which must be free or an empty folder, when the block ends
-    well. On any error it is removed with all that is in it. Raises OSError as the file system does.
+    """Context of an empty temporary folder, renamed to `path` when the block ends without error.
+
+    `path` must not exist or be an empty folder. On any error the temporary folder is removed with its contents. Raises OSError as
+    the file system does.
     """
     final = Path(os.path.realpath(path))
     temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
@@ -72,17 +74,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 OTHER_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
-"""Ends of names that promise a picture of another form."""
+"""Suffixes of other image formats."""
 
 
 def check_png_name(path: Path | None) -> None:
-    """Raise InputError for the name of a picture that is not to be a PNG: we write no other."""
+    """Raise InputError for a picture's name with the suffix of another format: only PNG is written."""
     if path and path.suffix.lower() in OTHER_IMAGE_SUFFIXES:
         raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
-    """Raise InputError, before any work, for files that cannot be written or would replace an input or one another."""
+    """Raise InputError for outputs that would overwrite an input or one another, or whose folder does not exist."""
     given, taken = {path.resolve() for path in inputs}, set()
     for path in outputs:
         if path is None:
@@ -100,7 +102,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
 
 
 def fsync_path(path: Path, flags: int) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, flags)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""The likelihood of the probability-flow ODE, along γ: log p₀(z₀) = log p₁(z₁) + ∫ div f dγ, dz/dγ = f.
+"""Likelihood by the probability-flow ODE along γ: log p₀(z₀) = log p₁(z₁) + ∫ div f dγ, dz/dγ = f.
 
-In units of `preserve` f(z, γ) = ½σ(ε̂ − σz), without a singular end (Song et al. 2021, eq. 39, with γ for time); a denoiser of
-another scaling is asked in its own units. What comes out is the log-density of data blurred to the least noise, z₀/α₀ = x +
-e^{γ₀/2}ε, in the units of the data. The state is float64; the network sees the type of x. Its rows must not depend on each other.
+In units of `preserve` f(z, γ) = ½σ(ε̂ − σz), not singular at either end (Song et al. 2021, eq. 39, with γ for time); a denoiser
+of another scaling is evaluated in its own units. The result is the log-density of the data with the least noise added, z₀/α₀ =
+x + e^{γ₀/2}ε, in the units of the data. The state is float64; the network gets the dtype of x. Rows must be independent.
 """
 
 import math
@@ -24,28 +24,28 @@ LogProb = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class FlowLikelihood:
-    """The log-density of each datum, and how far each of three things may have put it wrong."""
+    """The log-density of each datum, with estimates of its three errors."""
 
     nats: Float[Tensor, " datum"]
     """log p in the units of the data."""
     end_error: Float[Tensor, " datum"]
-    """KL(q(z₁|x) ‖ N(0, I)): its mean over data is above what the assumed end density costs; 0 where the end was given."""
+    """KL(q(z₁|x) ‖ N(0, I)): its mean over data bounds the error of the assumed end density; 0 where `end_log_prob` is given."""
     solver_error: Float[Tensor, " datum"]
-    """Estimate of the ODE solver's error."""
+    """Estimate of the ODE solver's error in log p."""
     trace_error: Float[Tensor, " datum"]
-    """Standard error of the divergence: 0 for an exact trace, NaN for a single probe, which cannot tell."""
+    """Standard error of the estimated divergence: 0 for an exact trace, NaN for a single probe."""
     evaluations: Float[Tensor, " datum"]
-    """How often the network was asked."""
+    """Number of network evaluations."""
     dimensions: int
-    """Numbers a datum."""
+    """Numbers per datum, D."""
 
     @property
     def bits(self) -> Float[Tensor, " datum"]:
-        """−log₂ p a dimension."""
+        """−log₂ p per dimension."""
         return -self.nats / (self.dimensions * math.log(2))
 
     def add_nats(self, nats: Float[Tensor, " datum"]) -> "FlowLikelihood":
-        """The same with so much added to log p."""
+        """The same with `nats` added to log p."""
         return replace(self, nats=self.nats + nats)
 
 
@@ -57,7 +57,7 @@ def standard_normal_log_prob(z: Float[Tensor, "row variable channel"]) -> Float[
 def noise_and_trace(
     noise: Callable[[Tensor], Tensor], z: Float[Tensor, "row variable channel"], probes: Tensor | None
 ) -> tuple[Tensor, Float[Tensor, "slice row"]]:
-    """ε̂(z) and tr ∂ε̂/∂z, exact, or one estimate for each of the `probes` [slice, row, variable, channel]."""
+    """ε̂(z) and tr ∂ε̂/∂z: exact, or one Hutchinson estimate for each of the `probes` [slice, row, variable, channel]."""
     if probes is not None:
         return score_and_quadratic_forms(noise, z, probes)
     eps, trace = score_and_trace(noise, z)
@@ -67,7 +67,10 @@ def noise_and_trace(
 def flow_field(
     denoiser: Denoiser, dtype: torch.dtype, given: dict[str, Tensor] | None, probes: Tensor | None
 ) -> Callable[[FlowState, Tensor, Tensor], FlowState]:
-    """f and its divergence ½σ(tr ∂ε̂/∂z − σD), the trace exact where `probes` [slice, batch, variable, channel] is None."""
+    """The derivative f by γ and its divergence ½σ(tr ∂ε̂/∂z − σD).
+
+    The trace is exact where `probes` [slice, batch, variable, channel] is None.
+    """
 
     def field(state: FlowState, gamma: Tensor, rows: Tensor) -> FlowState:
         gamma = gamma[:, None, None]
@@ -94,12 +97,12 @@ def log_density(
     given: dict[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> FlowLikelihood:
-    """log p(x) of the density that the flow makes of N(0, I), or of `end`, from γ `high` (γ(1)) down to `low` (γ(0)).
+    """log p(x) under the flow whose density at `gamma_max` (γ(1)) is N(0, I), or `end_log_prob`; data at `gamma_min` (γ(0)).
 
-    `solver` is `runge_kutta()` where none is given. `probes` Rademacher vectors a datum, the same all along its way, estimate the
-    divergence (Hutchinson); None takes the trace exactly, one backward pass a dimension. `end` gives log-densities of z₁
-    in `preserve`. x is taken as it is: discrete data must be `noised` or `dequantised` first. Raises ValueError where an end of γ
-    is infinite.
+    `solver` is `runge_kutta()` where none is given. `probes` Rademacher vectors a datum, constant along the path, estimate the
+    divergence (Hutchinson); None computes the trace exactly, one backward pass per dimension. `end_log_prob` gives
+    log-densities of z₁ in `preserve`. Discrete data must be dequantized first (`dequantize_noise`, `dequantize_uniform`).
+    Raises ValueError where an end of γ is infinite.
     """
     gamma_min, gamma_max = gamma_ends(denoiser.schedule, gamma_min, gamma_max)
     least, size = (
@@ -118,26 +121,29 @@ def log_density(
 
 
 def probe_standard_error(integral: Float[Tensor, "slice row"], probes: int | None) -> Float[Tensor, " row"]:
-    """Standard error of the mean over the probes."""
+    """Standard error of the mean of the integral over the probes."""
     if probes == 1:
         return torch.full_like(integral[0], math.nan)
     return torch.zeros_like(integral[0]) if probes is None else integral.std(0) / probes**0.5
 
 
 def gamma_ends(schedule, low: float | None, high: float | None) -> tuple[float, float]:
-    """γ at the data and at the noise; raises ValueError where it is infinite or falls."""
+    """γ at the data and at the noise; raises ValueError unless finite and ascending."""
     first, last = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
     low, high = first if low is None else low, last if high is None else high
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         name = type(schedule).__name__
-        raise ValueError(f"log_density: γ from {low:g} to {high:g} of {name}; give finite low < high")
+        raise ValueError(f"log_density: γ from {low:g} to {high:g} of {name}; give finite gamma_min < gamma_max")
     return low, high
 
 
 def dequantize_uniform(
     x: Float[Tensor, "datum variable channel"], levels: int, generator: torch.Generator | None = None
 ) -> tuple[Float[Tensor, "datum variable channel"], Float[Tensor, " datum"]]:
-    """(y, more) with log P(x) ≥ E[log p(y) + more] for x on K levels: y uniform over x's cell, `more` the log of its volume."""
+    """(y, correction) with log P(x) ≥ E[log p(y) + correction] for x on K levels.
+
+    Uniform dequantization: y is uniform over the cell of x, the correction the log of its volume (Theis et al. 2016).
+    """
     share = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) - 0.5
     return x + 2 / levels * share, x.new_full((len(x),), x[0].numel() * math.log(2 / levels), dtype=torch.float64)
 
@@ -148,12 +154,12 @@ def dequantize_noise(
     levels: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, "datum variable channel"], Float[Tensor, " datum"]]:
-    """(y, more) with log P(x) ≥ E[log p(y) + more] for x on K levels: y = z₀/α₀, more = log p(x|z₀) − log q(y|x).
+    """(y, correction) with log P(x) ≥ E[log p(y) + correction] for x on K levels: y = z₀/α₀, log p(x|z₀) − log q(y|x).
 
-    VDM's decoder at γ(0). For an exact denoiser whose decoder is the exact posterior it holds with equality at every draw.
+    Variational dequantization by VDM's decoder at γ(0); an equality at every sample for an exact denoiser and decoder.
     """
     gamma = schedule(x.new_zeros((), dtype=torch.float64)).gamma
     y = x + torch.exp(gamma / 2).to(x) * noise_like(x, generator)
     eps = (y.double() - x.double()) * torch.exp(-gamma / 2)
-    spent = -(eps.square() + math.log(2 * math.pi) + gamma) / 2
-    return y, (decoder_log_prob(x, y, gamma, levels) - spent).sum((1, 2))
+    log_q = -(eps.square() + math.log(2 * math.pi) + gamma) / 2
+    return y, (decoder_log_prob(x, y, gamma, levels) - log_q).sum((1, 2))

@@ -1,6 +1,6 @@
-"""Solvers of the probability-flow ODE along γ, with an account of their error in log p: order 4 in equal steps, order 5 adaptive.
+"""Solvers of the probability-flow ODE along γ with estimates of their error in log p: RK4 with equal steps, adaptive order 5.
 
-A solver is a function of a Task: state, ends, derivative, and the log-density at the end.
+A solver is a function of a `FlowProblem`: start, ends, derivative and end log-density.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from becalm.core.typing import Float, Tensor
 
 
 class FlowState(NamedTuple):
-    """A state of the ODE, or its derivative by γ: z in `preserve`, and one integral of the divergence for each probe."""
+    """State of the ODE or its derivative by γ: z in `preserve`, and the integral of the divergence for each probe."""
 
     z: Float[Tensor, "row variable channel"]
     integral: Float[Tensor, "slice row"]
 
 
 class FlowProblem(NamedTuple):
-    """What the solvers are given."""
+    """The initial-value problem of a solver."""
 
     start: FlowState
     """z₀ and integrals of 0."""
@@ -28,20 +28,20 @@ class FlowProblem(NamedTuple):
     gamma_max: float
     """γ at the noise."""
     derivative: Callable[[FlowState, Tensor, Tensor], FlowState]
-    """The derivative at (state, γ [row], numbers of the rows [row])."""
+    """The derivative by γ at (state, γ [row], indices of the rows [row])."""
     end_log_prob: Callable[[Tensor], Tensor]
     """log-density of z₁ in `preserve`."""
 
 
 class FlowSolution(NamedTuple):
-    """What a solver gives back."""
+    """Result of a solver."""
 
     end: FlowState
     """z₁ and its integrals."""
     error: Float[Tensor, " row"]
-    """Estimate of its error in log p."""
+    """Estimated error in log p."""
     evaluations: Float[Tensor, " row"]
-    """How often it asked."""
+    """Number of evaluations of the derivative."""
 
 
 Solver = Callable[[FlowProblem], FlowSolution]
@@ -55,7 +55,7 @@ def advance(state: FlowState, slopes: tuple[FlowState, ...], weights: tuple[floa
 
 
 def runge_kutta(steps: int = 200) -> Solver:
-    """The classical method of order 4 at equal steps of γ; the error is told by a second run at half as many steps."""
+    """Classical Runge–Kutta of order 4 with equal steps of γ; the error is estimated by a run with half as many (Richardson)."""
 
     def run(task: FlowProblem, count: int) -> FlowState:
         state, rows = task.start, torch.arange(len(task.start.z), device=task.start.z.device)
@@ -72,8 +72,8 @@ def runge_kutta(steps: int = 200) -> Solver:
     def solve(task: FlowProblem) -> FlowSolution:
         fine, coarse = run(task, steps), run(task, max(steps // 2, 1))
         values = [task.end_log_prob(last.z) + last.integral.mean(0) for last in (fine, coarse)]
-        asked = values[0].new_full(values[0].shape, 4.0 * (steps + max(steps // 2, 1)))
-        return FlowSolution(fine, (values[0] - values[1]).abs() / 15, asked)
+        evaluations = values[0].new_full(values[0].shape, 4.0 * (steps + max(steps // 2, 1)))
+        return FlowSolution(fine, (values[0] - values[1]).abs() / 15, evaluations)
 
     return solve
 
@@ -92,17 +92,17 @@ ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 
 
 
 def dormand_prince(tolerance: float = 1e-6, max_steps: int = 10_000) -> Solver:
-    """Order 5 with steps of its own for every datum, none erring by more than `tolerance` nats as far as order 4 can tell.
+    """Dormand–Prince of order 5 with adaptive steps per datum, the estimated error of each step at most `tolerance` nats.
 
-    An error (δz, δl) of a step costs δl + ∇log p(z)·δz in the end, since l + log p is constant along the exact flow: this is
-    controlled beside δz itself, and its absolute values add up to the error told. Finished data are asked no more. Raises
-    RuntimeError after `most` steps: the network is too rough, or of too few digits, for the tolerance.
+    An error (δz, δl) of a step changes the result by δl + ∇log p(z)·δz, since l + log p is constant along the exact flow: this
+    is controlled beside δz itself, and the sum of its absolute values is the estimated error. Finished data are not evaluated
+    any more. Raises RuntimeError after `max_steps` steps: the network is not smooth or precise enough for the tolerance.
     """
 
     def solve(task: FlowProblem) -> FlowSolution:
         last = FlowState(task.start.z.clone(), task.start.integral.clone())
         rows = torch.arange(len(last.z), device=last.z.device)
-        error, asked = last.z.new_zeros(len(rows)), last.z.new_zeros(len(rows))
+        error, evaluations = last.z.new_zeros(len(rows)), last.z.new_zeros(len(rows))
         state, gamma = task.start, last.z.new_full((len(rows),), task.gamma_min)
         width, first = (
             torch.full_like(gamma, (task.gamma_max - task.gamma_min) / 100),
@@ -113,7 +113,7 @@ def dormand_prince(tolerance: float = 1e-6, max_steps: int = 10_000) -> Solver:
             width = torch.minimum(width, rest)
             tried, slope, wrong, excess = embedded_step(task, state, first, gamma, width, rows, tolerance)
             good = excess <= 1
-            asked[rows] += 6
+            evaluations[rows] += 6
             error[rows] += torch.where(good, wrong.abs(), 0.0)
             state, first = where_rows(good, tried, state), where_rows(good, slope, first)
             gamma, going = torch.where(good, gamma + width, gamma), ~good | (width < rest)
@@ -127,7 +127,7 @@ def dormand_prince(tolerance: float = 1e-6, max_steps: int = 10_000) -> Solver:
                 take_rows(going, first),
             )
             if len(rows) == 0:
-                return FlowSolution(last, error, asked + 1)
+                return FlowSolution(last, error, evaluations + 1)
         raise RuntimeError(
             f"dormand_prince: {len(rows)} data not done after {max_steps} steps at tolerance {tolerance:g}"
         )
@@ -138,7 +138,7 @@ def dormand_prince(tolerance: float = 1e-6, max_steps: int = 10_000) -> Solver:
 def embedded_step(
     task: FlowProblem, state: FlowState, first: FlowState, gamma: Tensor, width: Tensor, rows: Tensor, tolerance: float
 ) -> tuple[FlowState, FlowState, Tensor, Tensor]:
-    """The next state, its slope, the step's error in log p, and the error in units of what is allowed, both [row]."""
+    """The next state, its derivative, the step's error in log p and the error relative to the tolerance, both [row]."""
     slopes, tried = [first], state
     for node, weights in zip(STAGE_TIMES, STAGE_WEIGHTS, strict=True):
         tried = advance(state, tuple(slopes), weights, width)
@@ -154,10 +154,10 @@ def embedded_step(
 
 
 def where_rows(good: Tensor, new: FlowState, old: FlowState) -> FlowState:
-    """The new rows where good, the old ones elsewhere."""
+    """Rows of `new` where `good`, of `old` elsewhere."""
     return FlowState(torch.where(good[:, None, None], new.z, old.z), torch.where(good, new.integral, old.integral))
 
 
 def take_rows(rows: Tensor, state: FlowState) -> FlowState:
-    """Some of the rows."""
+    """The state of the selected rows."""
     return FlowState(state.z[rows], state.integral[:, rows])

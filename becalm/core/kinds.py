@@ -1,8 +1,8 @@
-"""Kinds: what a network puts out, turned once into the pair (x, ε); each a function (output, z, t, schedule) → Prediction.
+"""Kinds of network output (ε, x, score, v, velocity, logits), each a function (output, z, t, schedule) → Prediction(x, ε).
 
-All follow from z = αx + σε and one more linear relation. A network's `log_var` is of the error of its own target and comes out as
-that of x. At the ends: where σ = 0, x is z/α and ε is 0 for the kinds that cannot know it; `eps` and `score` cannot tell x
-where α = 0, and sampling from there is refused.
+All solve z = αx + σε together with one more linear relation. A network's `log_var` is that of the error of its own target; a
+kind converts it to that of x. At the ends: where σ = 0, `clean` and `levels` give x = z/α and ε = 0; `eps` and `score` do not
+determine x where α = 0, and `sample` refuses to start there.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ Kind = Callable[[Tensor | Output, Tensor, Tensor, Callable], Prediction]
 
 
 def as_output(output: Tensor | Output) -> Output:
-    """A bare tensor as an output without more."""
+    """The output as an `Output`; a bare tensor is its value."""
     return output if isinstance(output, Output) else Output(output)
 
 
 def scale_log_var(log_var: Tensor | None, factor: Tensor) -> Tensor | None:
-    """The log-variance of an error that is `factor` times as large."""
+    """Log-variance of an error multiplied by `factor`; None stays None."""
     return None if log_var is None else log_var + 2 * torch.log(factor.abs()).to(log_var)
 
 
 def eps(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
-    """The network tells ε: x = (z − σε)/α."""
+    """The network predicts ε: x = (z − σε)/α."""
     value, log_var, spread = as_output(output)
     _, alpha, sigma = schedule(t)
     x = ((z - sigma.to(z) * value) / alpha.to(z)).to(z)
@@ -34,7 +34,7 @@ def eps(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
 
 
 def clean(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
-    """The network tells x: ε = (z − αx)/σ; where σ = 0, x is z/α whatever the network says."""
+    """The network predicts x: ε = (z − αx)/σ; where σ = 0, x = z/α whatever the network's output."""
     value, log_var, spread = as_output(output)
     _, alpha, sigma = (part.to(z) for part in schedule(t))
     exact = sigma == 0
@@ -44,14 +44,14 @@ def clean(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction
 
 
 def score(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
-    """The network tells ∇ log q(z) = −ε/σ."""
+    """The network predicts the score ∇ log q(z) = −ε/σ."""
     value, log_var, spread = as_output(output)
     sigma = schedule(t).sigma
     return eps(Output(-sigma.to(z) * value, scale_log_var(log_var, sigma), spread), z, t, schedule)
 
 
 def v(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
-    """The network tells v = αε − σx (Salimans & Ho 2022): x = (αz − σv)/(α² + σ²), ε = (σz + αv)/(α² + σ²)."""
+    """The network predicts v = αε − σx (Salimans & Ho 2022): x = (αz − σv)/(α² + σ²), ε = (σz + αv)/(α² + σ²)."""
     value, log_var, spread = as_output(output)
     _, alpha, sigma = schedule(t)
     power = alpha**2 + sigma**2
@@ -61,7 +61,7 @@ def v(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
 
 
 def velocity(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
-    """The network tells u = ε − x, in any scaling: x = (z − σu)/(α + σ), ε = (z + αu)/(α + σ); never singular."""
+    """The network predicts the velocity u = ε − x, in any scaling: x = (z − σu)/(α + σ), ε = (z + αu)/(α + σ); never singular."""
     value, log_var, spread = as_output(output)
     _, alpha, sigma = schedule(t)
     whole = (alpha + sigma).to(z)
@@ -71,16 +71,16 @@ def velocity(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Predict
 
 
 def levels(values: Tensor) -> Kind:
-    """The network tells logits over the values [k] each channel can take, [..., channels, k]; x is their posterior mean.
+    """The network predicts logits [..., channels, k] over the k `values` that a channel can take; x is the posterior mean.
 
-    The weights are softmax(logits − ((z − α value)/σ)²/2): Bayes' rule with the network's logits as prior.
+    Posterior probabilities are softmax(logits − ((z − α value)/σ)²/2): Bayes' rule with the logits as log-prior.
     """
 
     def kind(output: Tensor | Output, z: Tensor, t: Tensor, schedule) -> Prediction:
         value, log_var, spread = as_output(output)
         _, alpha, sigma = (part.to(z) for part in schedule(t))
-        likely = ((z - 0.0)[..., None] - alpha[..., None] * values.to(z)) / sigma.clamp_min(1e-13)[..., None]
-        weights = torch.softmax(value - likely.square() / 2, -1)
+        residual = (z[..., None] - alpha[..., None] * values.to(z)) / sigma.clamp_min(1e-13)[..., None]
+        weights = torch.softmax(value - residual.square() / 2, -1)
         return clean(Output((weights * values.to(z)).sum(-1), log_var, spread), z, t, schedule)
 
     return kind

@@ -1,7 +1,7 @@
-"""Langevin sampling: generators of their own for a score or an energy, steppers of `sample` for a denoiser.
+"""Langevin sampling: generators for a score or an energy, and steppers of `sample` for a denoiser.
 
-One convention of the step everywhere: z ← z + h s(z) + √(2hτ) n, n ~ N(0, I) drawn anew each time, so that h is the time of
-dz = s dt + √(2τ) dW and p^{1/τ} its law. Others write it otherwise: with ε as in z + (ε²/2) s + ε n, h = ε²/2; NCSN's paper
+One convention of the step size everywhere: z ← z + h s(z) + √(2hτ) n, n ~ N(0, I), so that h is the time step of
+dz = s dt + √(2τ) dW, whose stationary law is p^{1/τ}. Other conventions: with ε as in z + (ε²/2) s + ε n, h = ε²/2; NCSN's paper
 steps z + (a/2) s + √a n, so h = a/2; NCSN's released code z + a s + √(2a) n, so h = a, twice the paper's at equal numbers.
 Sources: Roberts & Tweedie 1996 (MALA); Hoffman & Gelman 2014, § 3.2 (step size); Song & Ermon 2019 (NCSN); Song et al. 2021.
 """
@@ -19,26 +19,26 @@ from becalm.core.scores import Energy, Score, as_column, energy_and_gradient
 from becalm.core.typing import Float, Tensor
 
 MAX_NORM = 1e6
-"""Length of a sample beyond which a chain has exploded."""
+"""Norm of a sample beyond which a chain counts as diverged."""
 
 
 class ChainState(NamedTuple):
-    """A state of a chain; where z is [batch, variables, channels], `trajectory.record_steps` takes it as it takes a Step."""
+    """State of Markov chains, with the fields of `Step`, so that `trajectory.record_steps` accepts it."""
 
     z: Tensor
     """The chains [batch, *data]."""
     t: Tensor
     """0: the variables are clean."""
     prediction: Prediction
-    """(z, 0), for the same reason."""
+    """(z, 0)."""
     step_size: Tensor
-    """h of the next step, one number or one a chain [batch]."""
+    """h of the next step, one number or one per chain [batch]."""
     acceptance: Tensor | None = None
-    """Probability with which the last proposal was accepted [batch], where there was one."""
+    """Acceptance probability of the last proposal [batch]; None without Metropolis test."""
 
 
 def chain_state(z: Tensor, size: Tensor, accepted: Tensor | None = None) -> ChainState:
-    """A state, at t = 0."""
+    """The chain state at z, with t = 0."""
     return ChainState(z, torch.zeros_like(z[..., :1]), Prediction(z, torch.zeros_like(z)), size, accepted)
 
 
@@ -56,10 +56,11 @@ def ula(
     generator: torch.Generator | None = None,
     max_norm: float = MAX_NORM,
 ) -> Iterator[ChainState]:
-    """Unadjusted Langevin (ULA): `steps` steps of h = `size`, each yielded.
+    """Unadjusted Langevin (ULA): `steps` steps of h = `step_size`, each yielded.
 
-    Its law is off by O(h): for N(0, 1) the variance is 1/(1 − h/2), and h ≥ 2/(greatest curvature) explodes. Raises ValueError
-    with the step and a size to try where a chain is NaN or longer than `bound`.
+    Its law has bias O(h): for N(0, 1) the variance is 1/(1 − h/2); it diverges for h ≥ 2/(greatest curvature). Raises ValueError
+    with the step and a smaller h to try where a chain is NaN or its norm exceeds
+    `max_norm`.
     """
     h = torch.as_tensor(step_size, dtype=z.dtype, device=z.device)
     width = as_column(h, z)
@@ -73,9 +74,9 @@ def ula(
 
 
 def check_explosion(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where: str, bound: float = MAX_NORM) -> None:
-    """Raise ValueError where a step of `size` along `slope` left a chain NaN or longer than `bound`.
+    """Raise ValueError where a step of `size` along `slope` made a chain NaN or its norm exceed `bound`.
 
-    The size to try is ‖z‖/‖s‖ of the chain before, the inverse curvature of a quadratic, kept between h/100 and h/2.
+    The suggested size is ‖z‖/‖s‖ before the step, the inverse curvature of a quadratic, clamped to [h/100, h/2].
     """
     length = sample_norms(after)
     good = length <= bound
@@ -92,7 +93,7 @@ def check_explosion(after: Tensor, z: Tensor, slope: Tensor, size: Tensor, where
 
 
 class ValueAndGrad(NamedTuple):
-    """A state with what MALA needs of it."""
+    """A state with its energy and gradient."""
 
     z: Tensor
     value: Tensor
@@ -102,14 +103,14 @@ class ValueAndGrad(NamedTuple):
 
 
 def value_and_grad(energy: Energy, z: Float[Tensor, "batch *data"]) -> ValueAndGrad:
-    """A state with its energy and gradient, by one backward pass."""
+    """E(z) and ∇E(z) by one backward pass."""
     return ValueAndGrad(z, *energy_and_gradient(energy, z))
 
 
 def log_acceptance_ratio(
     here: ValueAndGrad, there: ValueAndGrad, size: Tensor, temperature: float = 1.0
 ) -> Float[Tensor, " batch"]:
-    """log π(y) q(x | y) − log π(x) q(y | x), before it is cut at 0: what MALA accepts by; π ∝ e^{−E/τ}, antisymmetric.
+    """log π(y) q(x | y) − log π(x) q(y | x), the logarithm of MALA's acceptance ratio (not clamped); π ∝ e^{−E/τ}; antisymmetric.
 
     q(y | x) = N(x − h∇E(x), 2hτ I).
     """
@@ -123,7 +124,7 @@ def log_acceptance_ratio(
 def mala_step(
     energy: Energy, here: ValueAndGrad, size: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
 ) -> tuple[ValueAndGrad, Float[Tensor, " batch"]]:
-    """One step of MALA: the next state, and the probability with which each chain accepted; NaN is never accepted."""
+    """One step of MALA: the next state, and each chain's acceptance probability; NaN is never accepted."""
     wide = as_column(size, here.z)
     noise = noise_like(here.z, generator)
     there = value_and_grad(energy, here.z - wide * here.grad + torch.sqrt(2 * wide * temperature) * noise)
@@ -142,7 +143,7 @@ def mala(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[ChainState]:
-    """Metropolis-adjusted Langevin: as `unadjusted`, each step accepted or not, so that the law e^{−E/τ} is exact at any h.
+    """Metropolis-adjusted Langevin: `ula` with a Metropolis test of each step, so that the law e^{−E/τ} is exact for any h.
 
     Raises ValueError where the energy of a start is not finite.
     """
@@ -155,7 +156,7 @@ def mala(
 
 
 def initial_state(energy: Energy, z: Tensor) -> ValueAndGrad:
-    """The first state of a chain; raises ValueError where its energy is not finite."""
+    """The first state of the chains; raises ValueError where an energy is not finite."""
     with torch.no_grad():
         here = value_and_grad(energy, z)
     if not bool(torch.isfinite(here.value).all()):
@@ -167,16 +168,16 @@ def initial_state(energy: Energy, z: Tensor) -> ValueAndGrad:
 
 @dataclass(frozen=True)
 class DualAveraging:
-    """Dual averaging of log h towards an acceptance (Hoffman & Gelman 2014, § 3.2.1)."""
+    """Dual averaging of log h to a target acceptance (Hoffman & Gelman 2014, § 3.2.1)."""
 
     target: float = 0.574
-    """Acceptance that is best for MALA in many dimensions (Roberts & Rosenthal 1998)."""
+    """Optimal acceptance of MALA in many dimensions (Roberts & Rosenthal 1998)."""
     gain: float = 0.05
-    """Their γ: how strongly log h is drawn to log 10h₀."""
+    """Their γ: strength of the shrinkage of log h to log 10h₀."""
     delay: float = 10.0
-    """Their t₀: steadies the first steps."""
+    """Their t₀: damps the first steps."""
     forget: float = 0.75
-    """Their κ: how soon the average forgets them."""
+    """Their κ: decay exponent of the averaging weights."""
 
 
 def mala_warm_up(
@@ -188,7 +189,7 @@ def mala_warm_up(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[ChainState]:
-    """MALA whose h is adapted, each chain's by itself; the last state's z and `size`, the average, are for `mala` to go on with.
+    """MALA with h adapted per chain; continue with `mala` from the last state's z and `step_size` (the averaged h).
 
     While h changes the law is not exact: discard these states.
     """
@@ -217,7 +218,7 @@ def langevin_step(
     generator: torch.Generator | None,
     inner: int = 0,
 ) -> Tensor:
-    """One Langevin step with h = `size` σ², elementwise: z − r σ ε̂ + σ √(2rτ) n. It is the same in every scaling."""
+    """One Langevin step with h = rσ², r = `size`, elementwise: z − r σ ε̂ + σ √(2rτ) n; the same in every scaling."""
     wide = as_column(size, z)
     after = z + sigma * (torch.sqrt(2 * wide * temperature) * noise_like(z, generator) - wide * eps)
     check_explosion(
@@ -227,28 +228,29 @@ def langevin_step(
 
 
 def annealed_langevin(step_size: float = 0.1, inner_steps: int = 100, temperature: float = 1.0) -> Stepper:
-    """Annealed Langevin (NCSN): `inner` steps of h = `size` σ² at each level before the walk goes on; x̂ at its clean end.
+    """Stepper of annealed Langevin (NCSN): `inner_steps` steps of h = `step_size` σ² at each level; x̂ at the clean end.
 
-    Song & Ermon's steps a_i = ε σ_i²/σ_L² are `size` = ε/(2σ_L²) by their paper and ε/σ_L² by their code: ε = 2e−5 and
-    σ_L = 0.01 are 0.1 and 0.2. Between levels z/α stays. Raises ValueError where `size` is not in (0, 2), where it explodes.
+    Song & Ermon's steps a_i = ε σ_i²/σ_L² are `step_size` = ε/(2σ_L²) by their paper and ε/σ_L² by their code: ε = 2e−5 and
+    σ_L = 0.01 give 0.1 and 0.2. Between levels z/α is kept. Raises ValueError where `step_size` is not in (0, 2): it diverges.
     """
     if not 0 < step_size < 2 or inner_steps < 1:
         raise ValueError(
-            f"annealed: size {step_size} must lie in (0, 2), inner {inner_steps} be at least 1; try size 0.1"
+            f"annealed_langevin: step_size {step_size} must lie in (0, 2), inner_steps {inner_steps} be at least 1; "
+            "try step_size 0.1"
         )
 
-    def stepper(ask, now, s, schedule, previous, generator):
-        here, there = schedule(now.t), schedule(s)
-        z, found = now.z, now.prediction
+    def stepper(predict, state, s, schedule, previous, generator):
+        here, there = schedule(state.t), schedule(s)
+        z, prediction = state.z, state.prediction
         for k in range(inner_steps):
-            z = langevin_step(z, found.eps, here.sigma.to(z), step_size, temperature, generator, k)
+            z = langevin_step(z, prediction.eps, here.sigma.to(z), step_size, temperature, generator, k)
             if k < inner_steps - 1 or bool((there.sigma == 0).any()):
-                found = ask(z, now.t)
+                prediction = predict(z, state.t)
         moved = here.gamma != there.gamma
         if bool((moved & (here.alpha == 0)).any()):
-            raise ValueError("annealed: z/α is infinite where α = 0; start below t = 1, or use a Ladder")
+            raise ValueError("annealed_langevin: z/α is infinite where α = 0; start below t = 1, or use a Ladder")
         ratio = torch.where(moved, there.alpha / here.alpha, 1.0)
-        return torch.where(there.sigma == 0, there.alpha.to(z) * found.x, ratio.to(z) * z)
+        return torch.where(there.sigma == 0, there.alpha.to(z) * prediction.x, ratio.to(z) * z)
 
     return stepper
 
@@ -256,21 +258,21 @@ def annealed_langevin(step_size: float = 0.1, inner_steps: int = 100, temperatur
 def predictor_corrector(
     predictor: Stepper | None = None, snr: float = 0.16, inner_steps: int = 1, temperature: float = 1.0
 ) -> Stepper:
-    """Predictor and corrector: a step of `predictor` (`reverse()` where none is given), then `inner` Langevin steps at its level.
+    """Predictor–corrector stepper: a step of `predictor` (default `reverse()`), then `inner_steps` Langevin steps.
 
-    h = 2 (r ‖n‖/‖s‖)², r the `ratio` of signal to noise (Song et al. 2021, algorithm 4), with the norms of each sample alone, so
-    that none depends on its batch. ‖n‖ is taken as √D: h = 2r² D/‖ε̂‖² σ² in every scaling, and at most σ²/2.
+    h = 2 (r ‖n‖/‖s‖)², r the signal-to-noise ratio `snr` (Song et al. 2021, algorithm 4), norms per sample, so that samples do
+    not depend on their batch. ‖n‖ is replaced by √D: h = 2r² D/‖ε̂‖² σ² in every scaling, and at most σ²/2.
     """
     first = predictor or reverse()
 
-    def stepper(ask, now, s, schedule, previous, generator):
-        z, sigma = first(ask, now, s, schedule, previous, generator), schedule(s).sigma.to(now.z)
+    def stepper(predict, state, s, schedule, previous, generator):
+        z, sigma = first(predict, state, s, schedule, previous, generator), schedule(s).sigma.to(state.z)
         if bool((sigma == 0).all()):
             return z
         noisy = (sigma > 0).expand_as(z)
         count = noisy.flatten(1).sum(1)
         for k in range(inner_steps):
-            eps = torch.where(noisy, ask(z, s).eps, 0.0)
+            eps = torch.where(noisy, predict(z, s).eps, 0.0)
             size = (2 * snr**2 * count / eps.flatten(1).square().sum(1)).nan_to_num(0.0).clamp_max(0.5)
             z = langevin_step(z, eps, sigma, size, temperature, generator, k)
         return z

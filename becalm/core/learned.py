@@ -1,8 +1,8 @@
-"""Learned schedules: γ(t) = γ₀ + (γ₁ − γ₀) share(t), whose end points and course are weights.
+"""Learned schedules: γ(t) = γ₀ + (γ₁ − γ₀) γ̃(t), with trained end points γ₀, γ₁ and trained or fitted interior γ̃.
 
-share rises from exactly 0 to exactly 1, so that γ(0) and γ(1) are the end points themselves, and γ₁ = γ₀ + softplus(·) keeps
-their order (Kingma et al., "Variational diffusion models", 2021, § 4.1 and appendix H). In continuous time the bound depends on
-the end points alone; the course is there to lower the variance of its estimate.
+γ̃ rises from exactly 0 to exactly 1, so that γ(0) = γ₀ and γ(1) = γ₁; γ₁ = γ₀ + softplus(·) keeps their order (Kingma et al.,
+"Variational diffusion models", 2021, § 4.1 and appendix H). In continuous time the bound depends on the end points alone; the
+interior changes the variance of its Monte-Carlo estimate.
 """
 
 import math
@@ -17,12 +17,12 @@ softplus, logsigmoid = nn.functional.softplus, nn.functional.logsigmoid
 
 
 def inverse_softplus(value: float) -> Tensor:
-    """The inverse of softplus, log(e^value − 1), of a positive number."""
+    """log(e^value − 1), the inverse of softplus at a positive number, float64."""
     return torch.tensor(value + math.log(-math.expm1(-value)), dtype=torch.float64)
 
 
 class LearnedSchedule(nn.Module, Schedule):
-    """What learned schedules share: the two end points. Weights are cast to float64 where they are used, whatever holds them."""
+    """Base of learned schedules: two trained end points. Weights may be of any precision and are cast to float64 where used."""
 
     def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0, scaling: Scaling = "preserve"):
         """γ(0) and γ(1) at initialisation; raises ValueError unless `gamma_min` < `gamma_max`."""
@@ -44,16 +44,16 @@ class LearnedSchedule(nn.Module, Schedule):
         return softplus(self.raw_rise.double())
 
     def endpoint_parameters(self) -> list[nn.Parameter]:
-        """The weights of the end points, which the bound trains."""
+        """Parameters of the end points, trained to lower the bound."""
         return [self.low, self.raw_rise]
 
     def interior_parameters(self) -> list[nn.Parameter]:
-        """The weights of the course between them, which the variance of the bound's estimate trains; there may be none."""
+        """All other parameters, trained to lower the variance of the bound's estimate; there may be none."""
         ends = {id(weight) for weight in self.endpoint_parameters()}
         return [weight for weight in self.parameters() if id(weight) not in ends]
 
     def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """How much of the way from γ(0) to γ(1) is gone at t, of float64."""
+        """γ̃(t) = (γ(t) − γ₀)/(γ₁ − γ₀), float64, from exactly 0 to exactly 1."""
         raise NotImplementedError
 
     def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -64,12 +64,12 @@ class LearnedSchedule(nn.Module, Schedule):
         return level_from_gamma(self.gamma(t.double()), self.scaling)
 
     def normalize(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The share at which γ is as given, kept in [0, 1]."""
+        """(γ − γ₀)/(γ₁ − γ₀), clamped to [0, 1]."""
         return ((gamma.double() - self.gamma_min) / self.gamma_range).clamp(0, 1)
 
 
 class LearnedLinear(LearnedSchedule):
-    """γ linear in t between learned end points."""
+    """γ linear in t between trained end points."""
 
     def normalized_gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return t
@@ -79,10 +79,11 @@ class LearnedLinear(LearnedSchedule):
 
 
 class Learned(LearnedSchedule):
-    """VDM's monotone network: u = w₁t + b₁, g(t) = u + Σ_j w₃ⱼ sigmoid(w₂ⱼ u + b₂ⱼ), share = (g(t) − g(0))/(g(1) − g(0)).
+    """VDM's monotone network: u = w₁t + b₁, g(t) = u + Σ_j w₃ⱼ sigmoid(w₂ⱼ u + b₂ⱼ), γ̃ = (g(t) − g(0))/(g(1) − g(0)).
 
-    All w are softplus of what is trained, hence positive. It begins near to linear, without any draw: the bends of the sigmoids
-    lie evenly over [−¼, 1¼]. A level costs `width` numbers, so give one t a datum where all variables share it.
+    All w are softplus of the parameters, hence positive. The initialisation is deterministic and nearly linear, the centres of
+    the sigmoids evenly spaced over [−¼, 1¼]. A level costs `width` numbers, so pass one t per datum where all variables share
+    it.
     """
 
     def __init__(
@@ -110,25 +111,25 @@ class Learned(LearnedSchedule):
 
     @torch.no_grad()
     def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """By halving, to the last bit of float64; without gradients."""
-        share = self.normalize(gamma)
-        low, high = torch.zeros_like(share), torch.ones_like(share)
+        """By bisection, to float64 precision; without gradients."""
+        normalized = self.normalize(gamma)
+        low, high = torch.zeros_like(normalized), torch.ones_like(normalized)
         for _ in range(54):
             middle = (low + high) / 2
-            below = self.normalized_gamma(middle) < share
+            below = self.normalized_gamma(middle) < normalized
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
 
 class LeastVariance(LearnedSchedule):
-    """The course of least variance in closed form, dt/dγ ∝ √E[m²], fitted to the errors m = |ε − ε̂|² met on the way.
+    """Interior of least variance in closed form, dt/dγ ∝ √E[m²], fitted to the errors m = |ε − ε̂|² observed in training.
 
     With one draw of t the estimate ½γ′m has E[(½γ′m)²] = ¼∫ (dγ/dt) E[m²] dγ, least at that density. γ is linear in t within each
-    bin of γ, and the sums of m² and their number fade with every observation; before any, γ is linear.
+    bin of γ; the sums of m² and their counts decay exponentially with every observation. Before any, γ is linear.
     """
 
     power = 2
-    """Of m in the mean that is kept."""
+    """Exponent of m in the running mean."""
 
     total: Tensor
     count: Tensor
@@ -141,7 +142,7 @@ class LeastVariance(LearnedSchedule):
         bins: int = 100,
         decay: float = 0.99,
     ):
-        """`memory` is how much of what was seen is kept at each call of `observe`."""
+        """`decay` multiplies the running sums at each call of `observe`."""
         super().__init__(gamma_min, gamma_max, scaling)
         self.decay = decay
         self.register_buffer("total", torch.zeros(bins, dtype=torch.float64))
@@ -149,14 +150,14 @@ class LeastVariance(LearnedSchedule):
 
     @torch.no_grad()
     def observe(self, gamma: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"]) -> None:
-        """Take note of squared errors m = |ε − ε̂|², one a datum, met at γ."""
+        """Update the running sums with squared errors m = |ε − ε̂|² at γ, one per datum."""
         error, bins = error.double().flatten(), len(self.total)
         bin = (self.normalize(gamma) * bins).long().clamp(0, bins - 1).flatten()
         self.total.mul_(self.decay).index_add_(0, bin, error.pow(self.power).to(self.total))
         self.count.mul_(self.decay).index_add_(0, bin, torch.ones_like(error).to(self.count))
 
     def bin_edges(self) -> Float[Tensor, " edge"]:
-        """t at the edges of the bins, from 0 to 1. Every bin counts one observation of the mean beside its own."""
+        """t at the edges of the bins, from 0 to 1. To each bin one observation of the overall mean is added."""
         total, count = self.total.double(), self.count.double()
         mean = torch.where(count.sum() > 0, total.sum() / count.sum().clamp_min(1e-300), 1.0)
         density = ((total + mean) / (count + 1)).clamp_min(1e-200).sqrt()
@@ -175,30 +176,31 @@ class LeastVariance(LearnedSchedule):
 
 
 class FewSteps(LeastVariance):
-    """The course at which T steps cost about least, dt/dγ ∝ √E[m], fitted likewise: for a codec, which pays for each step.
+    """Interior at which the bound of T steps is about least, dt/dγ ∝ √E[m], fitted likewise: for compression in few steps.
 
     A step of h in γ costs ½(e^h − 1)m, so T of them exceed the bound of infinitely many by (1/4T) ∫ (dγ/dt)(m + dm/dγ) dγ to
-    first order, least where dt/dγ ∝ √(m + dm/dγ). The slope, which few observations tell badly, is left out: on MNIST that costs
-    1 % of the bound at T = 40.
+    first order, least where dt/dγ ∝ √(m + dm/dγ). The derivative, poorly estimated from few observations, is left out: on MNIST
+    that costs 1 % of the bound at T = 40.
     """
 
     power = 1
 
 
 class InteriorGradient(Schedule):
-    """A learned schedule whose course gets `factor` times each datum's gradient, its ends the plain one.
+    """A learned schedule whose interior parameters get `factor` times the gradient of each datum, its end points the plain one.
 
-    With factor 2ℓ the course descends on E ℓ² while everything else descends on E ℓ, in one backward pass (VDM, appendix H).
+    With factor 2ℓ the interior is trained on E ℓ² and everything else on E ℓ, in one backward pass (VDM, appendix H).
     """
 
     def __init__(self, schedule: LearnedSchedule):
         self.schedule, self.scaling, self.factor = schedule, schedule.scaling, torch.ones(())
 
-    def scale_gradient(self, share: Tensor) -> Tensor:
-        # what has no batch is an end, at which the course has no say
-        if share.requires_grad and share.ndim:
-            share.register_hook(lambda gradient: gradient * self.factor)
-        return share
+    def scale_gradient(self, normalized: Tensor) -> Tensor:
+        """Register the gradient factor on γ̃ of a batch."""
+        # a scalar is γ̃ at an end point, which does not depend on the interior
+        if normalized.requires_grad and normalized.ndim:
+            normalized.register_hook(lambda gradient: gradient * self.factor)
+        return normalized
 
     def gamma(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self.schedule.gamma_min + self.schedule.gamma_range * self.scale_gradient(
@@ -206,5 +208,5 @@ class InteriorGradient(Schedule):
         )
 
     def slope(self, t: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        share = torch.func.jvp(self.schedule.normalized_gamma, (t,), (torch.ones_like(t),))[1]
-        return self.schedule.gamma_range * self.scale_gradient(share)
+        normalized = torch.func.jvp(self.schedule.normalized_gamma, (t,), (torch.ones_like(t),))[1]
+        return self.schedule.gamma_range * self.scale_gradient(normalized)

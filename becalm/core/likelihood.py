@@ -1,8 +1,8 @@
-"""The variational bound −log p(x) ≤ prior + reconstruction + diffusion, each term in nats a datum and in bits a dimension.
+"""The variational bound −log p(x) ≤ prior + reconstruction + diffusion, each term in nats per datum and in bits per dimension.
 
 Kingma et al., "Variational diffusion models", 2021, §§ 3 and 4. Data lie on K evenly spaced levels of [−1, 1]. The bound is that
-of z/α, hence the same in every scaling: at t = 1 the model is N(0, I) in `preserve`. All sums are float64; gradients flow into
-the network and into a learned schedule.
+of z/α, hence the same in every scaling; at t = 1 the model is N(0, I) in `preserve`. All sums are float64; gradients reach the
+network and a learned schedule.
 """
 
 import math
@@ -18,24 +18,24 @@ from becalm.core.times import stratified
 from becalm.core.typing import Float, Int, Shaped, Tensor
 
 DECODER_REACH = 12.0
-"""Levels farther than this many standard deviations from z₀/α₀ weigh less than e⁻⁷² beside the nearest."""
+"""Levels farther than this many standard deviations from z₀/α₀ have less than e⁻⁷² of the nearest's probability."""
 
 
 class Estimate(NamedTuple):
-    """A mean over data, with the standard error of that mean."""
+    """A mean over data with its standard error."""
 
     nats: float
-    """A datum."""
+    """Nats per datum."""
     nats_error: float
-    """Standard error; NaN for a single datum."""
+    """Its standard error; NaN for a single datum."""
     bits: float
-    """A dimension."""
+    """Bits per dimension."""
     bits_error: float
-    """Standard error."""
+    """Its standard error."""
 
 
 def mean_estimate(nats: Float[Tensor, " datum"], dimensions: int) -> Estimate:
-    """The mean of what each datum costs; bits a dimension are nats/(D log 2)."""
+    """Mean and standard error of nats per datum; bits per dimension are nats/(D log 2)."""
     nats, scale = nats.detach().double(), dimensions * math.log(2)
     error = float(nats.std() / len(nats) ** 0.5) if len(nats) > 1 else math.nan
     return Estimate(float(nats.mean()), error, float(nats.mean()) / scale, error / scale)
@@ -43,30 +43,30 @@ def mean_estimate(nats: Float[Tensor, " datum"], dimensions: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Bound:
-    """What each datum costs, in nats."""
+    """Terms of the variational bound of each datum, in nats."""
 
     prior: Float[Tensor, " datum"]
     """KL(q(z₁|x) ‖ N(0, I))."""
     reconstruction: Float[Tensor, " datum"]
-    """−log p(x|z₀) at one draw of z₀ or the mean of several."""
+    """−log p(x|z₀), the mean over one or more samples of z₀."""
     diffusion: Float[Tensor, " datum"]
-    """The estimate of all that lies between, from one or more times."""
+    """Monte-Carlo estimate of the diffusion loss from one or more times t."""
     dimensions: int
-    """Numbers a datum."""
+    """Numbers per datum, D."""
 
     @property
     def total(self) -> Float[Tensor, " datum"]:
-        """The bound itself."""
+        """The bound: the sum of the three terms."""
         return self.prior + self.reconstruction + self.diffusion
 
     def estimates(self) -> dict[str, Estimate]:
-        """The three terms and their sum over the data, by name."""
+        """Means over the data of the three terms and of their sum, by name."""
         terms = {name: getattr(self, name) for name in ("prior", "reconstruction", "diffusion", "total")}
         return {name: mean_estimate(values, self.dimensions) for name, values in terms.items()}
 
 
 def concatenate_bounds(bounds: Iterable[Bound]) -> Bound:
-    """The bounds of several batches as one."""
+    """The bounds of several batches, concatenated."""
     bounds = list(bounds)
     prior, reconstruction, diffusion = (
         torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "reconstruction", "diffusion")
@@ -121,7 +121,7 @@ def reconstruction_nats(
     start: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, " batch"]:
-    """−log p(x|z₀) at one draw of z₀/α₀ = x + e^{γ₀/2} ε, γ₀ = γ(`start`). x must lie on the levels."""
+    """−log p(x|z₀) at one sample z₀/α₀ = x + e^{γ₀/2} ε, γ₀ = γ(`start`). x must lie on the levels."""
     gamma = schedule(x.new_full((), start, dtype=torch.float64)).gamma
     eps = noise_like(x, generator).double()
     return -decoder_log_prob(x, x.double() + torch.exp(gamma / 2) * eps, gamma, levels).sum((1, 2))
@@ -134,7 +134,7 @@ def noise_error(
     eps: Float[Tensor, "batch variable channel"],
     given: dict[str, Tensor] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """m = |ε − ε̂(z_t)|² of each datum, z = αx + σε."""
+    """Squared error of the predicted noise, m = |ε − ε̂(z_t)|², of each datum, z = αx + σε."""
     _, alpha, sigma = denoiser.schedule(t)
     guess = denoiser(alpha.to(x) * x + sigma.to(x) * eps, t, given).eps
     return (eps.double() - guess.double()).square().sum((1, 2))
@@ -143,7 +143,7 @@ def noise_error(
 def continuous_time_weight(
     schedule, u: Float[Tensor, "batch 1 1"], start: float = 0.0
 ) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, " batch"]]:
-    """t = start + (1 − start)u for u of [0, 1), and ½(1 − start)γ′(t), what m costs with infinitely many steps (VDM, eq. 17)."""
+    """t = start + (1 − start)u for u of [0, 1), and the weight ½(1 − start)γ′(t) of m in L_∞ (VDM, eq. 17)."""
     t = start + (1 - start) * u
     return t, (1 - start) * schedule.slope(t)[:, 0, 0] / 2
 
@@ -151,7 +151,7 @@ def continuous_time_weight(
 def discrete_time_weight(
     schedule, u: Float[Tensor, "batch 1 1"], steps: int, start: float = 0.0
 ) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, " batch"]]:
-    """The end t of that of T equal steps in which u lies, and ½T(e^{γ(t)−γ(s)} − 1), what m costs then (VDM, eq. 14)."""
+    """End t of the discrete step, of T, that contains u, and its weight ½T(e^{γ(t)−γ(s)} − 1) in L_T (VDM, eq. 14)."""
     last = torch.ceil(u * steps).clamp(1, steps)
     t, s = (start + (1 - start) * (i / steps) for i in (last, last - 1))
     return t, steps * torch.expm1(schedule(t).gamma - schedule(s).gamma)[:, 0, 0] / 2
@@ -167,10 +167,11 @@ def variational_bound(
     given: dict[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    """The bound of each datum x, from `encode_levels` on K `levels`, for T equal `steps`, or infinitely many where None is said.
+    """The bound of each datum x, from `encode_levels` on K `levels`, for T equal `steps`, or infinitely many where None.
 
-    Every datum gets `draws` times, stratified over the batch and over its own, and as many ε for either random term. z₀ is z at
-    t = `start`, above 0 where γ(0) = −∞: T = 999 from 1/1000 is DDPM's chain of 1000. Raises ValueError at an infinite end.
+    For every datum `draws` times t, stratified over the batch and the draws, with a new ε for each random term. z₀ is z at
+    t = `start`, above 0 where γ(0) = −∞: T = 999 from 1/1000 is DDPM's chain of 1000. Raises ValueError where γ(start) or γ(1)
+    is infinite.
     """
     schedule = denoiser.schedule
     check_finite_ends(schedule, start)
@@ -189,7 +190,7 @@ def variational_bound(
 
 
 def check_finite_ends(schedule, start: float = 0.0) -> None:
-    """Raise ValueError for a schedule without finite γ(start) and γ(1): its bound is infinite."""
+    """Raise ValueError unless γ(start) and γ(1) are finite; otherwise the bound is infinite."""
     low, high = schedule(torch.tensor([start, 1.0], dtype=torch.float64)).gamma.tolist()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
@@ -210,10 +211,10 @@ def bits_per_dim(
     generator: torch.Generator | None = None,
     batch: int = 128,
 ) -> Bound:
-    """`bound` of many data, `batch` at a time and without gradients; `.estimates()["total"].bits` is the number published."""
+    """`variational_bound` of many data, `batch` at a time, without gradients; `.estimates()["total"].bits` are the bits/dim."""
     parts = []
     for first in range(0, len(x), batch):
         rows = slice(first, first + batch)
-        known = None if given is None else {name: value[rows] for name, value in given.items()}
-        parts.append(variational_bound(denoiser, x[rows], levels, steps, draws, start, known, generator))
+        condition = None if given is None else {name: value[rows] for name, value in given.items()}
+        parts.append(variational_bound(denoiser, x[rows], levels, steps, draws, start, condition, generator))
     return concatenate_bounds(parts)

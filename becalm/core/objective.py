@@ -1,4 +1,4 @@
-"""Objectives: what a network's answer costs, one number for each variable [batch, variables, 1]."""
+"""Losses of a prediction, one number per variable [batch, variables, 1]."""
 
 import math
 
@@ -11,14 +11,14 @@ from becalm.core.typing import Float, Tensor
 def squared_error(
     value: Float[Tensor, "*data channel"], target: Float[Tensor, "*data channel"]
 ) -> Float[Tensor, "*data 1"]:
-    """|target − value|² over the channels, as a mean."""
+    """Mean over the channels of (target − value)²."""
     return (target - value).square().mean(-1, keepdim=True)
 
 
 def gaussian_nll(error: Float[Tensor, "*data 1"], log_var: Float[Tensor, "*data 1"]) -> Float[Tensor, "*data 1"]:
-    """−log N(target | value, exp(log_var)) a channel, for a mean squared error that it does not change (SRM, uncertainty loss).
+    """−log N(target | value, exp(log_var)) per channel, in nats, from the mean squared `error` (SRM's uncertainty loss).
 
-    The error is detached: the mean is learned by its own loss alone, and the variance only tells how far it is off.
+    ½(log 2π + log_var + error e^{−log_var}); the error is detached, so that only `log_var` is trained.
     """
     return (math.log(2 * math.pi) + log_var + error.detach() * torch.exp(-log_var)) / 2
 
@@ -26,9 +26,10 @@ def gaussian_nll(error: Float[Tensor, "*data 1"], log_var: Float[Tensor, "*data 
 def variance_kl(
     prediction: Prediction, z: Tensor, x: Tensor, t: Tensor, schedule, width: float = 1e-3
 ) -> Float[Tensor, "batch variable 1"]:
-    """KL(q(z_s | z_t, x) ‖ N(mean, learned deviation)) in bits a channel, s = max(t − width, t/2); only the deviation learns.
+    """KL(q(z_s | z_t, x) ‖ N(mean, learned deviation)) in bits per channel, s = max(t − width, t/2).
 
-    The term of the bound that trains the learned range of variances (Nichol & Dhariwal 2021, eq. 16). It is 0 where t = 0.
+    The term of the bound that trains the learned variance (Nichol & Dhariwal 2021, eq. 16): x̂ and ε̂ are detached, only `spread`
+    gets gradients. 0 where t = 0.
     """
     s = torch.maximum(t - width, t / 2)
     fixed = Prediction(prediction.x.detach(), prediction.eps.detach(), None, prediction.spread)

@@ -1,4 +1,4 @@
-"""log Z = log ∫ e^{−E}: annealed importance sampling from a density whose own is known (Neal 2001)."""
+"""log Z = log ∫ e^{−E}: annealed importance sampling from a normalised density (Neal 2001)."""
 
 import math
 from typing import NamedTuple
@@ -12,20 +12,20 @@ from becalm.core.typing import Float, Tensor
 
 
 class LogPartition(NamedTuple):
-    """An estimate of log Z and how far to trust it."""
+    """An estimate of log Z with its errors."""
 
     log_z: float
-    """log of the mean weight; its expectation lies below log Z (Jensen), so an unlucky run errs downwards."""
+    """log of the mean weight; its expectation lies below log Z (Jensen), so poor runs err downwards."""
     error: float
-    """Standard error of log_z, √(1/effective − 1/count); too small where the effective number is a handful."""
+    """Standard error of log_z, √(1/effective − 1/count); an underestimate where the effective sample size is a handful."""
     effective_samples: float
-    """Effective sample size (Σw)²/Σw², of `count` chains: near `count` is well, near 1 is worth nothing."""
+    """Effective sample size (Σw)²/Σw², of `count` chains: from 1 (useless) to `count` (best)."""
     acceptance: float
-    """Mean acceptance of the MALA steps; far from 0.6, change their size."""
+    """Mean acceptance of the MALA steps; if far from 0.6, change `step_size`."""
     log_weights: Float[Tensor, " chain"]
     """log w of each chain."""
     z: Float[Tensor, "chain d"]
-    """Where the chains ended: with the weights, samples of e^{−E}/Z."""
+    """End states of the chains: with the weights, samples of e^{−E}/Z."""
 
 
 def log_partition(
@@ -37,10 +37,10 @@ def log_partition(
     inner_steps: int = 1,
     generator: torch.Generator | None = None,
 ) -> LogPartition:
-    """Annealed importance sampling of log Z of e^{−E(x)}, x [chain, d] of the type of `start`, which must cover it.
+    """Annealed importance sampling of log Z of e^{−E(x)}, x [chain, d] of the dtype of `start`, whose support must cover it.
 
-    Along E_β = (1 − β)(−log p₀) + βE, β = k/K, k = 1 … K = `levels`: log w += (E_{k−1} − E_k)(x), then `inner` MALA steps of h =
-    `size` that leave e^{−E_k} as it is. Raises ValueError where a weight is not a number.
+    Along E_β = (1 − β)(−log p₀) + βE, β = k/K, k = 1 … K = `levels`: log w += (E_{k−1} − E_k)(x), then `inner_steps` MALA steps
+    of h = `step_size` that leave e^{−E_k} invariant. Raises ValueError where a weight is not a number.
     """
     z = start.sample(chains, generator)
     log, chances = z.new_zeros(chains), []
@@ -63,7 +63,7 @@ def interpolated_energy(energy: Energy, start: Density, beta: float) -> Energy:
 
 
 def log_partition_from_weights(log: Float[Tensor, " chain"], z: Tensor, accepted: float) -> LogPartition:
-    """The estimate from the weights."""
+    """The estimate of log Z from the log-weights; raises ValueError where one is NaN or all are −∞."""
     if bool(log.isnan().any()) or not bool(torch.isfinite(log.logsumexp(0))):
         raise ValueError(
             "log_partition: a weight is not a number: the energy is NaN or infinite where `start` has samples"

@@ -1,4 +1,4 @@
-"""How data is sampled: the number of steps, the update of each step, and guidance. One configuration for every system."""
+"""Configuration of sampling for every system: number of steps, update of each step, guidance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ STEPPERS: dict[str, Callable[[float], Stepper]] = {
     "heun": lambda eta: heun(),
     "dpm": lambda eta: dpm_solver_pp_2m(),
 }
-"""Steppers by the name that people type; each takes η, which only `ancestral` heeds."""
+"""Steppers by the name that people type; each takes η, which only `ancestral` uses."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How to sample; the fields a system does not have a use for are left at their defaults."""
+    """Sampler configuration; a system ignores the fields that do not apply to it."""
 
     steps: int = 25
     """Steps from noise to data, at least 1; ignored where `order` is given."""
@@ -29,15 +29,15 @@ class Sampler:
     """The update of a step: ancestral (Ho et al. 2020), DDIM (Song et al. 2021), Heun (Karras et al. 2022) or
     DPM-Solver++(2M) (Lu et al. 2022)."""
     eta: float = 1.0
-    """Noise put back by the ancestral update, from 0 (none) to 1."""
+    """Fraction η of the ancestral noise that is added in each step, from 0 (DDIM) to 1."""
     variance: Variance = "small"
-    """Variance of that noise: the lower bound, the upper bound, or where between them a network learned it to be."""
+    """Variance of that noise: lower bound, upper bound, or learned interpolation between them (Nichol & Dhariwal 2021)."""
     guidance: float = 0.0
     """Weight w of classifier-free guidance, û + w (û − û without a class) (Ho & Salimans 2022); 0 leaves the model as it is."""
     order: Walk | None = field(default=None, repr=False)
-    """Which variable is denoised when (`becalm.walk`); None denoises all together in `steps` steps."""
+    """Order in which variables are denoised (a walk of `becalm.walk`); None: all together, in `steps` steps."""
     custom: Stepper | None = field(default=None, repr=False)
-    """A stepper of one's own in place of `update`."""
+    """Stepper used in place of `update`."""
 
     def __post_init__(self):
         if self.steps < 1:
@@ -49,12 +49,12 @@ class Sampler:
 
     @property
     def stepper(self) -> Stepper:
-        """The function that makes one step."""
+        """The function that computes one step."""
         if self.custom is None and self.update == "ancestral":
             return reverse(self.eta, self.variance)
         return self.custom or STEPPERS[self.update](self.eta)
 
     @property
     def walk(self) -> Walk:
-        """Which variable is denoised when."""
+        """The walk: `order`, or all variables together."""
         return self.order or together(self.steps)

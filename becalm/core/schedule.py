@@ -1,6 +1,6 @@
-"""Schedules: how much noise there is at each t, and in which units the noisy variable is written.
+"""Noise schedules: signal-to-noise ratio as a function of t, and the scaling of the noisy variable z = αx + σε.
 
-γ(t) = −log SNR(t) = log(σ²/α²) rises with t and is all the physics; a scaling only fixes the units of z = αx + σε
+γ(t) = −log SNR(t) = log(σ²/α²) rises with t and defines the process; a scaling only fixes the units of z
 (Kingma et al., "Variational diffusion models", 2021, § 5.1). t = 0 is clean, t = 1 is noise. All is computed in float64.
 """
 
@@ -39,7 +39,7 @@ def level_from_gamma(gamma: Float[Tensor, "*shape"], scaling: Scaling) -> Level:
 
 
 class Schedule:
-    """What all schedules share: a level at each t, and the slope of γ."""
+    """Base of all schedules: the level at t, and γ′(t)."""
 
     scaling: Scaling
 
@@ -48,7 +48,7 @@ class Schedule:
         raise NotImplementedError
 
     def time(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The t at which γ(t) is as given."""
+        """The inverse of γ: t with γ(t) = `gamma`."""
         raise NotImplementedError
 
     def __call__(self, t: Float[Tensor, "*shape"]) -> Level:
@@ -61,7 +61,7 @@ class Schedule:
 
 
 def check_finite_noise(schedule: Schedule) -> None:
-    """Raise ValueError for a schedule whose noise would have to grow without bound."""
+    """Raise ValueError for scaling `explode` on a schedule with infinite γ(1), where σ would be infinite."""
     if schedule.scaling == "explode":
         name = type(schedule).__name__
         raise ValueError(f"{name}: scaling 'explode' has no finite noise at t = 1; use 'preserve' or 'interpolate'")
@@ -107,8 +107,8 @@ class Cosine(Schedule):
 class Rectified(Schedule):
     """α = 1 − t, σ = t in `interpolate`: γ = 2 logit(t) (rectified flow; Liu et al. 2022).
 
-    A shift s makes it γ = 2 logit(t) + 2 log s, σ = st/(1 + (s − 1)t): more time where much is noise, which is where variables
-    of many channels decide what they are to be (Esser et al. 2024, eq. 23).
+    A shift s makes it γ = 2 logit(t) + 2 log s, σ = st/(1 + (s − 1)t): s > 1 spends more steps at high noise, where the
+    content of variables with many channels is decided (Esser et al. 2024, eq. 23).
     """
 
     scaling: Scaling = "interpolate"
@@ -130,14 +130,14 @@ class Rectified(Schedule):
 
 @dataclass(frozen=True)
 class Karras(Schedule):
-    """σ/α between two bounds, evenly spaced in its ρ-th root (Karras et al. 2022, eq. 5)."""
+    """σ/α from `sigma_min` to `sigma_max`, linear in t in its ρ-th root (Karras et al. 2022, eq. 5)."""
 
     sigma_min: float = 0.002
-    """Least noise, in units of the data."""
+    """σ/α at t = 0, in units of the data."""
     sigma_max: float = 80.0
-    """Greatest noise."""
+    """σ/α at t = 1."""
     rho: float = 7.0
-    """How much the steps crowd at low noise."""
+    """ρ; greater values put more of equally spaced t at low noise."""
     scaling: Scaling = "explode"
     """Units of z."""
 
@@ -186,9 +186,9 @@ class Betas(Schedule):
 
 @dataclass(frozen=True)
 class Ladder(Schedule):
-    """NCSN's levels: σ/α from `high` to `low` in `steps` equal ratios, at t = 1, …, 1/steps; below, linear in t to clean.
+    """NCSN's levels: σ/α from `sigma_max` to `sigma_min` in `steps` equal ratios, at t = 1, …, 1/steps; below, linear in t.
 
-    With `together(steps)` a walk stands once at each level and ends at t = 0.
+    The walk `together(steps)` visits each level once and ends at t = 0.
     """
 
     sigma_max: float = 10.0
@@ -196,7 +196,7 @@ class Ladder(Schedule):
     sigma_min: float = 0.01
     """σ_L."""
     steps: int = 10
-    """L; with 1, `low` alone."""
+    """L; with 1, `sigma_min` alone."""
     scaling: Scaling = "explode"
     """Units of z."""
 

@@ -1,9 +1,9 @@
-"""Score matching: what a model of ∇ log p costs, one number a sample [batch], pure functions of the draws they are given.
+"""Score matching: losses of a model of ∇ log p, one number per sample [batch], pure functions of the noise they are given.
 
-A score is a function x [batch, *data] → the same shape, row by row; an energy gives one number a row, p ∝ e^{−E}. All losses
-follow ½E‖·‖²: explicit is ½E‖s − ∇ log p‖², the implicit ones are the same less ½E‖∇ log p‖², denoising is the same of the
-noisy data plus a constant. Derivatives come from torch.func: nothing is kept for a second backward pass unless
-weights ask for it. Sources: Hyvärinen 2005; Vincent 2011; Song, Garg, Shi & Ermon 2019; Song & Ermon 2019.
+A score is a function x [batch, *data] → the same shape, rows independent; an energy gives one number per row, p ∝ e^{−E}. The
+explicit loss is ½E‖s − ∇ log p‖²; the implicit ones are the same less the constant ½E‖∇ log p‖²; the denoising ones are the
+explicit loss of the noisy data plus a constant. Derivatives in x come from torch.func, and are differentiable themselves.
+Sources: Hyvärinen 2005; Vincent 2011; Song, Garg, Shi & Ermon 2019; Song & Ermon 2019.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,21 @@ Energy = Callable[[Tensor], Tensor]
 LeveledScore = Callable[[Tensor, Tensor], Tensor]
 
 MAX_TRACE_DIMENSIONS = 1024
-"""Numbers of a sample up to which a trace is taken exactly: it costs as many backward passes."""
+"""Greatest dimension of a sample for the exact trace, which takes one backward pass per dimension."""
 
 BACKWARD_CHUNK = 64
-"""Backward passes done at once."""
+"""Backward passes vectorised together."""
 
 SAMPLE_CHUNK = 4096
-"""Samples differentiated at once: their activations stay in the processor's cache."""
+"""Samples differentiated together: their activations fit in the processor's cache."""
 
 
 def energy_values(energy: Energy, x: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
-    """E(x), one number a sample; raises ValueError where the function gives vectors."""
+    """E(x), one number per sample; raises ValueError where the function gives vectors."""
     values = energy(x)
     if values.numel() != len(x) or values.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"energy: the network gives {list(values.shape)} for x {list(x.shape)}; an energy is one number a sample, "
+            f"energy: the network gives {list(values.shape)} for x {list(x.shape)}; an energy is one number per sample, "
             f"[{len(x)}] or [{len(x)}, 1]: of a network f of vectors take ½‖x − f(x)‖²"
         )
     return values.reshape(len(x))
@@ -50,7 +50,7 @@ def score_of_energy(energy: Energy) -> Score:
 def energy_and_gradient(
     energy: Energy, x: Float[Tensor, "batch *data"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *data"]]:
-    """E and ∇E, of which nothing is recorded; works under no_grad and inference_mode, and not within torch.func."""
+    """E and ∇E, detached; works under no_grad and inference_mode, but not within torch.func."""
     found = []
     with torch.inference_mode(False), torch.enable_grad():
         for part in x.split(SAMPLE_CHUNK):
@@ -62,14 +62,14 @@ def energy_and_gradient(
 
 
 def detached_score(energy: Energy) -> Score:
-    """The score −∇E by `slopes`: what `of_energy` gives, in a fifth of the time, for chains and not for losses."""
+    """The score −∇E, detached: as `score_of_energy` in a fifth of the time, for sampling but not for losses."""
     return lambda x: -energy_and_gradient(energy, x)[1]
 
 
 def loss_in_chunks(
     loss: Callable[..., Tensor], x: Float[Tensor, "batch *data"], *probes: Float[Tensor, "slice batch *data"]
 ) -> Float[Tensor, " batch"]:
-    """loss(x, *probes) of many samples, ROWS at a time: for 10⁵ of them a trace's loss takes a third of the time, or less."""
+    """loss(x, *probes) computed SAMPLE_CHUNK samples at a time: for 10⁵ samples a third of the time, or less."""
     parts = zip(x.split(SAMPLE_CHUNK), *(v.split(SAMPLE_CHUNK, 1) for v in probes), strict=True)
     return torch.cat([loss(*part) for part in parts])
 
@@ -106,11 +106,11 @@ def sphere_probes(x: Float[Tensor, "batch *data"], generator: torch.Generator | 
 def score_and_trace(
     score: Score, x: Float[Tensor, "batch *data"]
 ) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, " batch"]]:
-    """The score and tr ∂s/∂x by one backward pass a number of a sample; raises ValueError beyond MOST of them."""
+    """The score and tr ∂s/∂x, one backward pass per dimension; raises ValueError beyond MAX_TRACE_DIMENSIONS dimensions."""
     size = x[0].numel()
     if size > MAX_TRACE_DIMENSIONS:
         raise ValueError(
-            f"exact trace: {size} numbers a sample would take {size} backward passes, more than {MAX_TRACE_DIMENSIONS}; "
+            f"exact trace: {size} numbers per sample would take {size} backward passes, more than {MAX_TRACE_DIMENSIONS}; "
             "estimate it: sliced_reduced(score, x, rademacher_probes(x, generator))"
         )
     value, pull = torch.func.vjp(score, x)[:2]
@@ -128,7 +128,7 @@ def score_and_trace(
 def score_and_quadratic_forms(
     score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
 ) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, "slice batch"]]:
-    """The score and vᵀ(∂s/∂x)v by one backward pass a probe: its mean is Hutchinson's estimate of the trace."""
+    """The score and vᵀ(∂s/∂x)v one backward pass per probe: the mean over probes is Hutchinson's estimate of the trace."""
     value, pull = torch.func.vjp(score, x)[:2]
     rows = torch.func.vmap(lambda probe: pull(probe)[0])(v)
     forms = (rows * v).flatten(2).sum(2)
@@ -137,7 +137,7 @@ def score_and_quadratic_forms(
 
 
 def check_curvature(value: Tensor, traces: Tensor) -> None:
-    """Raise ValueError for a score that is not 0 but constant about every sample: the gradient of a piecewise linear energy."""
+    """Raise ValueError for a non-zero score with derivative exactly 0 at every sample, as of a piecewise linear energy."""
     if bool((traces == 0).all()) and bool((value != 0).any()):
         raise ValueError(
             "trace: the score's derivative is exactly 0 at every sample, as for an energy with ReLU; "
@@ -148,7 +148,7 @@ def check_curvature(value: Tensor, traces: Tensor) -> None:
 def explicit(score: Score, x: Float[Tensor, "batch *data"], truth: Score) -> Float[Tensor, " batch"]:
     """½‖s(x) − ∇ log p(x)‖², half the Fisher divergence; `truth` is the score of p.
 
-    With x drawn from any kernel q(x | x₀) and its own score as `truth` it is denoising with that kernel.
+    With x from a kernel q(x | x₀) and that kernel's score as `truth` it is denoising score matching with that kernel.
     """
     return half_squared_norm(score(x) - truth(x))
 
@@ -170,7 +170,7 @@ def sliced(
 def sliced_reduced(
     score: Score, x: Float[Tensor, "batch *data"], v: Float[Tensor, "slice batch *data"]
 ) -> Float[Tensor, " batch"]:
-    """vᵀ(∂s/∂x)v + ½‖s‖²: sliced with less variance, which is implicit with Hutchinson's trace (Song et al. 2019, eq. 8)."""
+    """vᵀ(∂s/∂x)v + ½‖s‖²: variance-reduced `sliced`: `implicit` with Hutchinson's trace (Song et al. 2019, eq. 8)."""
     value, forms = score_and_quadratic_forms(score, x, v)
     return half_squared_norm(value) + forms.mean(0)
 
@@ -228,10 +228,10 @@ def denoising_control_variate(
     eps: Float[Tensor, "batch *data"],
     sigma: float | Float[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
-    """Denoising less its part of mean 0, s(x)ᵀε/σ + (‖ε‖² − D)/2σ²; for small σ (Wang et al. 2020, § 4).
+    """`denoising` with a control variate of mean 0, s(x)ᵀε/σ + (‖ε‖² − D)/2σ², for small σ (Wang et al. 2020, § 4).
 
-    ½‖s(x̃)‖² + (s(x̃) − s(x))ᵀε/σ + D/2σ², x̃ = x + σε: the same mean, but a variance that stays bounded as σ → 0, where
-    it becomes sliced_reduced with normal probes, plus D/2σ². It asks the score twice.
+    ½‖s(x̃)‖² + (s(x̃) − s(x))ᵀε/σ + D/2σ², x̃ = x + σε: the same mean, but bounded variance as σ → 0, where it
+    becomes `sliced_reduced` with normal probes, plus D/2σ². Two evaluations of the score.
     """
     width = as_column(sigma, x)
     noisy, clean = score(x + width * eps), score(x)
@@ -259,11 +259,11 @@ def denoising_stable_target(
     eps: Float[Tensor, "batch *data"],
     sigma: Float[Tensor, " batch"],
 ) -> Float[Tensor, " batch"]:
-    """denoising_multilevel with stable targets (Xu et al. 2023): for ε its mean given z = x + σε and the batch as a set.
+    """`denoising_multilevel` with stable targets (Xu et al. 2023): ε is replaced by its mean given z = x + σε and the batch.
 
-    Any datum of the batch may lie behind z, with weight w ∝ exp(−‖z − x_j‖²/2σ²): the target is (z − Σ w_j x_j)/σ. Since z's own
-    datum is one of them, and all are independent, its mean given z is that of ε for any size of the batch; the minimum stays,
-    while the variance falls with the data that z cannot tell apart. It takes batch² distances.
+    z may come from any datum x_j of the batch, with weight w_j ∝ exp(−‖z − x_j‖²/2σ²): the target is (z − Σ w_j x_j)/σ. As x
+    itself is in the batch, the target has the same mean given z as ε, for any batch size: the minimiser stays, and the variance
+    falls where several data could have given z. Computes batch² distances.
     """
     width = as_column(sigma, x)
     z = x + width * eps

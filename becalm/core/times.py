@@ -1,7 +1,7 @@
-"""Noise levels for training: distributions of t [batch, variables, 1], float64 in [0, 1].
+"""Noise levels for training: distributions of t [batch, variables, 1], float64 in [0, 1], t = 0 clean.
 
-`uniform_mean` is the recursive allocation of SRM (Wewer et al. 2025): the mean of t over the variables is uniform, so that the
-beginning and the end of sampling, where nearly all variables are noise or clean, are trained as often as the middle.
+`uniform_mean` is SRM's (Wewer et al. 2025): the mean of t over the variables is uniform, so that states in which nearly all
+variables are noise or clean, as at the start and the end of sampling, are trained as often as those between.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ import torch
 from becalm.core.typing import Float, Tensor
 
 Distribution = Literal["uniform_mean", "independent", "shared"]
-"""A uniform mean (SRM), each level by itself (Diffusion Forcing), or one for all (plain diffusion)."""
+"""Levels with a uniform mean (SRM), independent levels (Diffusion Forcing), or one level for all variables (diffusion)."""
 
 
 def uniform(batch: int, variables: int, generator: torch.Generator | None = None) -> Float[Tensor, "batch variable 1"]:
-    """One t a datum, uniform."""
+    """One uniform t per datum, shared by its variables."""
     return torch.rand(batch, 1, 1, generator=generator, dtype=torch.float64).repeat(1, variables, 1)
 
 
 def stratified(
     batch: int, variables: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch variable 1"]:
-    """One t a datum, t_k = (u + k/B) mod 1: uniform, and evenly spread over the batch (VDM, appendix I.1)."""
+    """One t per datum, t_k = (u + k/B) mod 1: uniform, and evenly spaced over the batch (VDM, appendix I.1)."""
     shift = torch.rand((), generator=generator, dtype=torch.float64)
     t = (shift + torch.arange(batch, dtype=torch.float64) / batch) % 1.0
     return t[:, None, None].repeat(1, variables, 1)
@@ -32,14 +32,14 @@ def stratified(
 def independent(
     batch: int, variables: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch variable 1"]:
-    """One t a variable, uniform (Diffusion Forcing)."""
+    """One uniform t per variable (Diffusion Forcing)."""
     return torch.rand(batch, variables, 1, generator=generator, dtype=torch.float64)
 
 
 def uniform_mean(
     batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:
-    """One t a variable, whose mean over the variables is uniform; a greater `sharpness` makes them more alike."""
+    """One t per variable; the mean over the variables is uniform. A greater `sharpness` makes the levels more alike."""
     mean = torch.rand(batch, generator=generator, dtype=torch.float64)
     return recursive_allocation(mean, variables, generator, sharpness)
 
@@ -47,8 +47,9 @@ def uniform_mean(
 def sequential(
     batch: int, variables: int, generator: torch.Generator | None = None, active: int = 2
 ) -> Float[Tensor, "batch variable 1"]:
-    """The states a sequential walk visits: in random order, first known ones (t = 0), then 1 to `active` on their way, the rest
-    unknown (t = 1); the number known is uniform, and levels on the way share one t, uniform.
+    """Levels of the states that a sequential walk visits, variables in random order.
+
+    The first n variables are denoised (t = 0), n uniform; the next 1 to `active` share one uniform t; the rest are noise (t = 1).
     """
     place = torch.rand(batch, variables, generator=generator, dtype=torch.float64).argsort(1).argsort(1)
     known = torch.randint(0, variables, (batch, 1), generator=generator)
@@ -61,11 +62,11 @@ def sequential(
 def recursive_allocation(
     mean: Float[Tensor, " batch"], variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:
-    """Levels in [0, 1] with the given mean, by recursive allocation.
+    """Levels in [0, 1] with the given `mean` over the variables (SRM's recursive allocation sampling).
 
-    The sum S of a group of m is split between its first ⌊m/2⌋ and the others: with m₁ = min(S, ⌊m/2⌋), m₂ = min(S, ⌈m/2⌉) and
-    lo = max(0, S − m₂), the first get lo + (m₁ − lo) r, r ~ Beta(a, a), a = (m − 1 − m mod 2)^1.05 · sharpness. At last the
-    variables of each datum are shuffled. All groups of a depth are split at once.
+    The sum S of a group of m variables is split between its first ⌊m/2⌋ and the others: with m₁ = min(S, ⌊m/2⌋),
+    m₂ = min(S, ⌈m/2⌉) and lo = max(0, S − m₂), the first get lo + (m₁ − lo) r, r ~ Beta(a, a), a = (m − 1 − m mod 2)^1.05 ·
+    sharpness. Finally the variables of each datum are shuffled. All groups of one recursion depth are split at once.
     """
     sizes = torch.tensor([variables], dtype=torch.float64)
     sums = mean.double()[:, None] * variables
@@ -85,7 +86,7 @@ def recursive_allocation(
 def sample_times(
     kind: Distribution, batch: int, variables: int, generator: torch.Generator | None = None, sharpness: float = 1.0
 ) -> Float[Tensor, "batch variable 1"]:
-    """Levels of a kind by its name; `sharpness` is that of `uniform_mean`."""
+    """Levels drawn from a distribution chosen by name; `sharpness` is that of `uniform_mean`."""
     if kind == "uniform_mean":
         return uniform_mean(batch, variables, generator, sharpness)
     return {"independent": independent, "shared": uniform}[kind](batch, variables, generator)
@@ -94,7 +95,7 @@ def sample_times(
 def sample_beta(
     a: Float[Tensor, " group"], batch: int, generator: torch.Generator | None
 ) -> Float[Tensor, "batch group"]:
-    """Draws of Beta(a, a) as ratios of gammas: torch's own distribution takes no generator."""
+    """Samples of Beta(a, a) as ratios of gamma variates: torch's own distribution takes no generator."""
     concentration = a.expand(2, batch, len(a)).contiguous()
     x, y = torch._standard_gamma(concentration, generator=generator)  # type: ignore[attr-defined]
     return x / (x + y)
@@ -103,10 +104,10 @@ def sample_beta(
 def inverse_density_weight(
     draw: Callable[[int, int, torch.Generator], Tensor], variables: int, generator: torch.Generator, draws: int = 80_000
 ) -> Callable[[Tensor], Tensor]:
-    """The weight 1/p(t) of a loss whose levels come from `draw(batch, variables, generator)`; p has mean 1 over [0, 1].
+    """The loss weight 1/p(t) for levels with density p, drawn by `draw(batch, variables, generator)`; p has mean 1 over [0, 1].
 
-    p is a histogram of `draws` draws of all variables in 1000 bins, smoothed by a Gaussian of 0.2 bins: the outermost bins
-    hold ten times the mean, a wider one would flatten them (SRM, 2025).
+    p is a histogram of `draws` samples in 1000 bins, smoothed by a Gaussian of standard deviation 0.2 bins: the outermost bins
+    hold ten times the mean, which a wider kernel would flatten (SRM, 2025).
     """
     count = torch.histc(draw(draws, variables, generator).flatten(), 1000, 0.0, 1.0)
     taps = torch.exp(-(torch.arange(-2, 3, dtype=count.dtype) ** 2) / (2 * 0.2**2))
@@ -116,5 +117,5 @@ def inverse_density_weight(
 
 
 def bin_index(t: Tensor) -> Tensor:
-    """The number of the bin, 0 to 999, in which t lies."""
+    """Index of the bin of the 1000 that contains t."""
     return (t * 1000).long().clamp(0, 999)

@@ -1,4 +1,4 @@
-"""A trajectory as one safetensors file: states, noise levels and estimates of a walk, with what made them."""
+"""A sampling trajectory as one safetensors file: states, noise levels, estimates and metadata."""
 
 import json
 from collections.abc import Iterable
@@ -11,38 +11,38 @@ from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Tensor
 
 VERSION = 1
-"""Of the file's layout."""
+"""Version of the file layout."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The states of a walk, in order."""
+    """The states of one sampling run, in order."""
 
     z: Float[Tensor, "step batch variable channel"]
     """The variables."""
     t: Float[Tensor, "step batch variable 1"]
     """Their noise levels."""
     x: Float[Tensor, "step batch variable channel"]
-    """The estimate of the clean variables that led to each state."""
+    """The estimate of the clean variables from which each state was computed."""
     facts: dict
-    """Anything that JSON can hold: schedule, seed, model."""
+    """Metadata, any JSON: schedule, seed, model."""
 
 
 def record_steps(steps: Iterable, facts: dict | None = None) -> Trajectory:
-    """The record of a whole walk, from what `sample` yields. Raises ValueError where it yields nothing."""
+    """The trajectory of all steps that `sample` yields. Raises ValueError where it yields none."""
     states = list(steps)
     if not states:
-        raise ValueError("record: the walk took no step, all its variables were given")
+        raise ValueError("trajectory: no steps; all variables were given")
     z, t, x = (torch.stack(part) for part in zip(*((s.z, s.t, s.prediction.x) for s in states), strict=True))
     return Trajectory(z, t, x, facts or {})
 
 
-def write(record: Trajectory, path: Path) -> None:
-    """Write a record; the file is whole or the old one stays as it was."""
+def write(trajectory: Trajectory, path: Path) -> None:
+    """Write a trajectory atomically."""
     from safetensors.torch import save
 
-    tensors = {"z": record.z, "t": record.t, "x": record.x}
-    facts = json.dumps({**record.facts, "version": VERSION})
+    tensors = {"z": trajectory.z, "t": trajectory.t, "x": trajectory.x}
+    facts = json.dumps({**trajectory.facts, "version": VERSION})
     with atomic_file(Path(path)) as temporary:
         temporary.write_bytes(
             save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"becalm.record": facts})
@@ -50,7 +50,7 @@ def write(record: Trajectory, path: Path) -> None:
 
 
 def read(path: Path) -> Trajectory:
-    """Read a record. Raises InputError naming the file and what is wrong with it."""
+    """Read a trajectory. Raises InputError naming the file and the fault."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,8 +1,8 @@
-"""Walks: which variables are denoised when. A pure function (step k, t, starting t, prediction) → next t.
+"""Walks: the order in which variables are denoised, as pure functions (step k, t, starting t, prediction) → next t.
 
-t [batch, variables, 1] never rises. A given variable has t = 0 from the start, a finished one only by now: the starting t tells
-them apart. Sequential walks follow SRM (Wewer et al. 2025): n unknown variables make B = ⌈n/g⌉ blocks of g; a block begins
-every L(1 − overlap) steps and falls linearly to 0 over L. How many blocks have begun is read off t itself.
+t [batch, variables, 1] never rises. A given variable has starting t = 0; a denoised one has starting t > 0 and t = 0. Sequential
+walks follow SRM (Wewer et al. 2025): n unknown variables form B = ⌈n/g⌉ blocks of g; a new block starts every L(1 − overlap)
+steps, and the noise levels of a block fall linearly to 0 over L steps. The number of started blocks is computed from t.
 """
 
 import math
@@ -18,11 +18,11 @@ Walk = Callable[[int, Tensor, Tensor, Prediction], Tensor]
 Priority = Callable[[Tensor, Tensor, Prediction], Tensor]
 
 ROUNDING = 1e-9
-"""Keeps a product that ought to be whole from falling just below it."""
+"""Tolerance of floors and ceilings of products that are integers but for rounding."""
 
 
 def together(steps: int) -> Walk:
-    """All variables at once, from where they start to 0 in equal steps: ordinary diffusion."""
+    """All variables at once, from their starting levels to 0 in `steps` equal steps: ordinary diffusion."""
     if steps < 1:
         raise ValueError(f"together: steps {steps}: at least 1 is needed")
     return lambda k, t, start, prediction: start * (max(steps - k - 1, 0) / steps)
@@ -30,16 +30,16 @@ def together(steps: int) -> Walk:
 
 @dataclass(frozen=True)
 class Budget:
-    """How a sequential walk spends its steps; give `steps` or `steps_per_variable`."""
+    """Block size, overlap and number of steps of a sequential walk; give either `steps` or `steps_per_variable`."""
 
     group: int = 1
-    """Variables in a block."""
+    """Variables in a block, denoised together."""
     overlap: int | float = 0.0
-    """Share of a block's steps that its successor runs along, from 0 to below 1."""
+    """Fraction of a block's steps during which the next block is denoised too, from 0 to below 1."""
     steps: int | None = None
-    """Steps in all."""
+    """Total number of steps."""
     steps_per_variable: int | float | None = None
-    """Steps of each block; the walk then takes ⌈L((B − 1)(1 − overlap) + 1)⌉ in all."""
+    """L, steps of each block; the walk then takes ⌈L((B − 1)(1 − overlap) + 1)⌉ steps."""
 
     def __post_init__(self):
         if self.group < 1 or not 0 <= self.overlap < 1:
@@ -48,7 +48,7 @@ class Budget:
             raise ValueError("walk: give either steps or steps_per_variable")
 
     def lengths(self, start: Float[Tensor, "batch variable 1"]) -> Float[Tensor, " batch"]:
-        """L*, the steps of a block of each datum; raises ValueError where it is below 1: a variable would have to jump."""
+        """Steps of a block, L, for each datum; raises ValueError where L < 1: a variable would go to 0 in less than a step."""
         unknown = (start > 0).sum((1, 2)).double()
         spans = (torch.ceil(unknown / self.group).clamp_min(1) - 1) * (1 - self.overlap) + 1
         total = spans.new_full(spans.shape, self.steps or 0)
@@ -64,18 +64,18 @@ class Budget:
 
 
 def sequential(budget: Budget, priority: Priority) -> Walk:
-    """Blocks of the variables that `priority(t, start, prediction)` [batch, variables] puts first: least first, ties in order."""
+    """Walk whose blocks are formed by ascending `priority(t, start, prediction)` [batch, variables], ties by variable index."""
 
     def walk(k: int, t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
         t, start = t.double(), start.double()
         length = budget.lengths(start)
         ramp = torch.ceil(length - ROUNDING)[:, None, None]
         waiting = (t == start) & (start > 0)
-        begun = ((start > 0) & ~waiting).sum((1, 2))
+        n_started = ((start > 0) & ~waiting).sum((1, 2))
         due = n_blocks_due(k, length * (1 - budget.overlap)) * budget.group
         rank = torch.where(waiting[..., 0], finite_ranks(priority(t, start, prediction)), torch.inf)
         place = torch.sort(rank, dim=1, stable=True).indices.argsort(1)
-        chosen = waiting & (place < (due - begun)[:, None])[..., None]
+        chosen = waiting & (place < (due - n_started)[:, None])[..., None]
         done = torch.round((1 - t / torch.where(start > 0, start, 1.0)) * ramp)
         return torch.where(waiting & ~chosen, t, start * (ramp - done - 1).clamp_min(0) / ramp)
 
@@ -83,12 +83,12 @@ def sequential(budget: Budget, priority: Priority) -> Walk:
 
 
 def finite_ranks(rank: Tensor) -> Tensor:
-    """Ranks below infinity, which is kept for the variables that are not waiting; NaN comes last of those that are."""
+    """The ranks with NaN and infinity replaced by the greatest finite number: infinity marks variables that do not wait."""
     return rank.double().nan_to_num(nan=torch.finfo(torch.float64).max)
 
 
 def n_blocks_due(k: int, stride: Float[Tensor, " batch"]) -> Tensor:
-    """How many blocks b = 0, 1, … have begun by step k when block b begins at ⌊b · stride + ROUNDING⌋."""
+    """Number of blocks b = 0, 1, … that start at or before step k, block b starting at step ⌊b · stride + ROUNDING⌋."""
     guess = torch.floor((k + 1) / stride).long()
     candidates = guess[:, None] + torch.arange(-2, 3, device=stride.device)
     began = torch.floor(candidates * stride[:, None] + ROUNDING) <= k
@@ -102,7 +102,7 @@ def in_order(
     steps: int | None = None,
     steps_per_variable: int | float | None = None,
 ) -> Walk:
-    """The variables by rising `order` [variables] or [batch, variables]; as they are numbered where it is None."""
+    """Sequential walk by ascending `order` [variables] or [batch, variables]; by variable index where it is None."""
 
     def rank(t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
         ranks = torch.arange(t.shape[1], device=t.device) if order is None else order.to(t.device)
@@ -118,7 +118,10 @@ def by_graph(
     steps: int | None = None,
     steps_per_variable: int | float | None = None,
 ) -> Walk:
-    """First those whose neighbours are best known: certainty K(I + D/2), K = 1 − t, D the dependencies with rows of sum 1."""
+    """Sequential walk by descending certainty K(I + D/2): variables whose neighbours are least noisy come first (SRM).
+
+    K = 1 − t [batch, variables]; D is `dependency` with each row divided by its sum. Computed anew whenever a block starts.
+    """
     rows = dependency / dependency.sum(1, keepdim=True).clamp_min(torch.finfo(dependency.dtype).tiny)
 
     def uncertainty(t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
@@ -131,7 +134,10 @@ def by_graph(
 def by_certainty(
     group: int = 1, overlap: int | float = 0.0, steps: int | None = None, steps_per_variable: int | float | None = None
 ) -> Walk:
-    """First those of which the network is most certain, by its `log_var` when a block begins; raises where it tells none."""
+    """Sequential walk by ascending predicted `log_var`, read whenever a block starts: most certain variables first (SRM).
+
+    Raises ValueError where the network predicts no `log_var`.
+    """
 
     def log_var(t: Tensor, start: Tensor, prediction: Prediction) -> Tensor:
         if prediction.log_var is None:

@@ -1,4 +1,4 @@
-"""Small smooth convolutional networks of a square picture and its noise level: scores and energies of digits."""
+"""Small smooth convolutional network of a square image and its noise level: scores and energies of digits."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from becalm.nets.mlp import LEVEL_FEATURES, embed_noise_level
 
 
 class Block(nn.Module):
-    """Two convolutions beside the picture's features, the level told between them; it begins as the identity."""
+    """Residual block of two convolutions, the noise level added between them; initialised to the identity."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -23,9 +23,9 @@ class Block(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """From the pixels of a picture [batch, side², channels], rows first, to `outputs` numbers for each of them.
+    """Maps the pixels of an image [batch, side², channels], row by row, to `outputs` numbers per pixel.
 
-    Every pixel sees the whole of an 8 × 8 picture through four blocks. A learned map tells where a pixel is.
+    With four blocks the receptive field covers an 8 × 8 image. The positional embedding is a learned map.
     """
 
     def __init__(self, channels: int, outputs: int, side: int, width: int = 64, depth: int = 5):
@@ -42,7 +42,7 @@ class ConvNet(nn.Module):
     def forward(
         self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
     ) -> Float[Tensor, "batch variable output"]:
-        """γ is one for all [1, 1, 1], one a picture [batch, 1, 1] or one a pixel [batch, side², 1]."""
+        """γ is one for all [1, 1, 1], one per image [batch, 1, 1] or one per pixel [batch, side², 1]."""
         level = self.level(embed_noise_level(gamma).to(u)).mT
         level = level.unflatten(-1, (self.side, self.side)) if gamma.shape[1] > 1 else level[..., None]
         h = self.enter(u.mT.unflatten(-1, (self.side, self.side))) + self.place

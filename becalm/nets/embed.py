@@ -1,4 +1,4 @@
-"""Embeddings: noise levels, coordinates and places as vectors a network can add."""
+"""Embeddings of noise levels, coordinates and indices."""
 
 import math
 
@@ -9,7 +9,10 @@ from becalm.core.typing import Float, Int, Tensor
 
 
 def sinusoids(x: Float[Tensor, "*shape 1"], n_frequencies: int, max_frequency: float) -> Float[Tensor, "*shape wave"]:
-    """cos and sin of 2π f x for `count` frequencies f, geometric from 1/2 to `most`: [..., 2 · count], in float32 at least."""
+    """cos and sin of 2π f x for `n_frequencies` frequencies f, geometric from 1/2 to `max_frequency`.
+
+    [..., 2 · n_frequencies], all cosines first, in float32 or better.
+    """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     frequencies = torch.logspace(
         math.log10(0.5), math.log10(max_frequency), n_frequencies, dtype=x.dtype, device=x.device
@@ -19,9 +22,9 @@ def sinusoids(x: Float[Tensor, "*shape 1"], n_frequencies: int, max_frequency: f
 
 
 class LevelEmbedding(nn.Module):
-    """One vector for each variable's noise level, made once and used by every layer.
+    """Embedding of each variable's noise level, computed once for all layers.
 
-    Within SRM's own network the like of it is computed again for every pixel in every block, which is 45 % of its arithmetic.
+    (The network of the SRM paper computes it for every pixel in every block: 45 % of its arithmetic.)
     """
 
     def __init__(self, width: int, n_frequencies: int = 32, max_frequency: float = 64.0):
@@ -31,14 +34,14 @@ class LevelEmbedding(nn.Module):
         self.leave = nn.Linear(width, width)
 
     def forward(self, t: Float[Tensor, "batch variable 1"]) -> Float[Tensor, "batch variable width"]:
-        """t in [0, 1]; that it is exactly 0 (given) or 1 (unknown) is told beside the waves."""
-        seen = [sinusoids(t, self.n_frequencies, self.max_frequency), t == 0, t == 1]
-        told = torch.cat([part.to(self.enter.weight) for part in seen], -1)
-        return self.leave(nn.functional.silu(self.enter(told)))
+        """t in [0, 1]; two flags mark t = 0 (given) and t = 1 (unknown) exactly."""
+        features = [sinusoids(t, self.n_frequencies, self.max_frequency), t == 0, t == 1]
+        embedding = torch.cat([part.to(self.enter.weight) for part in features], -1)
+        return self.leave(nn.functional.silu(self.enter(embedding)))
 
 
 class IndexEmbedding(nn.Module):
-    """The sum of one learned vector from each table: a cell's row, its column, its box."""
+    """Sum of one learned vector per index: a cell's row, its column, its box."""
 
     def __init__(self, sizes: tuple[int, ...], width: int):
         super().__init__()
@@ -47,12 +50,12 @@ class IndexEmbedding(nn.Module):
             nn.init.normal_(table.weight, std=0.5 / math.sqrt(len(sizes)))  # type: ignore[arg-type]
 
     def forward(self, indices: Int[Tensor, "variable table"]) -> Float[Tensor, "variable width"]:
-        """`places` holds a number for each variable and table."""
+        """`indices` holds one index per variable and table."""
         return torch.stack([table(indices[:, i]) for i, table in enumerate(self.tables)]).sum(0)
 
 
 class CoordinateEmbedding(nn.Module):
-    """Coordinates in [−1, 1] as waves, mixed into one vector for each variable."""
+    """Linear map of coordinates in [−1, 1] and their sinusoids."""
 
     def __init__(self, axes: int, width: int, n_frequencies: int = 8, max_frequency: float = 8.0):
         super().__init__()
@@ -60,8 +63,8 @@ class CoordinateEmbedding(nn.Module):
         self.mix = nn.Linear(axes * (2 * n_frequencies + 1), width)
 
     def forward(self, coordinates: Float[Tensor, "*batch variable axis"]) -> Float[Tensor, "*batch variable width"]:
-        """`places` holds the coordinates of each variable."""
-        seen = torch.cat(
+        """`coordinates` of each variable."""
+        features = torch.cat(
             [coordinates[..., None], sinusoids(coordinates[..., None], self.n_frequencies, self.max_frequency)], -1
         )
-        return self.mix(seen.flatten(-2).to(self.mix.weight))
+        return self.mix(features.flatten(-2).to(self.mix.weight))

@@ -1,4 +1,4 @@
-"""Fourier features of fine values: what a network needs to read the last bit of discretised data (VDM, appendix C)."""
+"""Fourier features at high frequencies, from which a network reads the last bits of discretised data (VDM, appendix C)."""
 
 import math
 
@@ -8,10 +8,10 @@ from becalm.core.typing import Float, Tensor
 
 
 def fourier_frequencies(levels: int) -> tuple[float, float]:
-    """In units of π, the two that tell apart `levels` values on [−1, 1], 2/levels apart.
+    """Two frequencies, in units of π, for `levels` values on [−1, 1], 2/levels apart.
 
-    levels/2 turns by π from one value to the next and reads the last bit; levels turns by 2π, is the same on all clean values and
-    reads the noise between them. For 256 they are VDM's 2⁷ and 2⁸.
+    The phase of levels/2 changes by π from one value to the next and shows the last bit; that of levels changes by 2π, is the
+    same on all clean values and shows the noise between them. For 256 they are VDM's 2⁷ and 2⁸.
     """
     return levels / 2, float(levels)
 
@@ -21,8 +21,8 @@ def fourier_features(
 ) -> Float[Tensor, "*shape feature"]:
     """sin and cos of π f z for every f of `frequencies`: all sines, then all cosines, channel by channel, frequencies fastest.
 
-    [..., 2 · channels · frequencies], float32 or better; z must come unrounded. The turns are taken modulo 2 before the
-    multiplication by π, exactly where f is a power of two.
+    [..., 2 · channels · frequencies], float32 or better; z must not have been rounded (to bfloat16). f z is reduced
+    modulo 2 before the multiplication by π, exactly where f is a power of two.
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     turns = z[..., None] * torch.tensor(frequencies, dtype=z.dtype, device=z.device)

@@ -1,4 +1,4 @@
-"""Smooth networks of a few numbers and a noise level: score fields and energies of vectors."""
+"""Smooth MLP of a low-dimensional vector and its noise level: scores and energies."""
 
 import torch
 from torch import nn
@@ -6,25 +6,25 @@ from torch import nn
 from becalm.core.typing import Float, Tensor
 
 LEVEL_FREQUENCIES = (0.5, 1.0, 2.0)
-"""Frequencies, per e-fold of noise, at which a level is told."""
+"""Frequencies of the sinusoidal features of log σ/α, in radians per unit."""
 
 
 def embed_noise_level(gamma: Float[Tensor, "*shape 1"]) -> Float[Tensor, "*shape feature"]:
-    """A noise level as smooth features: log σ/α = γ/2 and its waves."""
+    """Smooth features of a noise level: log σ/α = γ/2, its sines and cosines."""
     log = gamma / 2
     angle = log * torch.tensor(LEVEL_FREQUENCIES, dtype=log.dtype, device=log.device)
     return torch.cat([log / 4, angle.sin(), angle.cos()], -1)
 
 
 LEVEL_FEATURES = 1 + 2 * len(LEVEL_FREQUENCIES)
-"""Numbers that `told` gives."""
+"""Number of features of `embed_noise_level`."""
 
 
 class Mlp(nn.Module):
-    """From a vector of about unit size and its level to `outputs` numbers, for each variable by itself.
+    """MLP of each variable: a vector of about unit variance and its noise level to `outputs` numbers.
 
-    The level scales and shifts what every layer says (FiLM; Perez et al. 2018), since it decides how sharp an answer is. SiLU,
-    whose every derivative lives, so that it serves traces and energies; the last layer begins at 0.
+    The noise level scales and shifts the activations of every layer (FiLM; Perez et al. 2018). SiLU has no vanishing derivative,
+    as traces and energies need; the last layer is initialised to 0.
     """
 
     def __init__(self, channels: int, outputs: int, width: int = 128, depth: int = 3):
@@ -40,8 +40,8 @@ class Mlp(nn.Module):
         self, u: Float[Tensor, "batch variable channel"], gamma: Float[Tensor, "*level 1"]
     ) -> Float[Tensor, "batch variable output"]:
         """γ broadcasts over the variables."""
-        said = self.level(embed_noise_level(gamma).to(u)).chunk(2 * len(self.layers) + 2, -1)
-        h = nn.functional.silu(self.enter(u) * (1 + said[0]) + said[1])
-        for layer, scale, shift in zip(self.layers, said[2::2], said[3::2], strict=True):
+        modulation = self.level(embed_noise_level(gamma).to(u)).chunk(2 * len(self.layers) + 2, -1)
+        h = nn.functional.silu(self.enter(u) * (1 + modulation[0]) + modulation[1])
+        for layer, scale, shift in zip(self.layers, modulation[2::2], modulation[3::2], strict=True):
             h = nn.functional.silu(layer(h) * (1 + scale) + shift)
         return self.leave(h)

@@ -1,4 +1,4 @@
-"""Matrix products in bfloat16 where the processor has them in hardware, float32 elsewhere."""
+"""Matrix products in bfloat16 where the hardware supports them, float32 elsewhere; inference without gradients."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -10,12 +10,12 @@ Item = TypeVar("Item")
 
 
 def fast_matmul(device: str) -> AbstractContextManager:
-    """A context in which networks multiply in bfloat16 if that is fast here: any GPU, a CPU with AMX or AVX512-BF16."""
+    """Autocast context: bfloat16 products on any GPU and on CPUs with AMX or AVX512-BF16, float32 on others."""
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_has_bfloat16())
 
 
 def inference_iter(items: Iterator[Item]) -> Iterator[Item]:
-    """The items of a generator, each made without gradients and with fast products; whoever takes them is left alone."""
+    """The items of an iterator, each computed in inference mode under `fast_matmul`; the consumer's mode is unchanged."""
     while True:
         with torch.inference_mode(), fast_matmul("cpu"):
             try:
@@ -26,5 +26,5 @@ def inference_iter(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in asked)
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)

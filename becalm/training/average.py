@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights: what is evaluated and shipped."""
+"""Exponential moving average (EMA) of the weights, which is evaluated and stored."""
 
 import torch
 from torch import nn
@@ -8,9 +8,9 @@ from becalm.core.typing import Tensor
 
 @torch.no_grad()
 def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
-    """average ← d · average + (1 − d) · weights, with d = min(decay, (1 + step)/(10 + step)) so that the start is forgotten.
+    """average ← d · average + (1 − d) · weights, with d = min(decay, (1 + step)/(10 + step)) to forget the first steps.
 
-    Every entry of the state is averaged in place; integers (counters) are copied.
+    Every floating-point entry of the state dict is averaged in place; integers (counters) are copied.
     """
     rate = min(decay, (1 + step) / (10 + step))
     for name, value in model.state_dict().items():
@@ -21,5 +21,5 @@ def update_average(average: dict[str, Tensor], model: nn.Module, decay: float, s
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
-    """An average that starts at the weights themselves."""
+    """A detached copy of the state dict: the initial average."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

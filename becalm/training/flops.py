@@ -1,10 +1,10 @@
-"""Counting floating-point operations without looking at modules, so that derivatives by torch.func are counted too."""
+"""Floating-point operation counter without module hooks, so that torch.func derivatives are counted too."""
 
 from torch.utils.flop_counter import FlopCounterMode
 
 
 class NoModuleTracker:
-    """Stands for the counter's tracker of modules, whose hooks fail where torch.func differentiates within a module."""
+    """Replacement of the counter's module tracker, whose hooks fail under torch.func within a module."""
 
     parents = frozenset({"Global"})
 
@@ -16,7 +16,7 @@ class NoModuleTracker:
 
 
 def flop_counter() -> FlopCounterMode:
-    """A context whose `get_total_flops()` tells what was computed within it."""
+    """A context whose `get_total_flops()` returns the operations computed within it."""
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = NoModuleTracker()  # type: ignore[assignment]
     return counter

@@ -1,17 +1,17 @@
-"""The log of a run: one JSON object a line, which any tool can read while the run goes on."""
+"""Training log: one JSON object per line."""
 
 import json
 from pathlib import Path
 
 
 def append_record(path: Path, record: dict) -> None:
-    """Add one record as one line."""
+    """Append a record as one line of JSON."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def drop_records_after(path: Path, step: int) -> None:
-    """Drop the records after `step` (and a half-written last line), so that a resumed run logs each step once."""
+    """Delete the records after `step`, and an incomplete last line, so that a resumed run logs each step once."""
     if not path.exists():
         return
     kept = []

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,20 @@ from becalm.training.flops import flop_counter
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to learn."""
+    """Training configuration: steps, learning rate, regularisation, logging."""
 
     steps: int = 10_000
-    """Optimiser steps in all; the cosine ends here."""
+    """Total optimiser steps; the cosine ends here."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     final_rate_fraction: float = 0.02
-    """Final learning rate as a share of the peak."""
+    """Final learning rate as a fraction of the peak."""
     warmup: int = 200
     """Steps of linear warm-up."""
     weight_decay: float = 0.01
-    """AdamW's weight decay, on matrices only."""
+    """AdamW's weight decay, applied to matrices only."""
     gradient_clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Greatest gradient norm (clipping)."""
     ema_decay: float = 0.999
     """Decay of the weights' moving average."""
     bfloat16: bool = True
@@ -44,7 +44,7 @@ class Plan:
 
 
 def learning_rate_at(plan: Plan, step: int) -> float:
-    """Linear warm-up, then half a cosine from the peak to `floor` of it at the last step."""
+    """Linear warm-up, then half a cosine from the peak to `final_rate_fraction` of it at the last step."""
     if step < plan.warmup:
         return plan.learning_rate * (step + 1) / plan.warmup
     progress = min((step - plan.warmup) / max(plan.steps - plan.warmup, 1), 1.0)
@@ -54,7 +54,7 @@ def learning_rate_at(plan: Plan, step: int) -> float:
 
 
 def make_optimiser(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors and scalars alone."""
+    """AdamW with weight decay on matrices, none on vectors and scalars."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
@@ -72,8 +72,8 @@ def train(
 ) -> Iterator[dict]:
     """Train `model` in place and yield a record every `log_every` steps; the folder `run` holds the log and the state.
 
-    `batches(start)` yields the batch of step `start` and of each one after: a pure function of the step, which makes resume
-    exact. `loss(model, batch)` returns its terms by name, of which "loss" is differentiated. Where `run` holds a state,
+    `batches(start)` yields the batch of step `start` and of each one after: a pure function of the step, which makes
+    resume exact. `loss(model, batch)` returns its terms by name, of which "loss" is differentiated. Where `run` holds a state,
     training continues from it. The averaged weights are left in the model when the last step is done.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def train(
 def training_step(
     model: nn.Module, loss: Callable, batch: Any, optimiser: torch.optim.Optimizer, plan: Plan, step: int
 ) -> dict:
-    """One update of the weights; a step whose gradient is not finite is skipped and shows as a term `skipped`."""
+    """One update of the weights; returns the loss terms. A step with a non-finite gradient is skipped (term `skipped` = 1)."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(plan, step)
     device = next(model.parameters()).device.type
@@ -114,9 +114,9 @@ def training_step(
 
 
 def count_flops(model: nn.Module, loss: Callable, batch: Any, plan: Plan) -> float:
-    """Floating-point operations of a step's loss and gradient.
+    """Floating-point operations of one step's loss and gradient.
 
-    They are counted on a copy: under the counter some derivatives round differently, and a resumed run must not notice it.
+    Counted on a copy of the model: under the counter some derivatives round differently, which would break exact resume.
     """
     twin, device = copy.deepcopy(model), next(model.parameters()).device.type
     with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), flop_counter() as counter:
@@ -127,14 +127,14 @@ def count_flops(model: nn.Module, loss: Callable, batch: Any, plan: Plan) -> flo
 
 
 class Meter:
-    """Means of the loss terms since the last record, with speed, matmul rate and time left."""
+    """Running means of the loss terms, speed, FLOP rate and time left since the last record."""
 
     def __init__(self, plan: Plan, start: int):
         self.plan, self.flops, self.last_time, self.last_step = plan, 0.0, time.time(), start
         self.sums: dict[str, float] = {}
 
     def record(self, step: int, terms: dict) -> dict | None:
-        """Add one step's terms; a record where one is due, None elsewhere."""
+        """Add one step's terms; return a record every `log_every` steps, None otherwise."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         count = step - self.last_step
@@ -151,8 +151,3 @@ class Meter:
             "gflops": round(self.flops / seconds / 1e9, 2),
             "seconds_left": round(seconds * (self.plan.steps - step)),
         }
-
-
-def plan_fields(plan: Plan) -> dict:
-    """The plan as plain values, for a model card or metadata."""
-    return asdict(plan)

@@ -1,4 +1,4 @@
-"""Items made ahead by other processes, in order: a pure function of the step stays one."""
+"""Batches computed ahead by worker processes, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ Item = TypeVar("Item")
 
 
 def prefetch(make: Callable[[int], Item], start: int, workers: int, ahead: int = 4) -> Iterator[Item]:
-    """Yield make(start), make(start + 1), …, made by `workers` processes up to `ahead` items each in advance.
+    """Yield make(start), make(start + 1), …, computed by `workers` processes, up to `ahead` items each in advance.
 
-    With no workers they are made here, when they are asked for. `make` must be importable by name.
+    With 0 workers they are computed in this process on demand. `make` must be importable by name.
     """
     if workers == 0:
         yield from map(make, count(start))

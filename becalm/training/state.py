@@ -1,4 +1,4 @@
-"""The whole state of a run as one file, so that a run that was cut continues exactly as if it had not been."""
+"""Checkpoint of a training run: weights, average, optimiser and step in one file, for exact resume."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from becalm.core.typing import Tensor
 def save_state(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], step: int
 ) -> None:
-    """Write weights, average, optimiser and step; the old file is whole until the new one is."""
+    """Write weights, average, optimiser and step atomically."""
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "step": step}
     with atomic_file(path) as temporary:
         torch.save(state, temporary)
 
 
 def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
-    """Read a state into the run's parts and return its step. Raises InputError where the file is of another model."""
+    """Load a checkpoint into model, optimiser and average; return its step. Raises InputError for another model's file."""
     state = torch.load(path, weights_only=True, map_location="cpu")
     try:
         model.load_state_dict(state["model"])

@@ -225,7 +225,7 @@ def test_what_is_no_record_is_refused(tmp_path):
     save_file(tensors, path, {"becalm.record": json.dumps({"version": 1})})
     with pytest.raises(InputError, match="do not fit"):
         trajectory.read(path)
-    with pytest.raises(ValueError, match="took no step"):
+    with pytest.raises(ValueError, match="no steps"):
         trajectory.record_steps([])
 
 
