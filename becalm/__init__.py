@@ -13,6 +13,7 @@ from becalm.tasks.complete import complete
 from becalm.tasks.generate import generate
 from becalm.tasks.interpolate import interpolate
 from becalm.tasks.models import models
+from becalm.tasks.solve import solve
 from becalm.tasks.train import train
 from becalm.tasks.vary import vary
 from becalm.weights.store import load
@@ -53,6 +54,7 @@ __all__ = [
     "sample",
     "score",
     "scores",
+    "solve",
     "times",
     "train",
     "transition",

@@ -28,13 +28,19 @@ class Evaluate:
     """Sudoku: draw the digits that were learned from, as the reference does; else those of the test part."""
     steps_per_variable: int = 12
     """Sudoku: steps for each cell."""
+    group: int = 1
+    """Sudoku: cells that are started together."""
+    overlap: float = 0.0
+    """Sudoku: share of its steps that a cell runs along with the next, from 0 to below 1."""
     eta: float = 1.0
     """Sudoku: noise put back in each step."""
+    variance: Literal["small", "large", "learned"] = "small"
+    """Sudoku: variance of that noise: the lower bound, the upper bound, or where between the network learned it to be."""
     rounds: int = 10
     """Sudoku: rounds of the walk `refine`."""
     walks: tuple[Literal["certainty", "graph", "order", "random", "together", "refine"], ...] = ()
-    """Sudoku and images: surest first, best known neighbours first (sudoku), row by row, random order, all at once, surest
-    first and then `refine` (sudoku); the usual ones where none is named."""
+    """Sudoku and images: most certain first, most known neighbours first (sudoku), row by row, random order, all at once, most
+    certain first and then `refine` (sudoku); the usual ones where none is named."""
     images: int = 200
     """Even pixels, polygons: images made by each walk."""
     picture: Path | None = None
@@ -45,6 +51,8 @@ class Evaluate:
     """Ldraw: the file of LDraw's parts."""
     emd_points: int = 256
     """Families, ldraw: points of a shape for the earth mover's distance."""
+    device: str = "cpu"
+    """Sudoku and images: where to compute: cpu, cuda or mps."""
     seed: int = 0
     """Decides clouds, puzzles and noise."""
     json: bool = False
@@ -63,13 +71,15 @@ class Evaluate:
         from becalm.core.files import InputError, check_outputs
         from becalm.weights.store import located
 
-        for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points"):
+        for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points", "group"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.shapes < 2:
             raise InputError(f"--shapes {self.shapes}: give 2 or more, which can be compared")
         if self.rounds < 0 or not 0 <= self.eta <= 1:
             raise InputError("--rounds must be at least 0, --eta from 0 to 1")
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"--overlap {self.overlap}: must be from 0 to below 1")
         check_outputs([self.picture], [located(self.model), Path(self.benchmark), self.digits])
 
     def clouds(self):
@@ -97,11 +107,12 @@ class Evaluate:
             yield row
 
     def sudoku(self):
-        """The share of valid grids by walk, with its interval and the judge's own score."""
+        """The share of valid grids by walk, with its interval and the classifier's own score on real grids."""
         from math import isqrt
 
         import torch
 
+        from becalm.core.device import device_of
         from becalm.core.files import InputError
         from becalm.evaluation.sudoku import LEVELS, WALKS, evaluate_walks
         from becalm.images import digit_classifier, sudoku
@@ -111,25 +122,28 @@ class Evaluate:
         from becalm.systems.srm import SRM
         from becalm.weights.store import load
 
-        model = load(self.model, SRM)
+        model = load(self.model, SRM).to(device_of(self.device))
         side, pixels = sudoku_side(model, self.model), isqrt(model.channels)
-        known, fresh = (d.only(range(1, side + 1)) for d in read(self.digits))
-        if pixels > known.images.shape[1]:
-            raise InputError(f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {known.images.shape[1]}")
-        classifier = digit_classifier.fit(known, pixels, torch.Generator().manual_seed(0))
-        pool, per_class = (known, 1000) if self.shared else (fresh, 400)
+        training, test = (d.only(range(1, side + 1)) for d in read(self.digits))
+        if pixels > training.images.shape[1]:
+            raise InputError(
+                f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {training.images.shape[1]}"
+            )
+        classifier = digit_classifier.fit(training, pixels, torch.Generator().manual_seed(0))
+        pool, per_class = (training, 1000) if self.shared else (test, 400)
         digits = digit_classifier.clearest_digits(classifier, pool, per_class)
         puzzles = {
             name: sudoku.puzzles(side, self.puzzles, given, digits, "test", self.seed)
             for name, given in LEVELS[side].items()
         }
-        pace = Pace(self.steps_per_variable, eta=self.eta)
+        pace = Pace(self.steps_per_variable, self.group, self.overlap, None, self.eta, self.variance)
         walks = self.walks or WALKS
         for row in evaluate_walks(model, puzzles, classifier.read, walks, pace, self.rounds, seed=self.seed):
             yield row._asdict()
 
     def counted(self):
-        """The share of images that keep the rule of the benchmark by walk, with its interval and the judge's own score."""
+        """The share of images that keep the rule of the benchmark by walk, with its interval and that of real images."""
+        from becalm.core.device import device_of
         from becalm.core.files import InputError
         from becalm.evaluation.images import WALKS, evaluate_walks
         from becalm.images.even_pixels import even_scores
@@ -138,7 +152,7 @@ class Evaluate:
         from becalm.weights.store import load
 
         task = TASKS[self.benchmark]
-        model = check_model(load(self.model, SRM), task, self.model)
+        model = check_model(load(self.model, SRM), task, self.model).to(device_of(self.device))
         if unknown := set(self.walks) - set(WALKS):
             raise InputError(
                 f"--walks {' '.join(sorted(unknown))}: not for {task.name}; choose from {', '.join(WALKS)}"

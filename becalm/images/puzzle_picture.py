@@ -1,6 +1,7 @@
-"""Grey images read from and written to files, and the picture of a puzzle with its cells numbered as they were settled."""
+"""Grey images read from and written to files, and the picture of a solved puzzle with its cells numbered in their order."""
 
 import warnings
+from io import BytesIO
 from math import isqrt
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Int, Tensor
 
-MOST = 64_000_000
+MAX_PIXELS = 64_000_000
 """Pixels an image may have."""
 
-TINT = 32
+MAX_TINT = 32
 """How far red, green and blue of a grey image may lie apart, of 255: some scanners tint paper a little."""
 
 
@@ -26,13 +27,13 @@ def read(path: Path) -> Float[Tensor, "height width"]:
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(path) as image,
         ):
-            if image.width * image.height > MOST:
-                raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; at most {MOST:,} are read")
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; at most {MAX_PIXELS:,} are read")
             wide, fractions = image.mode in ("I", "I;16", "F"), image.mode == "F"
             flat = (
                 image if wide else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             )
-            if not wide and int(np.ptp(np.asarray(flat)[..., :3].astype(np.int16), axis=-1).max(initial=0)) > TINT:
+            if not wide and int(np.ptp(np.asarray(flat)[..., :3].astype(np.int16), axis=-1).max(initial=0)) > MAX_TINT:
                 raise InputError(f"{path}: is a colour image; a grey one is needed (convert it first)")
             grey = np.asarray(flat if wide else flat.convert("L"), dtype=np.float32)
     except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:
@@ -52,11 +53,11 @@ def write(image: Float[Tensor, "height width"], path: Path) -> None:
         Image.fromarray(grey).save(temporary, format="PNG")
 
 
-def numbered(
-    image: Float[Tensor, "height width"], order: Int[Tensor, " cell"], certainty: Float[Tensor, " cell"], path: Path
-) -> None:
-    """Write a PNG of a solved puzzle three times as large: cells solved are tinted, from red (unsure) to green (sure), and
-    carry the number of the step in which they were begun."""
+def order_png(
+    image: Float[Tensor, "height width"], order: Int[Tensor, " cell"], certainty: Float[Tensor, " cell"]
+) -> bytes:
+    """A PNG of a solved puzzle three times as large: solved cells are tinted, from red (uncertain) to green (certain), and carry
+    the number of their turn."""
     from PIL import Image, ImageDraw, ImageFont
 
     side = isqrt(len(order))
@@ -79,5 +80,6 @@ def numbered(
         at, width = min(i * pixel, side * pixel - 1), 3 if i % inner == 0 else 1
         lines.line((at, 0, at, shape[1]), (120, 120, 220), width)
         lines.line((0, at, shape[0], at), (120, 120, 220), width)
-    with atomic_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+    png = BytesIO()
+    picture.save(png, format="PNG")
+    return png.getvalue()

@@ -105,15 +105,12 @@ def parse_puzzle(
             f"{name}: is {size_text(image)} pixels; this model needs a square of {side} × {side} cells of {pixels} pixels or "
             f"more ({side * 28} × {side * 28}, for example)"
         )
-    shares = cut((mask[None] > 0.5).float(), width // side)[0].mean(1)
-    mixed = (shares > 0.1) & (shares < 0.9)
-    if mixed.any():
-        cell = int(mixed.nonzero()[0])
+    if fault := mask_fault(mask, side):
         raise InputError(
-            f"{mask_name}: {cell_name(cell, side)} is {float(shares[cell]):.0%} white; make every cell all white (to be solved) "
+            f"{mask_name}: {fault}; make every cell all white (to be solved) "
             f"or all black (given), and name the --model for the grid: this one has {side} × {side} cells"
         )
-    unknown = shares > 0.5
+    unknown = white_shares(mask, side) > 0.5
     if not unknown.any():
         raise InputError(f"{mask_name}: is all black, so every cell is given; paint white what is to be solved")
     paper, ink = paper_and_ink(image, mask)
@@ -123,6 +120,21 @@ def parse_puzzle(
         cell = int(blank.nonzero()[0])
         raise InputError(f"{name}: {cell_name(cell, side)} is given and empty; paint it white in {mask_name}")
     return Puzzle(cells, unknown[None])
+
+
+def white_shares(mask: Float[Tensor, "height width"], side: int) -> Float[Tensor, " cell"]:
+    """The share of white pixels in each of side × side cells."""
+    return cut((mask[None] > 0.5).float(), mask.shape[0] // side)[0].mean(1)
+
+
+def mask_fault(mask: Float[Tensor, "height width"], side: int) -> str | None:
+    """Why the mask does not consist of side × side cells that are white or black; None if it does."""
+    height, width = mask.shape
+    if height != width or width % side:
+        return f"{size_text(mask)} pixels are no square of {side} × {side} cells"
+    shares = white_shares(mask, side)
+    mixed = ((shares > 0.1) & (shares < 0.9)).nonzero()
+    return f"{cell_name(int(mixed[0]), side)} is {float(shares[mixed[0]]):.0%} white" if len(mixed) else None
 
 
 def cell_name(cell: int, side: int) -> str:

@@ -1,0 +1,110 @@
+"""becalm.solve: the model for the grid, arrays and paths, results that can be looked at, options that reach the sampler."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import becalm
+from becalm.core.files import InputError
+from becalm.images import puzzle_picture
+from becalm.images.sudoku import places
+from becalm.systems.srm import SRM
+from becalm.tasks import solve as task
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "puzzles"
+
+
+def example(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The image and the mask of a packaged puzzle."""
+    return tuple(puzzle_picture.read(EXAMPLES / f"{name}{part}.png").numpy() for part in ("", ".mask"))
+
+
+def small_model() -> SRM:
+    torch.manual_seed(0)
+    return SRM.build(channels=36, places=places(4).tolist(), shape=[32, 4, 1, 1, 2])
+
+
+def small_puzzle() -> tuple[np.ndarray, np.ndarray]:
+    """A stroke in each of 4 × 4 cells of 12 pixels, and a mask with an entry a cell: the first row is given."""
+    stroke = np.zeros((12, 12), np.float32)
+    stroke[3:9, 4:6] = 1
+    mask = np.ones((4, 4), bool)
+    mask[0] = False
+    return np.tile(stroke, (4, 4)), mask
+
+
+def test_arrays_are_solved_read_and_shown(tmp_path):
+    image, mask = example("sudoku4")
+    result = becalm.solve(image, mask, steps_per_variable=6)
+    assert result.model == "sudoku4" and result.valid is True and result.conflicts == []
+    assert (np.sort(result.digits, 1) == np.arange(1, 5)).all()
+    given = mask < 0.5
+    assert np.array_equal(result.image[given], image[given])
+    cells = given.reshape(4, image.shape[0] // 4, 4, -1).all((1, 3))
+    assert np.array_equal(result.order == 0, cells) and np.array_equal(np.isnan(result.certainty), cells)
+    assert "valid" in repr(result) and "<img" in result._repr_html_()
+    again = puzzle_picture.read(result.save(tmp_path / "out.png")).numpy()
+    assert np.abs(again - result.image).max() <= 0.5 / 255 + 1e-6
+    assert result.save_picture(tmp_path / "order.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_is_that_of_the_grid():
+    mask = torch.from_numpy(example("sudoku9")[1])
+    assert task.find_solver(mask, "mask") == "sudoku9"
+    assert task.find_solver(torch.from_numpy(example("sudoku4")[1]), "mask") == "sudoku4"
+    assert task.find_solver(torch.ones(252, 252), "mask") == "sudoku4", "fits both"
+    assert task.find_solver(torch.ones(126, 126), "mask") == "sudoku9", "does not fit 4 × 4"
+    mask[5:9] = 0.0
+    with pytest.raises(InputError, match=r"mask.png: fits no grid \(4 × 4 cells: .*; 9 × 9 cells: row 1 column"):
+        task.find_solver(mask, "mask.png")
+
+
+def test_a_mask_may_have_an_entry_a_cell_and_images_may_be_bytes():
+    image, mask = small_puzzle()
+    result = becalm.solve((255 * image).astype(np.uint8), mask, small_model(), steps_per_variable=2, reader="none")
+    whole = becalm.solve(image, np.kron(mask, np.ones((12, 12))), small_model(), steps_per_variable=2, reader="none")
+    assert np.array_equal(result.order > 0, mask) and result.digits is None and result.valid is None
+    np.testing.assert_allclose(result.image, whole.image, atol=1e-6)
+
+
+def test_groups_and_overlap_reach_the_walk():
+    image, mask = small_puzzle()
+    options = {"steps_per_variable": 4, "reader": "none"}
+    reports = list(task.steps(image, mask, small_model(), group=3, overlap=0.5, refine=1, **options))
+    assert reports[-1].result.steps == sum(report.state is not None for report in reports) == 10
+    assert sorted(reports[-1].result.order[mask].tolist()) == sorted([1, 2, 3, 4] * 3)
+    shares = [report.done for report in reports]
+    assert shares == sorted(shares) and shares[-1] == 1 and shares[-2] == 1
+    assert reports[0].state.solution.order.max() == 1
+
+
+@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+def test_the_variance_is_that_of_the_noise(variance):
+    """From z of one step, with x̂ = 0 and the learned place in the middle, the deviation of the next is known."""
+    model, generator = small_model(), torch.Generator().manual_seed(0)
+    sampler = task.Options(walk="together", variance=variance).pace.sampler("together", 1, 16, 0)
+    zero, unknown = torch.zeros(200, 16, 36), torch.ones(200, 16).bool()
+    first, second = (step for _, step in zip(range(2), model.solve(zero, unknown, sampler, generator), strict=False))
+    level, next_level = model.schedule(first.t[:1]), model.schedule(second.t[:1])
+    mean, small = becalm.reverse_moments(second.prediction, first.z, first.t, second.t, model.schedule)
+    large = small * (level.sigma / next_level.sigma).float()
+    expected = {"small": small, "large": large, "learned": (small * large).sqrt()}[variance]
+    assert ((second.z - mean).square().mean() / expected.square().mean()).item() == pytest.approx(1, abs=0.02)
+
+
+def test_options_out_of_range_are_named():
+    image, mask = small_puzzle()
+    for options, words in (
+        ({"overlap": 1.0}, "--overlap from 0 to below 1"),
+        ({"group": 0}, "--group must be at least 1"),
+        ({"eta": 2.0}, "--eta from 0 to 1"),
+        ({"device": "nowhere"}, "--device nowhere: is not a device"),
+    ):
+        with pytest.raises(InputError, match=words):
+            becalm.solve(image, mask, small_model(), **options)
+    with pytest.raises(InputError, match="image: has shape"):
+        becalm.solve(image[None], mask, small_model())
+    with pytest.raises(InputError, match="both must have one size"):
+        becalm.solve(image, np.ones((48, 40)))
