@@ -118,7 +118,7 @@ def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
     reader = digit_classifier.fit(known, SUDOKU4.pixels, torch.Generator().manual_seed(0))
     digits = digit_classifier.clearest_digits(reader, fresh, 400)
     groups = {
-        name: sudoku.puzzles(SUDOKU4.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
+        name: sudoku.sample_puzzles(SUDOKU4.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
         for name, given in LEVELS[SUDOKU4.side].items()
     }
     return groups, reader.read

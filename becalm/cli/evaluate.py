@@ -116,7 +116,7 @@ class Evaluate:
         from becalm.core.files import InputError
         from becalm.evaluation.sudoku import LEVELS, WALKS, evaluate_walks
         from becalm.images import digit_classifier, sudoku
-        from becalm.images.digits import read
+        from becalm.images.digits import read_digits
         from becalm.systems.puzzles import sudoku_side
         from becalm.systems.solver import Pace
         from becalm.systems.srm import SRM
@@ -124,7 +124,7 @@ class Evaluate:
 
         model = load(self.model, SRM).to(device_of(self.device))
         side, pixels = sudoku_side(model, self.model), isqrt(model.channels)
-        training, test = (d.only(range(1, side + 1)) for d in read(self.digits))
+        training, test = (d.only(range(1, side + 1)) for d in read_digits(self.digits))
         if pixels > training.images.shape[1]:
             raise InputError(
                 f"{self.model}: sees cells of {pixels} pixels; {self.digits} has {training.images.shape[1]}"
@@ -133,7 +133,7 @@ class Evaluate:
         pool, per_class = (training, 1000) if self.shared else (test, 400)
         digits = digit_classifier.clearest_digits(classifier, pool, per_class)
         puzzles = {
-            name: sudoku.puzzles(side, self.puzzles, given, digits, "test", self.seed)
+            name: sudoku.sample_puzzles(side, self.puzzles, given, digits, "test", self.seed)
             for name, given in LEVELS[side].items()
         }
         pace = Pace(self.steps_per_variable, self.group, self.overlap, None, self.eta, self.variance)

@@ -67,7 +67,7 @@ def evaluate_walks(
     """Solve every set of puzzles by every walk, with the same puzzles and seeds; `rounds` are those of the walk `refine`."""
     flops, pace = flops_per_call(model), pace or Pace()
     for kind, group in puzzles.items():
-        real = float(sudoku.valid(read(group.cells)).double().mean())
+        real = float(sudoku.is_valid(read(group.cells)).double().mean())
         dependency = sudoku.peers(isqrt(group.cells.shape[1])).double()
         for name in walks:
             started, calls, parts = time.time(), 0, []
@@ -79,7 +79,7 @@ def evaluate_walks(
                 parts.append(read(x))
                 calls += count * len(x)
             grids = torch.cat(parts)
-            share, low, high = wilson_interval(int(sudoku.valid(grids).sum()), len(grids))
+            share, low, high = wilson_interval(int(sudoku.is_valid(grids).sum()), len(grids))
             each = calls / len(grids), (time.time() - started) / len(grids), calls / len(grids) * flops / 1e9
             distance = float(sudoku.distance(grids).double().mean())
             yield Row(kind, name, len(grids), share, low, high, distance, real, *each)

@@ -58,7 +58,7 @@ def label_log_odds(classifier: DigitClassifier, digits: Digits) -> Float[Tensor,
 
 def clearest_digits(classifier: DigitClassifier, digits: Digits, per_class: int) -> Digits:
     """The digits of each class that the classifier is most confident of, `per_class` of each, at the side that it reads."""
-    return top_per_class(digits, label_log_odds(classifier, digits), per_class).shrunk(classifier.side)
+    return top_per_class(digits, label_log_odds(classifier, digits), per_class).shrink_to(classifier.side)
 
 
 def augment(

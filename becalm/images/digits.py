@@ -17,12 +17,12 @@ from becalm.images.grid import shrink
 
 @dataclass(frozen=True)
 class Digits:
-    """Grey pictures of digits with what they show."""
+    """Grey images of digits and their labels."""
 
     images: Float[Tensor, "digit height width"]
     """Ink in [0, 1], 0 the paper."""
     labels: Int[Tensor, "digit"]
-    """The digit shown, 0 to 9."""
+    """The digit of each, 0 to 9."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +35,7 @@ class Digits:
         """The digits of some classes, in their order."""
         return self.select((self.labels >= classes.start) & (self.labels < classes.stop))
 
-    def shrunk(self, side: int) -> "Digits":
+    def shrink_to(self, side: int) -> "Digits":
         """The same digits at a smaller side, by area."""
         small = shrink(self.images.flatten(1), side)
         return Digits(small.reshape(-1, side, side), self.labels)
@@ -46,8 +46,10 @@ class Digits:
         count = torch.bincount(self.labels, minlength=10)
         return torch.argsort(self.labels, stable=True), count.cumsum(0) - count, count
 
-    def draw(self, labels: Int[Tensor, "*any"], generator: torch.Generator) -> Float[Tensor, "*any height width"]:
-        """A picture for every label, each uniformly and independently from its class.
+    def sample_images(
+        self, labels: Int[Tensor, "*any"], generator: torch.Generator
+    ) -> Float[Tensor, "*any height width"]:
+        """An image for every label, drawn uniformly and independently from its class.
 
         Raises ValueError where a class that is asked for is empty.
         """
@@ -59,7 +61,7 @@ class Digits:
 
 
 def top_per_class(digits: Digits, score: Float[Tensor, "digit"], k: int) -> Digits:
-    """The k digits of every class that the score ranks highest (all where there are fewer), best first.
+    """The k digits of every class with the highest scores (all where there are fewer), best first.
 
     The rule by which the MNIST Sudoku benchmark picks its digits (Wewer et al., ICML 2025, arXiv 2502.21075), with k =
     1000 and the score a classifier's confidence.
@@ -70,8 +72,8 @@ def top_per_class(digits: Digits, score: Float[Tensor, "digit"], k: int) -> Digi
     return digits.select(best[rank <= k])
 
 
-def discriminants(digits: Digits, count: int, ridge: float = 0.05) -> Float[Tensor, "channel feature"]:
-    """Linear functions of a cell in [−1, 1] that tell the classes apart, of equal variance within a class and 1 on average.
+def fisher_discriminants(digits: Digits, count: int, ridge: float = 0.05) -> Float[Tensor, "channel feature"]:
+    """Linear functions of a cell in [−1, 1] that separate the classes, of equal variance within a class and 1 on average.
 
     The leading solutions w of S_between w = λ S_within w (Fisher 1936), S_within with a `ridge` of its mean variance added.
     """
@@ -116,12 +118,12 @@ def read_mnist(path: Path) -> tuple[Digits, Digits]:
         raise InputError(f"{path}: not an .npz of plain arrays ({error}); fetch mnist.npz again") from error
 
 
-def read(path: Path) -> tuple[Digits, Digits]:
+def read_digits(path: Path) -> tuple[Digits, Digits]:
     """Training and test digits: scikit-learn's where the path is just `digits8`, else MNIST. Raises InputError."""
-    return read_small() if path == Path("digits8") else read_mnist(path)
+    return read_digits8() if path == Path("digits8") else read_mnist(path)
 
 
-def read_small() -> tuple[Digits, Digits]:
+def read_digits8() -> tuple[Digits, Digits]:
     """scikit-learn's 1797 real digits of 8 × 8 pixels: the first four fifths to train, the last to test.
 
     They lie in the order in which people wrote them, so few test digits share their writer with training digits.

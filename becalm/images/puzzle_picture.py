@@ -18,7 +18,7 @@ MAX_TINT = 32
 """How far red, green and blue of a grey image may lie apart, of 255: some scanners tint paper a little."""
 
 
-def read(path: Path) -> Float[Tensor, "height width"]:
+def read_image(path: Path) -> Float[Tensor, "height width"]:
     """The grey values of an image file in [0, 1]; on white where it is transparent. Raises InputError naming the file."""
     from PIL import Image
 
@@ -44,7 +44,7 @@ def read(path: Path) -> Float[Tensor, "height width"]:
     return torch.from_numpy(grey / (65535.0 if brightest > 255 else 255.0 if brightest > 1 or not fractions else 1.0))
 
 
-def write(image: Float[Tensor, "height width"], path: Path) -> None:
+def write_image(image: Float[Tensor, "height width"], path: Path) -> None:
     """Write grey values in [0, 1] as an 8-bit PNG; the file is whole or the old one stays as it was."""
     from PIL import Image
 

@@ -1,6 +1,6 @@
 """Sudokus of handwritten digits, 4×4 and 9×9: grids with a split by grid, masks, pictures, and what makes a grid right.
 
-A grid is a row of side² digits from 1 to side, row-major; 0 stands for a cell that is not known.
+A grid is a row of side² digits from 1 to side, row-major; 0 stands for an unknown cell.
 """
 
 from dataclasses import dataclass
@@ -26,36 +26,38 @@ Part = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Puzzles:
-    """Solved grids, drawn, and which of their cells are given."""
+    """Solved grids as images of digits, and which of their cells are given."""
 
     grids: Int[Tensor, "batch cell"]
     """The digits of the solution the givens were taken from; where few are given there are others."""
     cells: Float[Tensor, "batch cell channel"]
-    """The drawn solution, h·h numbers a cell in [−1, 1], −1 the paper."""
+    """The images of the solution, h·h numbers a cell in [−1, 1], −1 the paper."""
     given: Bool[Tensor, "batch cell"]
-    """True where the cell is known from the start."""
+    """True where the cell is given."""
 
 
-def puzzles(side: int, count: int, given: tuple[int, int], digits: Digits, part: Part, seed: int) -> Puzzles:
-    """Puzzles that depend on nothing but these arguments, so that every sampler meets the same ones.
+def sample_puzzles(side: int, count: int, given: tuple[int, int], digits: Digits, part: Part, seed: int) -> Puzzles:
+    """Random puzzles, a function of these arguments alone, so that every sampler gets the same ones.
 
     `given` is the fewest and the most given cells. Every 9×9 grid is filled afresh, so no two are symmetric images of
-    each other by construction. Raises ValueError as `solved`, `masks` and `Digits.draw` do.
+    each other by construction. Raises ValueError as `sample_grids`, `sample_masks` and `Digits.sample_images` do.
     """
     generator = torch.Generator().manual_seed(seed)
-    grids = solved(side, count, part, generator, images=1)
-    return Puzzles(grids, draw(grids, digits, generator), masks(side, count, *given, generator))
+    grids = sample_grids(side, count, part, generator, images=1)
+    return Puzzles(grids, sample_cells(grids, digits, generator), sample_masks(side, count, *given, generator))
 
 
-def draw(
+def sample_cells(
     grids: Int[Tensor, "batch cell"], digits: Digits, generator: torch.Generator
 ) -> Float[Tensor, "batch cell channel"]:
-    """Grids as pictures: for every cell an image of its digit from the pool, independently; values in [−1, 1]."""
-    return digits.draw(grids, generator).flatten(2) * 2 - 1
+    """An image of its digit for every cell of grids, each drawn independently from the pool; values in [−1, 1]."""
+    return digits.sample_images(grids, generator).flatten(2) * 2 - 1
 
 
-def masks(side: int, count: int, fewest: int, most: int, generator: torch.Generator) -> Bool[Tensor, "batch cell"]:
-    """Which cells are given: their number uniform from `fewest` to `most`, both possible, then cells uniformly.
+def sample_masks(
+    side: int, count: int, fewest: int, most: int, generator: torch.Generator
+) -> Bool[Tensor, "batch cell"]:
+    """Random sets of given cells: their number uniform from `fewest` to `most`, both possible, then cells uniformly.
 
     Raises ValueError where the range is empty or leaves the grid.
     """
@@ -98,7 +100,7 @@ def distance(grids: Int[Tensor, "batch cell"]) -> Int[Tensor, "batch"]:
     return (counts - 1).abs().sum((1, 2)).round().long()
 
 
-def valid(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch"]:
+def is_valid(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch"]:
     """Whether every row, column and box holds every digit once."""
     return distance(grids) == 0
 
@@ -110,16 +112,16 @@ def conflicts(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch cell"]:
 
 
 @cache
-def small() -> Int[Tensor, "288 16"]:
+def all_small_grids() -> Int[Tensor, "288 16"]:
     """All grids of side 4, in lexicographic order; made once, to be read only."""
     rows = list(permutations(range(1, 5)))
     # a top and a bottom half whose boxes hold, then those pairs of them whose columns do
     halves = [a + b for a, b in product(rows, rows) if not set(a[:2]) & set(b[:2]) and not set(a[2:]) & set(b[2:])]
     everything = torch.tensor([top + bottom for top, bottom in product(halves, halves)])
-    return everything[valid(everything)]
+    return everything[is_valid(everything)]
 
 
-def solved(
+def sample_grids(
     side: int, count: int, part: Part, generator: torch.Generator, images: int = 64
 ) -> Int[Tensor, "count cell"]:
     """Random valid grids of one part of the split, each at random; side 4 draws from the enumeration.
@@ -130,14 +132,14 @@ def solved(
     """
     _box(side)
     if side == 4:
-        pool = small()
+        pool = all_small_grids()
         pool = pool[held_out(pool) == (part == "test")]
         return pool[torch.randint(len(pool), (count,), generator=generator)]
     needed, found = -(-count // images), torch.zeros(0, 81, dtype=torch.long)
     while len(found) < needed:
-        grids = filled(max(8, needed - len(found)), generator)
+        grids = fill_grids(max(8, needed - len(found)), generator)
         found = torch.cat([found, grids[held_out(grids) == (part == "test")]])
-    return shuffled(found[:needed].repeat(images, 1)[:count], generator)
+    return permute_grids(found[:needed].repeat(images, 1)[:count], generator)
 
 
 def held_out(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch"]:
@@ -151,7 +153,9 @@ def held_out(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch"]:
     """
     if _side(grids) == 4:
         weights = 5 ** torch.arange(15, -1, -1)
-        index = torch.searchsorted((small() * weights).sum(1), (grids.cpu() * weights).sum(1)).to(grids.device)
+        index = torch.searchsorted((all_small_grids() * weights).sum(1), (grids.cpu() * weights).sum(1)).to(
+            grids.device
+        )
         return index * 61 % 288 < SMALL_TEST
     return fingerprint(grids) % TEST_IN == 0
 
@@ -159,7 +163,7 @@ def held_out(grids: Int[Tensor, "batch cell"]) -> Bool[Tensor, "batch"]:
 def fingerprint(grids: Int[Tensor, "batch 81"]) -> Int[Tensor, "batch"]:
     """A number of valid 9×9 grids that is the same for all symmetric images of a grid; see `held_out`.
 
-    The cycle type of a permutation σ of 9 rows without fixed points is told by how many rows σ², σ³ and σ⁴ fix.
+    The cycle type of a permutation σ of 9 rows without fixed points follows from how many rows σ², σ³ and σ⁴ fix.
     """
     square = grids.reshape(-1, 9, 9)
     columns, rows = square.argsort(2).transpose(1, 2), square.argsort(1)
@@ -173,7 +177,7 @@ def fingerprint(grids: Int[Tensor, "batch 81"]) -> Int[Tensor, "batch"]:
     return ((key * key * 7919 + key * 104729 + 12289) % 1000003).sum(1) % 999983
 
 
-def shuffled(grids: Int[Tensor, "batch 81"], generator: torch.Generator) -> Int[Tensor, "batch 81"]:
+def permute_grids(grids: Int[Tensor, "batch 81"], generator: torch.Generator) -> Int[Tensor, "batch 81"]:
     """A random symmetric image of every 9×9 grid: uniform over the 2·6⁸·9! symmetries."""
     batch = len(grids)
     rows, columns = _thirds(batch, generator), _thirds(batch, generator)
@@ -184,14 +188,14 @@ def shuffled(grids: Int[Tensor, "batch 81"], generator: torch.Generator) -> Int[
     return digits.gather(1, grids.gather(1, source.flatten(1)) - 1)
 
 
-def filled(count: int, generator: torch.Generator) -> Int[Tensor, "count 81"]:
+def fill_grids(count: int, generator: torch.Generator) -> Int[Tensor, "count 81"]:
     """Random valid 9×9 grids by backtracking: the cell with fewest digits left first, its digits in random order."""
     order = torch.rand(count, 81, 9, generator=generator).argsort(2).tolist()
     return torch.tensor([_fill(one) for one in order])
 
 
 def _fill(order: list[list[int]]) -> list[int]:
-    # search is sequential by nature; the plain loop over cells is why `solved` fills few grids and shuffles them
+    # search is sequential by nature; the plain loop over cells is why `sample_grids` fills few grids and permutes them
     where = places(9).tolist()
     grid, rows, columns, boxes = [0] * 81, [511] * 9, [511] * 9, [511] * 9
 

@@ -23,7 +23,7 @@ from becalm.core.scores import score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
 from becalm.images import puzzle_picture
-from becalm.images.digits import Digits, read_mnist, read_small
+from becalm.images.digits import Digits, read_digits8, read_mnist
 from becalm.systems.ebm import Energy, energy_at
 from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma
 from becalm.training.loop import Plan, train
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
 def read(path: Path | None) -> tuple[Digits, Digits]:
     """Digits of 8 × 8 pixels to train and, the last fifth, to test; raises InputError for a file that holds none."""
     if path is None:
-        return read_small()
+        return read_digits8()
     try:
         with np.load(path, allow_pickle=False) as fields:
             images, labels = fields["images"], fields["labels"]
@@ -203,7 +203,7 @@ def judged(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]
     samples = drawn(recipe, learner, SAMPLES, generator)
     tiles = (samples[:100].reshape(10, 10, SIDE, SIDE) + 1) / 2
     sheet = torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=0.3).permute(0, 2, 1, 3).reshape(100, 100)
-    puzzle_picture.write(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")
+    puzzle_picture.write_image(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")
     test = two_sample_test(samples[..., 0], usual[..., 0], 999, generator)
     found = {"distance": test.distance, "limit": test.critical_value, "ink": float((samples + 1).mean() / 2)}
     if isinstance(learner.denoiser.network, Energy):
@@ -219,7 +219,7 @@ def told_apart(
     """AUROC of the energy between unseen digits and each kind of strange ones, at the least noise and half-way up the ladder."""
     strange = {name: change(unseen, generator) for name, change in CORRUPTIONS.items()}
     if mnist is not None:
-        strange["mnist"] = variables(read_mnist(mnist)[1].select(torch.arange(1000)).shrunk(SIDE).images)
+        strange["mnist"] = variables(read_mnist(mnist)[1].select(torch.arange(1000)).shrink_to(SIDE).images)
     found = {}
     for t in {float(learner.least()), 0.5 if learner.model.schedule.steps > 1 else 1.0}:
         level = torch.full((1, 1, 1), t, dtype=torch.float64)

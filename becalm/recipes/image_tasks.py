@@ -11,7 +11,7 @@ from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Tensor
 from becalm.images.counting_polygons.layout import LAYOUT_CHANNELS, N_KINDS, encode_layout
 from becalm.images.counting_polygons.renderer import render
-from becalm.images.counting_polygons.scenes import plain, polygons, scene
+from becalm.images.counting_polygons.scenes import plain_background, polygons, sample_scene
 from becalm.images.even_pixels import even_pixels, to_unit
 from becalm.images.grid import cut, join
 from becalm.nets.coverage import CoverageNetwork
@@ -88,7 +88,7 @@ class PolygonTask(Task):
         return torch.eye(LAYOUT_CHANNELS, N_KINDS)
 
     def sample_patches(self, batch: int, generator: torch.Generator) -> Float[Tensor, "batch variable channel"]:
-        return encode_layout(scene(batch, generator, 1, plain), self.side)
+        return encode_layout(sample_scene(batch, generator, 1, plain_background), self.side)
 
     def to_images(self, patches: Float[Tensor, "batch variable channel"]) -> Float[Tensor, "batch height width 3"]:
         return render(load("painter", CoverageNetwork), patches, self.size)
@@ -96,7 +96,7 @@ class PolygonTask(Task):
 
 def plain_polygons(batch: int, generator: torch.Generator) -> Float[Tensor, "batch 128 128 3"]:
     """Images of polygons and their two numbers, each on one colour."""
-    return polygons(batch, generator, background=plain).images
+    return polygons(batch, generator, background=plain_background).images
 
 
 EVEN_PIXELS = Task("even-pixels", partial(even_pixels, size=32), 32, 4, -0.3, 0.38)

@@ -10,7 +10,7 @@ from becalm.core.files import InputError
 from becalm.images.counting_polygons import renderer
 from becalm.images.counting_polygons.layout import encode_layout
 from becalm.images.counting_polygons.reader import polygon_scores
-from becalm.images.counting_polygons.scenes import plain, polygons
+from becalm.images.counting_polygons.scenes import plain_background, polygons
 from becalm.weights.store import save
 
 
@@ -38,7 +38,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     for step, (network, error) in enumerate(renderer.fit(recipe.steps, generator), 1):
         if step % recipe.log_every == 0:
             yield {"step": step, "error": error}
-    scenes = polygons(recipe.images, generator, background=plain)
+    scenes = polygons(recipe.images, generator, background=plain_background)
     images = renderer.render(network, encode_layout(scenes, 16), 128)
     right = polygon_scores(images, scenes).both
     facts = {"task": "render layouts of polygons", "recipe": "painter", "steps": recipe.steps, "seed": recipe.seed}

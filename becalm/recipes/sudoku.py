@@ -15,7 +15,7 @@ from becalm.core.files import InputError
 from becalm.core.process import Prediction
 from becalm.core.typing import Tensor
 from becalm.images import digit_classifier, sudoku
-from becalm.images.digits import Digits, discriminants, read
+from becalm.images.digits import Digits, fisher_discriminants, read_digits
 from becalm.systems.srm import SRM, Head, losses, noise_and_predict
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
 
 def training_digits(recipe: Recipe) -> Digits:
     """The digits to learn from: the clearest of each class of the training part, shrunk to the network's cells."""
-    known = read(recipe.digits)[0].only(range(1, recipe.side + 1))
+    known = read_digits(recipe.digits)[0].only(range(1, recipe.side + 1))
     if not 1 <= recipe.pixels <= known.images.shape[1]:
         raise InputError(
             f"--pixels {recipe.pixels}: {recipe.digits} has digits of {known.images.shape[1]} pixels a side"
@@ -129,9 +129,9 @@ def make_batch(recipe: Recipe, digits: Digits, weight: Callable[[Tensor], Tensor
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     cells, sequential = recipe.side**2, round(recipe.sequential_share * recipe.batch)
-    grids = sudoku.solved(recipe.side, recipe.batch, "train", generator)
-    x = sudoku.draw(grids, digits, generator)
-    unknown = ~sudoku.masks(recipe.side, recipe.batch - sequential, 0, cells - 1, generator)
+    grids = sudoku.sample_grids(recipe.side, recipe.batch, "train", generator)
+    x = sudoku.sample_cells(grids, digits, generator)
+    unknown = ~sudoku.sample_masks(recipe.side, recipe.batch - sequential, 0, cells - 1, generator)
     mixed = sample_levels(recipe, recipe.batch - sequential, cells, generator) * unknown[..., None]
     t = torch.cat([mixed, times.sequential(sequential, cells, generator)])
     w = torch.cat([weight(mixed), torch.ones(sequential, cells, 1)])
@@ -184,7 +184,7 @@ def build_model(recipe: Recipe, digits: Digits) -> SRM:
         places = sudoku.places(recipe.side).tolist()
         fields = {"channels": recipe.pixels**2, "places": places, "shape": shape, "head": recipe.head}
         model = SRM.build(**fields, shift=recipe.shift, features=recipe.side - 1)
-    model.features.copy_(discriminants(digits, recipe.side - 1))  # type: ignore[union-attr]
+    model.features.copy_(fisher_discriminants(digits, recipe.side - 1))  # type: ignore[union-attr]
     return model
 
 

@@ -110,7 +110,7 @@ class SolveResult:
 
     def save(self, path: Path | str) -> Path:
         """Write the solved image as a PNG."""
-        puzzle_picture.write(torch.from_numpy(self.image), Path(path))
+        puzzle_picture.write_image(torch.from_numpy(self.image), Path(path))
         return Path(path)
 
     def save_picture(self, path: Path | str) -> Path:
@@ -189,7 +189,7 @@ def solve_puzzle(model: SRM, puzzle: Puzzle, options: Options) -> Iterator[Progr
     for k, (step, solution) in enumerate(tracked, 1):
         yield Progress(min(k / total, 1.0), State(step, solution), solution)
     if solution is None:
-        raise InputError("mask: nothing is to be solved; paint some cells white")
+        return
     refined = refine(model, solution.cells, unknown, options.refine, sampler=sampler, generator=generator)
     for k, cells in enumerate(refined, 1):
         solution = solution._replace(cells=cells)
@@ -197,9 +197,11 @@ def solve_puzzle(model: SRM, puzzle: Puzzle, options: Options) -> Iterator[Progr
 
 
 def as_result(
-    solution: Solution, puzzle: Puzzle, images: tuple[Tensor, Tensor], read: ReadDigits | None, facts: tuple
+    solution: Solution | None, puzzle: Puzzle, images: tuple[Tensor, Tensor], read: ReadDigits | None, facts: tuple
 ) -> SolveResult:
     """The solved image and what is read in it; `facts` are the model's name, the steps and the notes."""
+    if solution is None:
+        raise InputError("mask: nothing is to be solved; paint some cells white")
     side = math.isqrt(len(solution.order))
     image = puzzles.render_solution(solution, puzzle, *images).float().numpy()
     order, certainty = (part.reshape(side, side).numpy() for part in (solution.order, solution.certainty))
@@ -213,7 +215,7 @@ def as_result(
 def read_grey(source: Any, name: str) -> tuple[Tensor, str]:
     """Grey values in [0, 1], float32 [height, width], from a path or an array, and the name for messages."""
     if isinstance(source, str | Path):
-        return puzzle_picture.read(Path(source)), str(source)
+        return puzzle_picture.read_image(Path(source)), str(source)
     array = np.asarray(source)
     if array.ndim != 2:
         raise InputError(f"{name}: has shape {list(array.shape)}; a grey image [height, width] is needed")

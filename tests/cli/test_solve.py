@@ -34,10 +34,10 @@ def puzzle(tmp_path):
     )
     ink = torch.rand(16, 36, generator=torch.Generator().manual_seed(1)) > 0.7
     cells = enlarge(2 * ink[None].float() - 1, 12)
-    puzzle_picture.write(join((cells + 1) / 2, (48, 48), 12)[0], tmp_path / "puzzle.png")
+    puzzle_picture.write_image(join((cells + 1) / 2, (48, 48), 12)[0], tmp_path / "puzzle.png")
     mask = torch.ones(4, 4)
     mask[0] = 0
-    puzzle_picture.write(mask.repeat_interleave(12, 0).repeat_interleave(12, 1), tmp_path / "mask.png")
+    puzzle_picture.write_image(mask.repeat_interleave(12, 0).repeat_interleave(12, 1), tmp_path / "mask.png")
     return tmp_path
 
 
@@ -61,7 +61,10 @@ def test_solves_records_and_draws(puzzle, capsys, walk):
     assert told["solved"] == 12
     steps = 48 if walk == "together" else 36
     assert told["steps"] == steps
-    before, after = puzzle_picture.read(puzzle / "puzzle.png"), puzzle_picture.read(puzzle / "puzzle.solved.png")
+    before, after = (
+        puzzle_picture.read_image(puzzle / "puzzle.png"),
+        puzzle_picture.read_image(puzzle / "puzzle.solved.png"),
+    )
     assert torch.equal(after[:12], before[:12]), "what is given stays"
     assert not torch.equal(after[12:], before[12:])
     assert Image.open(shown).size == (144, 144)
@@ -102,8 +105,8 @@ def test_the_large_example_is_solved_as_far_as_so_few_steps_go(tmp_path, capsys)
     asked = ("solve", image, "--mask", mask, "-o", tmp_path / "out.png", "--json", "--steps-per-variable", 1)
     assert run(*asked) == 0
     told = json.loads(capsys.readouterr().out)
-    given = puzzle_picture.read(mask) < 0.5
-    assert torch.equal(puzzle_picture.read(tmp_path / "out.png")[given], puzzle_picture.read(image)[given])
+    given = puzzle_picture.read_image(mask) < 0.5
+    assert torch.equal(puzzle_picture.read_image(tmp_path / "out.png")[given], puzzle_picture.read_image(image)[given])
     assert told["cells"] == 81 and told["steps"] == told["solved"]
     assert len(told["conflicts"]) < 40, "by chance some 70 cells are in conflict"
     assert told["model"] == "sudoku9", "found by itself"
@@ -129,7 +132,10 @@ def test_neither_model_nor_seed_is_lost_on_the_way(puzzle, capsys):
 
 
 def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_path, capsys):
-    image, mask = puzzle_picture.read(EXAMPLES / "sudoku4.png"), puzzle_picture.read(EXAMPLES / "sudoku4.mask.png")
+    image, mask = (
+        puzzle_picture.read_image(EXAMPLES / "sudoku4.png"),
+        puzzle_picture.read_image(EXAMPLES / "sudoku4.mask.png"),
+    )
     pixel = image.shape[0] // 4
     given = [(i // 4, i % 4) for i in range(16) if mask[i // 4 * pixel, i % 4 * pixel] < 0.5]
     (row, column), other = given[0], given[0][1] ^ 1
@@ -137,8 +143,8 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
         row * pixel : (row + 1) * pixel, column * pixel : (column + 1) * pixel
     ]
     mask[row * pixel : (row + 1) * pixel, other * pixel : (other + 1) * pixel] = 0
-    puzzle_picture.write(image, tmp_path / "bad.png")
-    puzzle_picture.write(mask, tmp_path / "mask.png")
+    puzzle_picture.write_image(image, tmp_path / "bad.png")
+    puzzle_picture.write_image(mask, tmp_path / "mask.png")
     asked = ("solve", tmp_path / "bad.png", "--mask", tmp_path / "mask.png", *THREE)
     assert run(*asked) == 1
     told = capsys.readouterr().err
@@ -146,7 +152,7 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
     assert f"row {row + 1} column {other + 1}" in told
     assert not (tmp_path / "bad.solved.png").exists()
     assert run(*asked, "--reader", "none", "-o", tmp_path / "out.png") == 0
-    puzzle_picture.write(torch.zeros_like(image), tmp_path / "bad.png")
+    puzzle_picture.write_image(torch.zeros_like(image), tmp_path / "bad.png")
     capsys.readouterr()
     torch.manual_seed(0)
     save(
@@ -154,7 +160,7 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
         tmp_path / "untrained.safetensors",
         {},
     )
-    puzzle_picture.write(torch.ones_like(mask), tmp_path / "mask.png")
+    puzzle_picture.write_image(torch.ones_like(mask), tmp_path / "mask.png")
     assert run(*asked, "--model", tmp_path / "untrained.safetensors", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["valid"] is False
@@ -166,8 +172,8 @@ def test_what_contradicts_itself_is_refused_and_what_is_not_solved_is_told(tmp_p
         (lambda f: (f / "puzzle.png").write_bytes(b"no image"), "is no image"),
         (lambda f: (f / "puzzle.png").write_bytes(b""), "is no image"),
         (lambda f: (f / "puzzle.png").unlink(), "No such file"),
-        (lambda f: puzzle_picture.write(torch.zeros(48, 48), f / "mask.png"), "all black"),
-        (lambda f: puzzle_picture.write(torch.zeros(24, 24), f / "mask.png"), "must have one size"),
+        (lambda f: puzzle_picture.write_image(torch.zeros(48, 48), f / "mask.png"), "all black"),
+        (lambda f: puzzle_picture.write_image(torch.zeros(24, 24), f / "mask.png"), "must have one size"),
         (lambda f: coloured(f / "puzzle.png"), "is a colour image"),
         (
             lambda f: save(small_model(48), f / "small.safetensors", {}),

@@ -1,4 +1,4 @@
-"""Making whole images: paired noise, counted calls, judges that are right about real images and wrong ones."""
+"""Generating whole images: paired noise, counted calls, checks that are right about real images and wrong ones."""
 
 import json
 from dataclasses import replace
@@ -44,13 +44,16 @@ def test_patches_are_the_image_and_their_mean_is_nothing():
     assert patches.square().mean().item() == pytest.approx(EVEN_PIXELS.data_variance, rel=0.15)
 
 
-def test_plans_are_painted_and_the_judge_can_read_them():
-    drawn, patches = polygons(60, seeded(3), background=image_tasks.plain), POLYGONS.sample_patches(60, seeded(3))
+def test_layouts_are_rendered_and_read():
+    drawn, patches = (
+        polygons(60, seeded(3), background=image_tasks.plain_background),
+        POLYGONS.sample_patches(60, seeded(3)),
+    )
     assert patches.shape[1:] == (len(POLYGONS.places()), POLYGONS.channels)
     assert patches.square().mean().item() == pytest.approx(POLYGONS.data_variance, rel=0.15)
-    painted = POLYGONS.to_images(patches)
-    assert (painted - drawn.images).square().mean() < 0.002
-    right, odd = image_evaluation.check_polygons(painted)
+    images = POLYGONS.to_images(patches)
+    assert (images - drawn.images).square().mean() < 0.002
+    right, odd = image_evaluation.check_polygons(images)
     assert right.double().mean() >= 0.98 and odd.mean() <= 0.02
 
 
@@ -80,7 +83,7 @@ def test_overlap_and_groups_save_calls():
     assert row.calls == 31 + 4
 
 
-def test_of_each_patch_of_a_plan_one_thing_is_drawn_or_none():
+def test_a_patch_of_a_layout_has_one_category_or_none():
     torch.manual_seed(0)
     made = PolygonSRM.build(channels=25, places=POLYGONS.places(), shape=[16, 1, 1, 1, 1])
     torch.nn.init.constant_(made.network.leave.bias[:14], 3.0)  # type: ignore[union-attr]
@@ -102,7 +105,7 @@ def test_a_pixel_too_many_is_not_even():
 
 
 def test_polygons_are_read_and_a_wrong_number_is_seen():
-    real = polygons(40, seeded(), background=image_tasks.plain)
+    real = polygons(40, seeded(), background=image_tasks.plain_background)
     right, odd = image_evaluation.check_polygons(real.images)
     assert right.double().mean() >= 0.99 and odd.mean() <= 0.01
     few, image = (real.count <= 7).nonzero()[:, 0], real.images.clone()

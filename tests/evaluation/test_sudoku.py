@@ -15,9 +15,9 @@ from becalm.weights.store import load
 
 def puzzles(given: int) -> Puzzles:
     generator = torch.Generator().manual_seed(0)
-    grids = sudoku.solved(4, 6, "test", generator)
+    grids = sudoku.sample_grids(4, 6, "test", generator)
     return Puzzles(
-        grids, torch.nn.functional.one_hot(grids - 1, 4).float(), sudoku.masks(4, 6, given, given, generator)
+        grids, torch.nn.functional.one_hot(grids - 1, 4).float(), sudoku.sample_masks(4, 6, given, given, generator)
     )
 
 
@@ -70,6 +70,6 @@ def test_the_packaged_solver_solves(shared):
     """Its card says 99.5 % from eight given cells: of 20 puzzles, more than 2 wrong would have a chance of 1 in 10 000."""
     reader = load("reader14", DigitClassifier)
     digits = digit_classifier.clearest_digits(reader, read_mnist(shared("data/mnist.npz"))[1].only(range(1, 5)), 400)
-    group = sudoku.puzzles(4, 20, (8, 8), digits, "test", 0)
+    group = sudoku.sample_puzzles(4, 20, (8, 8), digits, "test", 0)
     (row,) = evaluate_walks(load("sudoku4", SRM).eval(), {"eight": group}, reader.read, ("certainty",))
     assert row.real_valid == 1 and row.valid >= 0.9

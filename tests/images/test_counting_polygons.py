@@ -13,14 +13,14 @@ from becalm.images.counting_polygons.scenes import (
     DRAWING_SCALE,
     MAX_RADIUS,
     coverage,
-    in_digit,
-    in_figure,
+    inside_digit,
+    inside_figure,
     place_circles,
-    plain,
+    plain_background,
     polygons,
     rarest_hue,
-    scene,
-    smooth,
+    sample_scene,
+    smooth_background,
 )
 
 
@@ -74,14 +74,14 @@ def test_area_of_a_figure_is_the_closed_form(corners, inner):
 def test_figures_turn_and_digits_differ():
     u = torch.linspace(-1, 1, 101)[None, None]
     v = u.transpose(1, 2)
-    square = in_figure(u, v, torch.tensor([4, 4]), torch.tensor([0.0, pi / 4]), None)
+    square = inside_figure(u, v, torch.tensor([4, 4]), torch.tensor([0.0, pi / 4]), None)
     assert square[0, 50, 99] and not square[0, 15, 15]  # a corner to the right
     assert not square[1, 50, 99] and square[1, 16, 16]  # corners on the diagonals
-    digits = in_digit(u, v, torch.arange(1, 10)).flatten(1).float()
+    digits = inside_digit(u, v, torch.arange(1, 10)).flatten(1).float()
     assert (torch.cdist(digits, digits) + 99 * torch.eye(9)).min() > 8
 
 
-@pytest.mark.parametrize("background", [plain, smooth])
+@pytest.mark.parametrize("background", [plain_background, smooth_background])
 def test_images_are_in_range_and_the_figures_have_the_rarest_hue(background):
     data = polygons(20, seeded(), 96, background)
     assert data.images.shape == (20, 96, 96, 3) and data.images.abs().max() <= 1
@@ -99,7 +99,7 @@ def test_every_count_and_every_corner_is_drawn():
     assert data.count.unique().tolist() == list(range(1, 10)) and data.corners.unique().tolist() == [3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("background", [plain, smooth])
+@pytest.mark.parametrize("background", [plain_background, smooth_background])
 @pytest.mark.parametrize("inner", [None, 0.25])
 def test_the_reader_is_right_on_real_images(background, inner):
     real = polygons(20, seeded(2), 128, background, inner)
@@ -120,7 +120,7 @@ def test_wrong_numbers_are_inconsistent():
 
 
 def test_a_layout_encodes_what_is_centred_where():
-    data = polygons(50, seeded(3), background=plain)
+    data = polygons(50, seeded(3), background=plain_background)
     rows = layout.encode_layout(data, 16)
     exists = data.circles[..., 2] > 0
     image, (x, y, radius) = exists.nonzero()[:, 0], data.circles[exists].T
@@ -147,7 +147,7 @@ def test_a_layout_encodes_what_is_centred_where():
 
 
 def test_a_scene_on_a_plain_ground_is_the_one_that_is_drawn():
-    data, seen = polygons(8, seeded(4), background=plain), scene(8, seeded(4), 1, plain)
+    data, seen = polygons(8, seeded(4), background=plain_background), sample_scene(8, seeded(4), 1, plain_background)
     assert torch.equal(layout.encode_layout(data, 16), layout.encode_layout(seen, 16))
 
 

@@ -87,9 +87,9 @@ def test_moved_digits_keep_most_of_their_ink_and_stay_put_on_average():
 def test_mnist_is_read_well_after_a_moment(shared):
     train, test = read_mnist(shared("data/mnist.npz"))
     reader = digit_classifier.fit(train.select(torch.arange(12000)), 14, seeded(), epochs=1, width=16)
-    grids = sudoku.solved(9, 20, "test", seeded())
-    right = reader.read(sudoku.draw(grids, test.shrunk(14), seeded())) == grids
+    grids = sudoku.sample_grids(9, 20, "test", seeded())
+    right = reader.read(sudoku.sample_cells(grids, test.shrink_to(14), seeded())) == grids
     assert right.double().mean() > 0.95
     best = digit_classifier.clearest_digits(reader, test, 100)
-    chosen = reader.read(sudoku.draw(grids, best, seeded()))
-    assert sudoku.valid(chosen).double().mean() > 0.9 and (chosen == grids).double().mean() > 0.999
+    chosen = reader.read(sudoku.sample_cells(grids, best, seeded()))
+    assert sudoku.is_valid(chosen).double().mean() > 0.9 and (chosen == grids).double().mean() > 0.999

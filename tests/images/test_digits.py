@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from becalm.core.files import InputError
-from becalm.images.digits import Digits, read_mnist, read_small, split, top_per_class
+from becalm.images.digits import Digits, read_digits8, read_mnist, split, top_per_class
 
 ARRAYS = {
     "x_train": np.arange(40 * 16, dtype=np.uint8).reshape(40, 4, 4),
@@ -149,7 +149,7 @@ def test_split_is_disjoint_complete_and_even_over_classes(pool):
 
 def test_shrunk_digits_keep_their_ink():
     digits = Digits(torch.rand(3, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2, 3]))
-    small = digits.shrunk(14)
+    small = digits.shrink_to(14)
     assert small.images.shape == (3, 14, 14)
     torch.testing.assert_close(small.images.mean((1, 2)), digits.images.mean((1, 2)))
 
@@ -157,9 +157,9 @@ def test_shrunk_digits_keep_their_ink():
 def test_small_digits_or_a_clear_error():
     if importlib.util.find_spec("sklearn") is None:
         with pytest.raises(InputError, match="pip install scikit-learn"):
-            read_small()
+            read_digits8()
         return
-    train, test = read_small()
+    train, test = read_digits8()
     assert len(train) + len(test) == 1797 and train.images.shape[1:] == (8, 8)
     assert train.images.max() == 1 and train.images.min() == 0
     assert set(test.labels.tolist()) == set(range(10))

@@ -47,7 +47,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_a_batch_holds_valid_training_grids_and_both_kinds_of_states():
     batch = sudoku.make_batch(SMALL, pool(), weight(), 0)
     digits = batch.x.argmax(-1) + 1
-    assert grids.valid(digits).all()
+    assert grids.is_valid(digits).all()
     assert not grids.held_out(digits).any()
     visited = batch.t[16:, :, 0]
     moving = ((visited > 0) & (visited < 1)).sum(1)

@@ -42,7 +42,7 @@ def test_given_cells_keep_their_pixels_and_paper_and_ink_their_greys(paper, ink)
         assert torch.allclose(flat[mask > 0.5], torch.tensor(grey))
 
 
-def test_every_unknown_cell_is_begun_once_one_at_a_time():
+def test_every_unknown_cell_is_started_once_one_at_a_time():
     image, mask = picture()
     puzzle = parse_puzzle(image, mask, model())
     generator = torch.Generator().manual_seed(0)

@@ -3,12 +3,16 @@
 import pytest
 import torch
 
-from becalm.core import process, times, walk
+from becalm.core import objective, process, times, walk
+from becalm.core.files import InputError
 from becalm.core.sampler import Sampler
+from becalm.core.schedule import Cosine, Linear, Rectified
+from becalm.nets.transformer import Shape, Transformer
 from becalm.systems.refine import pseudo_nll, refine
 from becalm.systems.srm import SRM, last_state, losses, noise_and_predict
 from becalm.systems.srm_pixels import SATURATION, PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
+from becalm.weights.store import save
 
 PLACES = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
@@ -36,27 +40,27 @@ def test_uncertainty_is_about_the_features_alone():
     assert torch.equal(model().feature_error(value, target), torch.full((1, 4, 1), 25.0))
 
 
-def test_the_velocity_s_error_is_that_of_what_it_tells():
+def test_the_velocity_s_error_follows_from_that_of_x():
     made, x, t = model(), torch.randn(8, 4, 3, generator=gen()), torch.full((8, 4, 1), 0.6).double()
-    said = noise_and_predict(made, x, t, gen(1))
-    velocity = (said.z - said.prediction.x) / 0.6
-    target = (said.z - x) / 0.6
+    predicted = noise_and_predict(made, x, t, gen(1))
+    velocity = (predicted.z - predicted.prediction.x) / 0.6
+    target = (predicted.z - x) / 0.6
     expected = (velocity - target).square().mean()
-    torch.testing.assert_close(losses(made, said, x, t, torch.ones_like(t))["last"], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses(made, predicted, x, t, torch.ones_like(t))["last"], expected, rtol=1e-4, atol=0)
 
 
-def test_stress_adds_the_error_of_the_features_and_no_more():
+def test_the_feature_loss_is_added_with_its_weight():
     made, x, t = (
         SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], features=1),
         torch.randn(8, 4, 3, generator=gen()),
         torch.ones(8, 4, 1),
     )
-    said, weight = noise_and_predict(made, x, t.double(), gen(1)), torch.ones_like(t)
-    plain, stressed = (losses(made, said, x, t.double(), weight, stress)["last"] for stress in (0.0, 2.0))
-    torch.testing.assert_close(stressed - plain, 2 * made.feature_error(said.loop_outputs[-1].value, x).mean())
+    predicted, weight = noise_and_predict(made, x, t.double(), gen(1)), torch.ones_like(t)
+    plain, stressed = (losses(made, predicted, x, t.double(), weight, stress)["last"] for stress in (0.0, 2.0))
+    torch.testing.assert_close(stressed - plain, 2 * made.feature_error(predicted.loop_outputs[-1].value, x).mean())
 
 
-def test_all_are_told_the_sum_of_the_features_of_what_is_not_noise():
+def test_the_pooled_context_is_the_sum_of_settled_features():
     made, x = (
         PixelSRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], features=1),
         torch.randn(2, 4, 3, generator=gen()),
@@ -70,7 +74,7 @@ def test_all_are_told_the_sum_of_the_features_of_what_is_not_noise():
     torch.testing.assert_close(seen[0][..., 3], expected[:, None].expand(2, 4))
 
 
-def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
+def test_a_fresh_residual_head_is_the_best_linear_estimate():
     made, x, t = (
         PixelSRM.build(
             channels=4,
@@ -88,7 +92,7 @@ def test_with_grains_a_fresh_network_tells_the_best_linear_guess():
     torch.testing.assert_close(made(z, t).value, slope * z, rtol=0.03, atol=0)
 
 
-def test_a_velocity_that_is_told_is_that_of_the_loss():
+def test_the_velocity_head_predicts_the_velocity():
     made, x, eps = (
         SRM.build(channels=3, places=PLACES, shape=[32, 4, 2, 2, 2], shift=3.0, head="velocity"),
         *torch.randn(2, 2, 4, 3, generator=gen()),
@@ -125,13 +129,13 @@ def test_a_step_of_its_own_leads_from_above():
     here, same, led = (noise_and_predict(made, x, t, gen(2), u).z for u in (None, t, above))
     torch.testing.assert_close(same, here)
     assert torch.equal(led[:, 0], x[:, 0]) and not torch.isclose(led[:, 1:], here[:, 1:]).any(-1).all()
-    said = noise_and_predict(made, x, above, gen(2))
-    expected = process.posterior(said.z, said.loop_outputs[-1].value, above, t, made.schedule)[0]
-    spread = process.posterior(said.z, x, above, t, made.schedule)[1]
+    predicted = noise_and_predict(made, x, above, gen(2))
+    expected = process.posterior(predicted.z, predicted.loop_outputs[-1].value, above, t, made.schedule)[0]
+    spread = process.posterior(predicted.z, x, above, t, made.schedule)[1]
     assert ((led - expected).abs() <= 5 * spread + 1e-5).all()
 
 
-def test_flags_are_added_up_as_counts():
+def test_categories_are_counted():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
     made = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2)
     z, t = torch.zeros(1, 4, 5), torch.tensor([0.0, 0, 1, 0.5])[None, :, None]
@@ -141,23 +145,23 @@ def test_flags_are_added_up_as_counts():
     assert made(z, t).value.shape == z.shape
 
 
-def test_what_flags_are_is_told_by_their_logits_and_by_what_is_shown():
+def test_categories_follow_from_logits_and_from_z():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
     made = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2)
     x, t = torch.tensor([[4.0, 0, 1, 1, 1], [0, 4, 0, 2, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]), torch.zeros(1, 4, 1)
-    said = made(x[None], t)
+    predicted = made(x[None], t)
     torch.testing.assert_close(
-        said.value[..., :2], x[None, :, :2], atol=1e-4, rtol=0, msg="noise_and_predict, though nothing is learned"
+        predicted.value[..., :2], x[None, :, :2], atol=1e-4, rtol=0, msg="noise_and_predict, though nothing is learned"
     )
     nothing = made(torch.randn(1, 4, 5), t + 1)
     assert nothing.value[..., :2].max() < 0.02, "rare, where nothing is noise_and_predict"
-    assert said.log_var.max() < nothing.log_var.min() < -3
+    assert predicted.log_var.max() < nothing.log_var.min() < -3
     torch.testing.assert_close(made.feature_loss(x[None], x[None]), torch.zeros(1, 4, 1), atol=1e-5, rtol=0)
     without = model(), x[None, :, :3], x[None, :, 2:]
     assert torch.equal(SRM.feature_loss(*without), SRM.feature_error(*without))
 
 
-def test_of_flags_the_network_sees_what_a_variable_shows_and_no_noise():
+def test_the_network_sees_the_posterior_mean_and_no_noise():
     places = [[a, b] for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
     made, seen = PolygonSRM.build(channels=5, places=places, shape=[16, 1, 1, 1, 1], features=2), []
     made.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -165,6 +169,94 @@ def test_of_flags_the_network_sees_what_a_variable_shows_and_no_noise():
     made(z, torch.tensor([0.0, 1, 1, 1])[None, :, None])
     torch.testing.assert_close(seen[0][:, 0, :5], z[:, 0], atol=1e-4, rtol=0)
     assert seen[0][:, 1:, :5].abs().max() < 0.03
+
+
+def noisy_losses(head: str = "clean", schedule=None, feature_loss_weight: float = 0.0):
+    """Losses of a network with random outputs, and all that they are computed from."""
+    torch.manual_seed(0)
+    network = Transformer(3, 7, (2, 2), 0, Shape(32, 4, 2, 2, 2))
+    for parameter in network.leave.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    made = SRM(network, 3, schedule or Rectified(shift=2.0), PLACES, head)  # type: ignore[arg-type]
+    x, t = torch.randn(64, 4, 3, generator=gen()), times.independent(64, 4, gen(1))
+    t[:, 0], t[:, 1] = 0, 0.02
+    weight = torch.rand(64, 4, 1, generator=gen(2))
+    predicted = noise_and_predict(made, x, t, gen(3))
+    return made, x, t, weight, predicted, losses(made, predicted, x, t, weight, feature_loss_weight)
+
+
+def test_the_loss_is_the_sum_of_its_three_terms():
+    """SRM, § 4: velocity + variational term + 0.01 uncertainty, each as written here once more."""
+    made, x, t, weight, predicted, terms = noisy_losses()
+    sigma = made.schedule(t).sigma.float()
+    w = weight * (t > 0)
+    velocity = [(w * (x - o.value) ** 2 / sigma.clamp_min(0.2) ** 2).mean() for o in predicted.loop_outputs]
+    torch.testing.assert_close(terms["velocity"], sum(velocity) / 2)
+    nll = []
+    for output in predicted.loop_outputs:
+        deviation = (output.log_var / 2).exp().expand_as(x)
+        likelihood = torch.distributions.Normal(output.value, deviation).log_prob(x)
+        nll.append(-(w * likelihood.mean(-1, keepdim=True)).mean())
+    torch.testing.assert_close(terms["uncertainty"], sum(nll) / 2)
+    kl = objective.variance_kl(predicted.prediction, predicted.z, x, t, made.schedule)
+    torch.testing.assert_close(terms["variance"], (w * (sigma / 0.2).clamp_max(1) ** 2 * kl).mean())
+    total = terms["velocity"] + terms["variance"] + 0.01 * terms["uncertainty"]
+    torch.testing.assert_close(terms["loss"], total)
+    assert 0.01 * terms["uncertainty"].abs() > 1e-3 * total, "which would be missed"
+
+
+def test_each_output_learns_from_its_own_term():
+    """log_var learns from the uncertainty alone, the place of the variance from the variational term, x from the velocity."""
+    *_, predicted, terms = noisy_losses()
+    value, log_var, place = predicted.loop_outputs[-1]
+    for name, learns in (("velocity", value), ("uncertainty", log_var), ("variance", place)):
+        grads = torch.autograd.grad(terms[name], (value, log_var, place), retain_graph=True, allow_unused=True)
+        for output, grad in zip((value, log_var, place), grads, strict=True):
+            assert (grad is not None and bool(grad.any())) == (output is learns), name
+    assert torch.autograd.grad(terms["loss"], log_var)[0].any()
+
+
+def test_the_head_of_eps_is_trained_by_the_error_of_eps():
+    made, x, t, weight, predicted, _ = noisy_losses("eps", Linear())
+    level = made.schedule(t)
+    alpha, sigma = level.alpha.float(), level.sigma.float()
+    eps = (predicted.z - alpha * x) / sigma.clamp_min(1e-6)
+    guess = (predicted.z - alpha * predicted.prediction.x) / sigma.clamp_min(1e-6)
+    use = (alpha > 0.03) & (sigma > 0.2)
+    kept = losses(made, predicted, x, t, weight * use)
+    torch.testing.assert_close(kept["last"], (weight * use * (eps - guess) ** 2).mean(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [Rectified(shift=2.0), Linear(), Cosine()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("head", ["clean", "eps", "velocity"])
+def test_every_head_gives_x_back_from_its_own_target(head, schedule):
+    made = SRM(torch.nn.Identity(), 3, schedule, None, head)
+    x, eps = torch.randn(2, 8, 4, 3, generator=gen()).double()
+    t = (0.05 + 0.8 * torch.rand(8, 4, 1, generator=gen(1))).double()
+    level = schedule(t)
+    z = level.alpha * x + level.sigma * eps
+    target = {"clean": x, "eps": eps, "velocity": eps - x}[head]
+    torch.testing.assert_close(decoded(made, target.float(), z, t), x.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_of_one_s_own_solves_but_is_not_stored(tmp_path):
+    class Mean(torch.nn.Module):
+        """Predicts for every variable the mean of those given; the first is the most certain."""
+
+        def forward(self, z, t, places):
+            given = (t == 0).to(z)
+            mean = (given * z).sum(1, keepdim=True) / given.sum(1, keepdim=True)
+            log_var = torch.arange(z.shape[1]).to(z).view(1, -1, 1).expand(len(z), -1, 1)
+            return torch.cat([mean.expand_as(z), torch.zeros_like(z), log_var], -1)[None]
+
+    made = SRM(Mean(), 3, Rectified())
+    x, unknown = torch.arange(12.0).view(1, 4, 3), torch.tensor([[True, False, True, False]])
+    sampler = Sampler(update="ddim", order=walk.by_certainty(steps_per_variable=2))
+    steps = list(made.solve(x, unknown, sampler, gen()))
+    torch.testing.assert_close(steps[-1].z[0, [0, 2]], torch.tensor([[6.0, 7, 8], [6, 7, 8]]))
+    assert steps[1].t[0, :, 0].tolist() == [0, 0, 1, 0], "the most certain one first"
+    with pytest.raises(InputError, match="a network of one's own cannot be stored"):
+        save(made, tmp_path / "own.safetensors", {})
 
 
 def test_known_variables_have_no_loss():
@@ -199,7 +291,7 @@ def test_refining_changes_its_share_and_nothing_given():
     assert not (changed & ~unknown).any()
 
 
-def test_a_small_world_is_learned_and_what_does_not_fit_is_strange():
+def test_a_small_world_is_learned_and_what_does_not_fit_costs_most():
     """Four variables that are all +1 or all −1: one known tells the others, a lone wrong one stands out."""
     made = model()
     optimiser = torch.optim.AdamW(made.parameters(), lr=3e-3)

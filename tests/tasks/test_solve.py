@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "puzzles"
 
 def example(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The image and the mask of a packaged puzzle."""
-    return tuple(puzzle_picture.read(EXAMPLES / f"{name}{part}.png").numpy() for part in ("", ".mask"))
+    return tuple(puzzle_picture.read_image(EXAMPLES / f"{name}{part}.png").numpy() for part in ("", ".mask"))
 
 
 def small_model() -> SRM:
@@ -45,7 +45,7 @@ def test_arrays_are_solved_read_and_shown(tmp_path):
     cells = given.reshape(4, image.shape[0] // 4, 4, -1).all((1, 3))
     assert np.array_equal(result.order == 0, cells) and np.array_equal(np.isnan(result.certainty), cells)
     assert "valid" in repr(result) and "<img" in result._repr_html_()
-    again = puzzle_picture.read(result.save(tmp_path / "out.png")).numpy()
+    again = puzzle_picture.read_image(result.save(tmp_path / "out.png")).numpy()
     assert np.abs(again - result.image).max() <= 0.5 / 255 + 1e-6
     assert result.save_picture(tmp_path / "order.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""What images of polygons show, read without a trained network: figures, their corners and the printed numbers."""
+"""Reading images of polygons without a trained network: figures, their corners and the printed numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from becalm.core.typing import Bool, Float, Int, Tensor
-from becalm.images.counting_polygons.scenes import CORNERS, Polygons, figure_colour, in_digit, in_figure
+from becalm.images.counting_polygons.scenes import CORNERS, Polygons, figure_colour, inside_digit, inside_figure
 from becalm.images.even_pixels import BINS, rgb_to_hsv, to_unit
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the images show, as far as it can be read."""
+    """The figures and numbers in images, as far as they can be read."""
 
     count: Int[Tensor, " batch"]
     """Components that are no number."""
@@ -51,7 +51,7 @@ def polygon_scores(images: Float[Tensor, "batch h w 3"], real: Polygons, inner: 
 def read_polygons(images: Float[Tensor, "batch height width 3"], inner: float | None = None) -> Reading:
     """Read figures and numbers, on the CPU; `inner` as in `polygons`."""
     parts = components(images)
-    corners, digit = recognise(parts, inner)
+    corners, digit = classify_parts(parts, inner)
     figures, digits = np.zeros((2, len(images), 10), dtype=np.int64)
     image = np.zeros(len(digit), dtype=np.int64)
     image[parts.label] = parts.image
@@ -105,7 +105,7 @@ def components(images: Float[Tensor, "batch height width 3"], speck: float = 6e-
     return Parts(label[image, y, x] - 1, image, y, x, alpha[image, y, x])
 
 
-def recognise(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.ndarray]:
+def classify_parts(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Corners and digit of each component, one of them 0, or both for neither.
 
     Moments are compared with those of ideal figures, whatever the rotation, then of digits. A distance must be below 0.6 of a
@@ -121,8 +121,8 @@ def recognise(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.ndarray
         distance = np.linalg.norm(form(seen) - ideal, axis=-1)
         return (distance.min(1) < 0.6 * np.linalg.norm(ideal, axis=1).min()) * (distance.argmin(1) + first)
 
-    corners = nearest(in_figure(u, v, n, torch.zeros(len(n)), inner), np.abs, CORNERS[0])
-    return corners, nearest(in_digit(u, v, torch.arange(1, 10)), np.asarray, 1) * (corners == 0)
+    corners = nearest(inside_figure(u, v, n, torch.zeros(len(n)), inner), np.abs, CORNERS[0])
+    return corners, nearest(inside_digit(u, v, torch.arange(1, 10)), np.asarray, 1) * (corners == 0)
 
 
 def moments(parts: Parts) -> np.ndarray:

@@ -7,7 +7,14 @@ import torch
 
 from becalm.core.typing import Float, Tensor
 from becalm.images.counting_polygons.layout import decode_layout, encode_layout
-from becalm.images.counting_polygons.scenes import CORNERS, MAX_FIGURES, Polygons, figure_colour, plain, polygons
+from becalm.images.counting_polygons.scenes import (
+    CORNERS,
+    MAX_FIGURES,
+    Polygons,
+    figure_colour,
+    plain_background,
+    polygons,
+)
 from becalm.images.even_pixels import rgb_to_hsv
 from becalm.nets.coverage import CoverageNetwork
 
@@ -93,7 +100,7 @@ def fit(
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.0)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        scenes = polygons(batch, generator, size, plain)
+        scenes = polygons(batch, generator, size, plain_background)
         at, colour = sample_pixels(scenes, pixels, generator)
         error = (render_pixels(network, encode_layout(scenes, side), at, size) - colour).square().mean()
         optimiser.zero_grad()

@@ -27,7 +27,7 @@ DIGITS = ("bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn in images, and on what."""
+    """The contents of images of polygons: numbers, circles, rotations and colours."""
 
     count: Int[Tensor, " batch"]
     corners: Int[Tensor, " batch"]
@@ -43,18 +43,18 @@ class Scene:
 
 @dataclass(frozen=True)
 class Polygons(Scene):
-    """Images and the truth about them."""
+    """Images with the contents that they were drawn from."""
 
     images: Float[Tensor, "batch height width 3"]
 
 
-def plain(batch: int, size: int, generator: torch.Generator) -> Float[Tensor, "batch height width 3"]:
+def plain_background(batch: int, size: int, generator: torch.Generator) -> Float[Tensor, "batch height width 3"]:
     """One random colour an image, in HSV."""
     draw = torch.rand(batch, 1, 1, 3, generator=generator, device=generator.device)
     return (draw * draw.new_tensor([1, 0.6, 1])).expand(-1, size, size, -1)
 
 
-def smooth(batch: int, size: int, generator: torch.Generator) -> Float[Tensor, "batch height width 3"]:
+def smooth_background(batch: int, size: int, generator: torch.Generator) -> Float[Tensor, "batch height width 3"]:
     """Smooth random colours in HSV: fields of 3, 6 and 12 bumps a side, hues within some 0.2 of a random one."""
     field = torch.zeros(batch, 3, 3, 3, device=generator.device)
     for bumps, weight in ((3, 0.8), (6, 0.4), (12, 0.2)):
@@ -69,7 +69,7 @@ def polygons(
     batch: int,
     generator: torch.Generator,
     size: int = 128,
-    background: Callable[[int, int, torch.Generator], Tensor] = smooth,
+    background: Callable[[int, int, torch.Generator], Tensor] = smooth_background,
     inner: float | None = None,
 ) -> Polygons:
     """Random images of polygons, or of stars with the radius `inner` between the corners, over the outer one.
@@ -77,19 +77,19 @@ def polygons(
     Counts, corners and rotations are uniform; the hue is where the background, (batch, size, generator) → HSV of saturation at
     most 0.6, has least. At 128 pixels stars of `inner` 0.25 are legible; the successor benchmark's 0.1 needs some 256.
     """
-    seen = scene(batch, generator, size, background)
-    alpha = coverage(seen.circles, torch.stack([seen.count, seen.corners], 1), seen.turn, size, inner)[..., None]
-    images = alpha * seen.colour + (1 - alpha) * seen.ground
-    return Polygons(**vars(seen), images=images * 2 - 1)
+    drawn = sample_scene(batch, generator, size, background)
+    alpha = coverage(drawn.circles, torch.stack([drawn.count, drawn.corners], 1), drawn.turn, size, inner)[..., None]
+    images = alpha * drawn.colour + (1 - alpha) * drawn.ground
+    return Polygons(**vars(drawn), images=images * 2 - 1)
 
 
-def scene(
+def sample_scene(
     batch: int,
     generator: torch.Generator,
     size: int = 128,
-    background: Callable[[int, int, torch.Generator], Tensor] = smooth,
+    background: Callable[[int, int, torch.Generator], Tensor] = smooth_background,
 ) -> Scene:
-    """What `polygons` draws, not drawn yet; where the background is plain, one pixel of it is enough."""
+    """The random contents of images, not drawn yet; of a plain background one pixel (`size` 1) is enough."""
     device = generator.device
     count = torch.randint(1, MAX_FIGURES + 1, (batch,), generator=generator, device=device)
     corners = torch.randint(CORNERS[0], CORNERS[-1] + 1, (batch,), generator=generator, device=device)
@@ -145,7 +145,7 @@ def coverage(
     size: int,
     inner: float | None,
 ) -> Float[Tensor, "batch size size"]:
-    """Share of each pixel that is drawn on, from 4 × 4 samples.
+    """Share of each pixel that drawings cover, from 4 × 4 samples.
 
     Each drawing has a window of its own, which may leave the image as the drawing does not.
     """
