@@ -158,9 +158,9 @@ def coverage(
     v = ((top - y)[:, None] + steps)[:, :, None] / (DRAWING_SCALE * r)[:, None, None]
     digit, figure = slot < 2, slot >= 2
     inside = torch.zeros(len(x), 8 * half, 8 * half, device=x.device)
-    inside[digit] = in_digit(u[digit], v[digit], numbers[image[digit], slot[digit]]).float()
+    inside[digit] = inside_digit(u[digit], v[digit], numbers[image[digit], slot[digit]]).float()
     turn, corners = turn[image[figure], slot[figure] - 2], numbers[image[figure], 1]
-    inside[figure] = in_figure(u[figure], v[figure], corners, turn, inner).float()
+    inside[figure] = inside_figure(u[figure], v[figure], corners, turn, inner).float()
     pixels = torch.arange(2 * half, device=x.device)
     rows, columns = ((at[:, None] + pixels).clamp(0, size - 1) for at in (top, left))
     where = (image[:, None, None] * size + rows[:, :, None]) * size + columns[:, None]
@@ -168,7 +168,7 @@ def coverage(
     return flat.index_add_(0, where.flatten(), avg_pool2d(inside, 4).flatten()).view(-1, size, size)
 
 
-def in_figure(
+def inside_figure(
     u: Float[Tensor, "#n 1 w"],
     v: Float[Tensor, "#n h 1"],
     corners: Int[Tensor, " n"],
@@ -187,7 +187,9 @@ def in_figure(
     return (x - 1) * radius * torch.sin(angle) - y * (radius * torch.cos(angle) - 1) >= 0
 
 
-def in_digit(u: Float[Tensor, "#n 1 w"], v: Float[Tensor, "#n h 1"], digit: Int[Tensor, " n"]) -> Bool[Tensor, "n h w"]:
+def inside_digit(
+    u: Float[Tensor, "#n 1 w"], v: Float[Tensor, "#n h 1"], digit: Int[Tensor, " n"]
+) -> Bool[Tensor, "n h w"]:
     """Whether (u, v) lies on a stroke of the digit, 1 to 9, 1.44 high and 0.72 wide between the strokes' axes."""
     lit = torch.tensor([[stroke in strokes for stroke in "abcdefg"] for strokes in DIGITS], device=u.device)[digit - 1]
     inside = torch.zeros(len(digit), v.shape[1], u.shape[2], dtype=torch.bool, device=u.device)
