@@ -76,7 +76,7 @@ def recipe_of(objective: str) -> Recipe:
 
 def learned(recipe: Recipe) -> tuple[Learner, float]:
     """The learner after its plan, weights averaged, and the CPU-seconds it took."""
-    learner, density = ebm_toy.begun(recipe), ebm_toy.density_of(recipe)
+    learner, density = ebm_toy.build_learner(recipe), ebm_toy.density_of(recipe)
     start = time.process_time()
     with TemporaryDirectory() as folder:
         make = partial(ebm_toy.batch_of, recipe, density)
@@ -97,7 +97,7 @@ def objective_row(objective: str) -> dict:
             found = score_agreement(score, truth.sample(20_000, generator(7)).float()[:, None], truth.score)
             row |= {f"{name}_{key}": round(value, 5) for key, value in found._asdict().items()}
     if objective in ("contrastive", "persistent"):
-        samples = plane.drawn(learner.denoiser, False, 1500, 2, generator(5))
+        samples = plane.draw_samples(learner.denoiser, False, 1500, 2, generator(5))
         test = two_sample_test(samples, density.sample(1500, generator(6)).float(), 1999, generator(8))
         row |= {"distance": test.distance, "limit": test.critical_value}
     return row
@@ -108,7 +108,7 @@ def sampling_row() -> dict:
     recipe = replace(recipe_of("denoising_stable_target"), batch=1024, sigma=0.02)
     learner, seconds = learned(replace(recipe, plan=replace(recipe.plan, steps=8000)))
     density, denoiser, size = eight_gaussians(), learner.denoiser, 2000
-    samples = plane.drawn(denoiser, True, size, 2, generator(5)).double()
+    samples = plane.draw_samples(denoiser, True, size, 2, generator(5)).double()
     test = two_sample_test(samples, density.sample(size, generator(6)), 1999, generator(8))
     share = torch.cdist(samples, density.centres).argmin(1).bincount(minlength=8) / size
     off = (share - 1 / 8).abs().max() / math.sqrt(1 / 8 * 7 / 8 / size)

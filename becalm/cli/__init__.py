@@ -19,10 +19,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run_command(parse(words)))
 
 
-def parse(words: list[str]) -> Any:
-    """The command that a command line asks for, an object with a method `run`; wrong usage exits with status 2."""
-    import tyro
-
+def commands(with_recipes: bool = True) -> dict[str, Any]:
+    """Every command by name: a frozen dataclass of its options with a method `run`. Recipes take a moment to import."""
     from becalm.cli import train
     from becalm.cli.complete import Complete
     from becalm.cli.compress import Compress
@@ -38,7 +36,7 @@ def parse(words: list[str]) -> Any:
     from becalm.cli.solve import Solve
     from becalm.cli.vary import Vary
 
-    commands = {
+    return {
         "denoise": Denoise,
         "solve": Solve,
         "generate": Generate,
@@ -51,11 +49,17 @@ def parse(words: list[str]) -> Any:
         "info": Info,
         "models": Models,
         "import": Import,
-        "train": train.command() if words[:1] == ["train"] else train.Train,  # recipes are slow to import
+        "train": train.command() if with_recipes else train.Train,
         "evaluate": Evaluate,
     }
+
+
+def parse(words: list[str]) -> Any:
+    """The command that a command line asks for, an object with a method `run`; wrong usage exits with status 2."""
+    import tyro
+
     return tyro.extras.subcommand_cli_from_dict(
-        commands,  # type: ignore[arg-type]
+        commands(with_recipes=words[:1] == ["train"]),  # type: ignore[arg-type]
         prog="becalm",
         description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, and see what was done. "
         "`becalm --version` prints the version.",

@@ -37,7 +37,7 @@ def record_steps(steps: Iterable, facts: dict | None = None) -> Trajectory:
     return Trajectory(z, t, x, facts or {})
 
 
-def write(trajectory: Trajectory, path: Path) -> None:
+def write(trajectory: Trajectory, path: Path | str) -> None:
     """Write a trajectory atomically."""
     from safetensors.torch import save
 
@@ -49,7 +49,7 @@ def write(trajectory: Trajectory, path: Path) -> None:
         )
 
 
-def read(path: Path) -> Trajectory:
+def read(path: Path | str) -> Trajectory:
     """Read a trajectory. Raises InputError naming the file and the fault."""
     from safetensors import SafetensorError, safe_open
 

@@ -134,7 +134,7 @@ def batch_of(recipe: Recipe, pool: Float[Tensor, "digit 64 1"], step: int) -> Ba
     return Batch(pool[rows], int(torch.randint(2**62, (), generator=generator)))
 
 
-def begun(recipe: Recipe, pool: Float[Tensor, "digit 64 1"]) -> Learner:
+def build_learner(recipe: Recipe, pool: Float[Tensor, "digit 64 1"]) -> Learner:
     """The learner before its first step: seeded weights, chains of wide noise; raises InputError for what does not fit."""
     single = recipe.objective == "persistent"
     if single and recipe.model != "energy":
@@ -172,16 +172,16 @@ def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records; then weights, samples and what they are worth."""
     known, unseen = read(recipe.digits)
     pool = variables(known.images)
-    learner = begun(recipe, pool)
+    learner = build_learner(recipe, pool)
     make = partial(batch_of, recipe, pool)
     yield from train(learner, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
     name = f"{'ncsn' if recipe.model == 'score' else 'ebm'}_digits8"
     facts = {"task": "learn digits", "recipe": name, "objective": recipe.objective}
     save(learner.model, recipe.run / f"{name}.safetensors", {**facts, "steps": recipe.plan.steps, "seed": recipe.seed})
-    yield judged(recipe, learner, unseen)
+    yield evaluate(recipe, learner, unseen)
 
 
-def drawn(recipe: Recipe, learner: Learner, size: int, generator: torch.Generator) -> Float[Tensor, "size 64 1"]:
+def draw_samples(recipe: Recipe, learner: Learner, size: int, generator: torch.Generator) -> Float[Tensor, "size 64 1"]:
     """Samples: annealed Langevin down the ladder with Tweedie's step at its end, or the persistent chains run on."""
     if recipe.objective == "persistent":
         score = score_at_level(learner.denoiser, learner.least())
@@ -196,11 +196,11 @@ def drawn(recipe: Recipe, learner: Learner, size: int, generator: torch.Generato
     return z
 
 
-def judged(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]:
+def evaluate(recipe: Recipe, learner: Learner, unseen: Digits) -> dict[str, float]:
     """Write `samples.png` and `measures.json`: the samples' energy distance to unseen digits, and of an energy its AUROC."""
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     usual = variables(unseen.images)
-    samples = drawn(recipe, learner, SAMPLES, generator)
+    samples = draw_samples(recipe, learner, SAMPLES, generator)
     tiles = (samples[:100].reshape(10, 10, SIDE, SIDE) + 1) / 2
     sheet = torch.nn.functional.pad(tiles, (1, 1, 1, 1), value=0.3).permute(0, 2, 1, 3).reshape(100, 100)
     puzzle_picture.write_image(sheet.repeat_interleave(4, 0).repeat_interleave(4, 1), recipe.run / "samples.png")

@@ -227,7 +227,7 @@ OBJECTIVES: dict[str, Callable[[Learner, Tensor, Recipe, torch.Generator], Tenso
 """Each of `core.scores` and `core.contrastive`, as a function of the learner and what a step brings."""
 
 
-def begun(recipe: Recipe) -> Learner:
+def build_learner(recipe: Recipe) -> Learner:
     """The learner before its first step: seeded weights, chains in a wide Gaussian; raises InputError for what does not fit."""
     if recipe.objective in ENERGY and recipe.model != "energy":
         raise InputError(
@@ -253,23 +253,23 @@ def loss(recipe: Recipe, learner: Learner, batch: Batch) -> dict[str, Tensor]:
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records; then the weights, what they are worth, and pictures."""
-    learner, density = begun(recipe), density_of(recipe)
+    learner, density = build_learner(recipe), density_of(recipe)
     make = partial(batch_of, recipe, density)
     yield from train(learner, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
     model = learner.model.eval()
     facts = {"task": "learn a density", "recipe": "ebm_toy", "objective": recipe.objective, "density": recipe.density}
     save(model, recipe.run / "ebm_toy.safetensors", {**facts, "steps": recipe.plan.steps, "seed": recipe.seed})
-    yield judged(recipe, learner.denoiser)
+    yield evaluate(recipe, learner.denoiser)
 
 
-def judged(recipe: Recipe, denoiser: Denoiser) -> dict[str, float]:
+def evaluate(recipe: Recipe, denoiser: Denoiser) -> dict[str, float]:
     """Measure the model at its least noise, write `measures.json` and `picture.png`, and return the measures."""
     density, generator = density_of(recipe), torch.Generator().manual_seed(recipe.seed + 1)
     noise = recipe.sigma if recipe.objective in NOISY else 0.0
     truth = density.convolve(noise) if noise else density
     learned = plane.Learned(denoiser, ONE / denoiser.schedule.steps, truth)
     channels = 3 if recipe.density == "surface" else 2
-    samples = plane.drawn(denoiser, recipe.objective in MANY, 1000, channels, generator)
+    samples = plane.draw_samples(denoiser, recipe.objective in MANY, 1000, channels, generator)
     found = plane.measures(learned, samples, density)
     with atomic_file(recipe.run / "measures.json") as temporary:
         temporary.write_text(json.dumps(found) + "\n")

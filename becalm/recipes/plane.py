@@ -37,7 +37,7 @@ class Learned(NamedTuple):
         return score_at_level(self.denoiser, self.t)
 
 
-def drawn(denoiser: Denoiser, many: bool, size: int, channels: int, generator: torch.Generator) -> Tensor:
+def draw_samples(denoiser: Denoiser, many: bool, size: int, channels: int, generator: torch.Generator) -> Tensor:
     """Samples [size, channels] of a learned model: annealed Langevin down its ladder, or 600 plain steps from a wide Gaussian."""
     ladder = denoiser.schedule
     if many:

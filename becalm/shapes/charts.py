@@ -56,7 +56,7 @@ def together(draws: list[SurfaceSampler], areas: list[float]) -> SurfaceSampler:
 def where(draw: SurfaceSampler, keep: Callable[[np.ndarray], np.ndarray], batch: int = 4096) -> SurfaceSampler:
     """The part of a surface where `keep(points [n, 3])` is true; raises ValueError when that is next to nothing."""
 
-    def drawn(n: int, rng: np.random.Generator) -> Samples:
+    def sampler(n: int, rng: np.random.Generator) -> Samples:
         parts, left, size = [], n, max(batch, n)
         for _ in range(60):
             points, normals = draw(size, rng)
@@ -70,4 +70,4 @@ def where(draw: SurfaceSampler, keep: Callable[[np.ndarray], np.ndarray], batch:
             size = int(np.clip(1.1 * left * size / max(len(chosen), 1), batch, 8 * n + batch))
         raise ValueError(f"keep: left {n - left} of the {n} points asked for")
 
-    return drawn
+    return sampler

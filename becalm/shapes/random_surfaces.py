@@ -9,7 +9,7 @@ from becalm.points.elimination import eliminate
 from becalm.points.noise import unit_directions
 from becalm.shapes.charts import Chart, SurfaceSampler, charted, together, where
 from becalm.shapes.implicit import gyroid, level_set, metaballs
-from becalm.shapes.solids import Solid, ball, combined, cuboid, frustum, placed, prism
+from becalm.shapes.solids import Solid, ball, combined, cuboid, frustum, pose, prism
 
 Rng = np.random.Generator
 
@@ -192,7 +192,7 @@ def assembly(rng: Rng) -> SurfaceSampler:
 
     def one(spread: float) -> Solid:
         turn = rotation(rng) if askew else np.eye(3)[rng.permutation(3)]
-        return placed(primitive(rng), turn, rng.uniform(-spread, spread, 3))
+        return pose(primitive(rng), turn, rng.uniform(-spread, spread, 3))
 
     solids = [one(0.6) for _ in range(rng.integers(1, 5))]
     return combined(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
@@ -204,11 +204,11 @@ def drilled(rng: Rng) -> SurfaceSampler:
     places = np.c_[rng.uniform(-0.5, 0.5, (6, 2)), np.zeros(6)]
     radii = rng.uniform(0.05, 0.22, 6)
     cut = rng.integers(1, 4)
-    holes = [placed(frustum(r, r, 3 * height), np.eye(3), p) for r, p in zip(radii[:cut], places, strict=False)]
+    holes = [pose(frustum(r, r, 3 * height), np.eye(3), p) for r, p in zip(radii[:cut], places, strict=False)]
     heights = height * rng.uniform(1.1, 2.5, 6)
     some = slice(3, 3 + rng.integers(0, 4))
     bosses = [
-        placed(frustum(r, r, h), np.eye(3), p) for r, h, p in zip(radii[some], heights[some], places[some], strict=True)
+        pose(frustum(r, r, h), np.eye(3), p) for r, h, p in zip(radii[some], heights[some], places[some], strict=True)
     ]
     return combined([block, *bosses], holes)
 
@@ -220,7 +220,7 @@ def plates(rng: Rng) -> SurfaceSampler:
     """Thin plates through each other at random angles."""
     thin = rng.uniform(0.01, 0.08)
     parts = [
-        placed(cuboid(np.array([*rng.uniform(0.6, 2, 2), thin])), rotation(rng), rng.uniform(-0.3, 0.3, 3))
+        pose(cuboid(np.array([*rng.uniform(0.6, 2, 2), thin])), rotation(rng), rng.uniform(-0.3, 0.3, 3))
         for _ in range(rng.integers(1, 5))
     ]
     return combined(parts, [])
@@ -233,7 +233,7 @@ def fins(rng: Rng) -> SurfaceSampler:
     depth = rng.uniform(0.5, 1.7)
     places = np.linspace(-0.9, 0.9, count) + rng.uniform(-0.02, 0.02, count)
     fin = cuboid(np.array([thin, depth, height]))
-    return combined([base, *(placed(fin, np.eye(3), np.array([x, 0, height / 2 + 0.05])) for x in places)], [])
+    return combined([base, *(pose(fin, np.eye(3), np.array([x, 0, height / 2 + 0.05])) for x in places)], [])
 
 
 def wire_chart(rng: Rng, thick: float) -> Chart:

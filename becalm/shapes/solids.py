@@ -95,7 +95,7 @@ def cuboid(sides: np.ndarray) -> Solid:
     return prism(np.array([[-x, -y], [x, -y], [x, y], [-x, y]]), float(sides[2]))
 
 
-def placed(solid: Solid, rotation: np.ndarray, shift: np.ndarray) -> Solid:
+def pose(solid: Solid, rotation: np.ndarray, shift: np.ndarray) -> Solid:
     """The solid turned by a rotation [3, 3] (rows are images: x ↦ R x) and then moved by `shift` [3]."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
@@ -124,12 +124,12 @@ def combined(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
     area = [s.area for s in solids + holes]
     tagged = where(draw, keep)
 
-    def drawn(n: int, rng: np.random.Generator) -> Samples:
+    def sampler(n: int, rng: np.random.Generator) -> Samples:
         points, normals = tagged(n, rng)
         flip = np.where(points[:, 3:] < len(solids), 1.0, -1.0)
         return Samples(points[:, :3], flip * normals)
 
-    return drawn
+    return sampler
 
 
 def _tagged(solid: Solid, number: int) -> SurfaceSampler:

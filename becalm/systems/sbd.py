@@ -105,7 +105,7 @@ class SBD(nn.Module):
 
 
 def features(trunk: Jets, cloud: FittedCloud, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Scan:
-    """F_T: what the trunk, told the noise level σ, says of a scan and thinks while saying it; no proposal exceeds REACH σ."""
+    """F_T: output and inner features of the trunk for a scan, given the noise level σ; no proposal exceeds REACH σ."""
     seen: list[Tensor] = []
     # The hidden features are what enters the trunk's last layer; a hook reads them without another copy of its rounds.
     handle = trunk.network.leave.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -123,8 +123,8 @@ def features(trunk: Jets, cloud: FittedCloud, sigma: Float[Tensor, " point"], ch
 
 def read(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> Scan:
     """F_T of a cloud [n, 3] with noise σ [n]."""
-    cloud, told = fit_cloud(xyz), torch.as_tensor(sigma, dtype=torch.float32)
-    return next(inference_iter(features(model.trunk, cloud, told, chunk) for chunk in (512,)))
+    cloud, level = fit_cloud(xyz), torch.as_tensor(sigma, dtype=torch.float32)
+    return next(inference_iter(features(model.trunk, cloud, level, chunk) for chunk in (512,)))
 
 
 def schedule_of(sigma: Float[Tensor, "*shape"]) -> Karras:
@@ -200,7 +200,7 @@ def notes(sigma: Tensor, top: Tensor, unit: Tensor) -> Tensor:
 WEIGHTS: dict[str, Weight] = {"even": even, "bound": bound, "notes": notes}
 
 
-def drawn(
+def sample_bridge(
     x: Float[Tensor, "point 3"], top: Float[Tensor, "point 1"], draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """y_t and σ_t, each `draws` times: on the bridge from the scan (0) to x, τ = σ_t/σ_T uniform in (0, 1]."""
@@ -229,7 +229,7 @@ def losses(
     top = torch.maximum(sigma, LEAST * scale)
     scan = features(model.trunk, sample.cloud, top)
     x = sample.clean - sample.cloud.graph.points
-    y, level = drawn(x, top[:, None], draws, generator)
+    y, level = sample_bridge(x, top[:, None], draws, generator)
     error = (x - model(y, level, top[:, None], scan)) / level
     share = WEIGHTS[weight](level, top[:, None], scale[:, None])[..., 0] * sample.interior
     share = share / share.mean().clamp_min(1e-30)

@@ -95,4 +95,4 @@ def test_a_run_leaves_weights_samples_and_measures(recipe, file, tmp_path, monke
 
 def test_a_score_cannot_learn_by_contrast(file):
     with pytest.raises(InputError, match="--model score: .* --model energy"):
-        digits8.begun(replace(digits8.NCSN, objective="persistent"), torch.rand(4, 64, 1))
+        digits8.build_learner(replace(digits8.NCSN, objective="persistent"), torch.rand(4, 64, 1))

@@ -27,13 +27,13 @@ def recipe_of(objective: str) -> ebm_toy.Recipe:
 @pytest.mark.parametrize("objective", ebm_toy.OBJECTIVES)
 def test_every_objective_has_a_gradient_for_every_weight_that_counts(objective):
     recipe = recipe_of(objective)
-    learner, batch = ebm_toy.begun(recipe), ebm_toy.batch_of(recipe, ebm_toy.density_of(recipe), 0)
+    learner, batch = ebm_toy.build_learner(recipe), ebm_toy.batch_of(recipe, ebm_toy.density_of(recipe), 0)
     loss = ebm_toy.loss(recipe, learner, batch)["loss"]
     loss.backward()
     assert torch.isfinite(loss)
     leaving = learner.model.network.leave.weight.grad
     assert leaving is not None and leaving.abs().max() > 0
-    assert torch.equal(loss, ebm_toy.loss(recipe, ebm_toy.begun(recipe), batch)["loss"]), "seeded"
+    assert torch.equal(loss, ebm_toy.loss(recipe, ebm_toy.build_learner(recipe), batch)["loss"]), "seeded"
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
@@ -48,7 +48,7 @@ def test_a_run_with_persistent_chains_continues_as_if_it_had_not_been_cut(tmp_pa
     density, ends = ebm_toy.density_of(recipe), []
     for cuts in ((4,), (2, 4)):
         for steps in cuts:
-            learner, folder = ebm_toy.begun(recipe), tmp_path / str(len(cuts))
+            learner, folder = ebm_toy.build_learner(recipe), tmp_path / str(len(cuts))
             make = partial(ebm_toy.batch_of, recipe, density)
             batches = map(make, count(0)) if steps == cuts[0] else map(make, count(cuts[0]))
             plan = replace(PLAN, steps=4)
@@ -57,14 +57,14 @@ def test_a_run_with_persistent_chains_continues_as_if_it_had_not_been_cut(tmp_pa
         ends.append(torch.load(tmp_path / str(len(cuts)) / "state.pt", weights_only=True))
     for name, value in ends[0]["model"].items():
         torch.testing.assert_close(value, ends[1]["model"][name], rtol=1e-4, atol=1e-6)
-    moved = (ends[0]["model"]["chains"] != ebm_toy.begun(recipe).chains).any()
+    moved = (ends[0]["model"]["chains"] != ebm_toy.build_learner(recipe).chains).any()
     assert moved and ends[1]["step"] == 4
 
 
 def test_vectors_are_refused_where_an_energy_is_needed():
     for objective in ebm_toy.ENERGY:
         with pytest.raises(InputError, match=f"--model score: .* {objective} needs; --model energy"):
-            ebm_toy.begun(replace(recipe_of(objective), model="score"))
+            ebm_toy.build_learner(replace(recipe_of(objective), model="score"))
 
 
 def test_a_run_leaves_weights_measures_and_a_picture(tmp_path):
@@ -96,4 +96,4 @@ def test_a_surface_s_score_in_closed_form_leads_back_to_it():
         return ((x[:, :2].norm(dim=1) - 1).square() + x[:, 2].square()).sqrt().sub(0.4).abs().mean()
 
     assert off(back) < 0.6 * off(z)
-    assert ebm_toy.begun(recipe).model.config["channels"] == 3
+    assert ebm_toy.build_learner(recipe).model.config["channels"] == 3

@@ -105,8 +105,8 @@ def test_inside_has_the_volume(name):
 def test_union_and_difference():
     """A box less a ball, joined by another: every point is on one of them, outside of the rest, inside of no hole."""
     box, ball = solids.cuboid(np.ones(3)), solids.ball(0.4)
-    hole = solids.placed(ball, np.eye(3), np.array([0.5, 0.5, 0.5]))
-    boss = solids.placed(ball, np.eye(3), np.array([-0.5, 0.1, 0.0]))
+    hole = solids.pose(ball, np.eye(3), np.array([0.5, 0.5, 0.5]))
+    boss = solids.pose(ball, np.eye(3), np.array([-0.5, 0.1, 0.0]))
     points, normals = solids.combined([box, boss], [hole])(20_000, np.random.default_rng(0))
 
     def solid(p):

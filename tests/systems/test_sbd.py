@@ -16,12 +16,12 @@ from becalm.systems.sbd import (
     RULES,
     SBD,
     bound,
-    drawn,
     even,
     features,
     losses,
     notes,
     read,
+    sample_bridge,
     schedule_of,
     time_of,
     uncertainty,
@@ -46,7 +46,7 @@ def item(n: int, noise: float, seed: int = 0):
 
 @pytest.fixture
 def model() -> SBD:
-    """A small network whose every part moves points: its weights are drawn, not trained."""
+    """A small network whose every part moves points: its weights are sample_bridge, not trained."""
     torch.manual_seed(0)
     net = SBD(TRUNK, hidden=32)
     for parameter in net.parameters():
@@ -87,7 +87,7 @@ def test_draws_follow_the_bridge_of_each_point():
     generator = torch.Generator().manual_seed(4)
     top = torch.tensor([[0.01], [0.1]]).repeat(50, 1)
     x = top * torch.tensor([1.0, -2.0, 0.5])
-    y, level = drawn(x, top, 2000, generator)
+    y, level = sample_bridge(x, top, 2000, generator)
     tau = level / top
     assert tau.min() > 0 and tau.max() <= 1
     assert near(tau.mean(), 0.5, torch.tensor(12**-0.5 * tau.numel() ** -0.5))
