@@ -1,4 +1,4 @@
-"""What is shown of a shape while a model learns: some of its points, a part of it, noise on them, or cells of a grid."""
+"""Training inputs of a shape: a sample of its points, a part of it, points with noise, or points moved within a grid's cells."""
 
 import numpy as np
 import torch

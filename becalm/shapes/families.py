@@ -31,7 +31,7 @@ class Family:
     """A class of shapes and how they are made."""
 
     build: Callable[[str, str, ParamReader], Mesh]
-    """(first choice, second choice, the other dials) -> a mesh, y up."""
+    """(first choice, second choice, the reader of the other parameters) -> a mesh, y up."""
     first: Mapping[str, Number]
     """Names of the first structural choice and their weights."""
     second: Mapping[str, Number]

@@ -11,7 +11,7 @@ Its limits: cavities that nothing leads to are filled, gaps and holes narrower t
 of the longest side at 2048 points) close, open sheets become closed ones at least a tenth of a layer thick, the surface
 lies a little outside the points (by 0.5 % of a ball's radius at 800 of them or more, 1 % at 400; by about their spacing where
 parts are as thin as that), edges are rounded and the tips of thin legs shortened by the points' spacing, and where points
-drawn at random leave a gap wider than the spread of its neighbours (in one of nine balls tried) a body is open there and
+sampled at random leave a gap wider than the spread of its neighbours (in one of nine balls tried) a body is open there and
 stays hollow.
 """
 

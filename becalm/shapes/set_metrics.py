@@ -31,17 +31,17 @@ UNITS = {
 
 
 def chamfer_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """CD of all pairs, [a, b]: a k-d tree for each shape, asked once about all points of the other set."""
+    """CD of all pairs, [a, b]: a k-d tree for each shape, queried once with all points of the other set."""
     return _one_way_matrix(a, b) + (_one_way_matrix(b, a) if b is not a else _one_way_matrix(a, a)).T
 
 
-def _one_way_matrix(trees: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """mean over the points of `asked[j]` of the squared distance to the nearest of `trees[i]`, [i, j]."""
+def _one_way_matrix(trees: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """mean over the points of `queries[j]` of the squared distance to the nearest of `trees[i]`, [i, j]."""
     from scipy.spatial import KDTree
     from torch import get_num_threads
 
-    flat, workers = asked.reshape(-1, 3), get_num_threads()
-    rows = [KDTree(shape).query(flat, workers=workers)[0].reshape(asked.shape[:2]) for shape in trees]
+    flat, workers = queries.reshape(-1, 3), get_num_threads()
+    rows = [KDTree(shape).query(flat, workers=workers)[0].reshape(queries.shape[:2]) for shape in trees]
     return np.stack([(row**2).mean(axis=1) for row in rows])
 
 
@@ -241,7 +241,7 @@ def _metric_scores(metric: str, d: Distances, rng: np.random.Generator) -> Row:
 def evaluate(
     generated: ShapeSet, reference: ShapeSet, train: ShapeSet, settings: Settings | None = None
 ) -> tuple[Row, Row]:
-    """The row of a generated set and the oracle's: as many training shapes, drawn by the seed, against the same reference.
+    """The row of a generated set and the oracle's: as many training shapes, chosen by the seed, against the same reference.
 
     Raises InputError where the protocols differ or the training set is smaller than the reference.
     """

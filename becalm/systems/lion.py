@@ -233,7 +233,7 @@ def prior_losses(
 
     `label` counts classes from 1; 0, and a tenth of all, is without one.
     """
-    shown = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
+    label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
     t, factor = (
         part.to(label.device) for part in draw_steps(len(label), weight, model.variance, distribution, generator)
     )
@@ -244,7 +244,7 @@ def prior_losses(
     terms = {}
     for name, (network, x) in networks.items():
         noisy, eps = corrupt(x, t, SCHEDULE, generator)
-        terms[name] = (factor * objective.squared_error(network(noisy, t.float(), shown), eps)).mean()
+        terms[name] = (factor * objective.squared_error(network(noisy, t.float(), label), eps)).mean()
     return terms | {"loss": terms["global"] + terms["points"]}
 
 

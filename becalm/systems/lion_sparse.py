@@ -158,11 +158,11 @@ def losses(
 ) -> dict[str, Tensor]:
     """Weighted velocity errors of both diffusions; a tenth of the classes is hidden. `label` counts from 1."""
     x = prior.pack(latent)
-    shown = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
+    label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
     t = training_levels(latent.h[..., :3], generator).to(x.device)
     t_global = times.stratified(len(x), 1, generator).to(x.device)
-    point_error = velocity_error(prior.point_denoiser, x, t, shown, generator)
-    global_error = velocity_error(prior.global_denoiser, x[:, :ROWS].flatten(1)[:, None], t_global, shown, generator)
+    point_error = velocity_error(prior.point_denoiser, x, t, label, generator)
+    global_error = velocity_error(prior.global_denoiser, x[:, :ROWS].flatten(1)[:, None], t_global, label, generator)
     points = (point_error * loss_weight(t.float(), weight) * (t > 0)).mean()
     whole = (global_error * loss_weight(t_global.float(), weight)).mean()
     return {"points": points, "global": whole, "loss": points + whole}

@@ -64,10 +64,10 @@ def losses(
 ) -> dict[str, Tensor]:
     """|u − û|² a coordinate; a tenth of the classes is hidden."""
     x = points / model.std
-    shown = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
+    label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
     t = times.stratified(len(x), 1, generator).to(x.device)
     z, eps = corrupt(x, t, Rectified(), generator)
-    return {"loss": objective.squared_error(model(z, t, shown), eps - x).mean()}
+    return {"loss": objective.squared_error(model(z, t, label), eps - x).mean()}
 
 
 def generate(
