@@ -1,8 +1,8 @@
-"""SRM's noise levels side by side: 4 × 4 Sudokus at an equal training budget, levels drawn and weighted in every way.
+"""SRM's noise levels side by side: 4 × 4 Sudokus at an equal training budget, levels sampled and weighted in every way.
 
     python benchmarks/srm.py --digits mnist.npz --steps 2000 [--puzzles 200]
     python benchmarks/srm.py picture
-    python benchmarks/srm.py hidden --model polygons      # what it tells of hidden parts of real images
+    python benchmarks/srm.py hidden --model polygons      # what it predicts for hidden parts of real images
 
 Rows: shared t (plain diffusion), independent t (Diffusion Forcing) and a uniform mean t (SRM) of three sharpnesses, with and
 without the weight 1/p(t), with and without the states that sequential solving visits. All other fields are those of the
@@ -40,7 +40,7 @@ BINS = 100
 
 @dataclass(frozen=True)
 class Draws:
-    """A way to draw levels and to weigh them."""
+    """How noise levels are sampled and weighted."""
 
     times: Literal["shared", "independent", "uniform_mean"]
     """As in the recipe."""
@@ -68,7 +68,7 @@ class Benchmark:
     """What to measure."""
 
     show: tyro.conf.Positional[Literal["table", "picture", "hidden"]] = "table"
-    """The table, which is trained for; only the picture of p(t) and of the mean t; or what polygons tell of hidden parts."""
+    """The table, which is trained for; only the picture of p(t) and of the mean t; or what polygons predict for hidden parts."""
     model: str = "polygons"
     """Of `hidden`: weights, by name or file."""
     digits: Path = Path("mnist.npz")
@@ -94,7 +94,7 @@ def recipe_of(benchmark: Benchmark, draws: Draws) -> Recipe:
     return replace(SUDOKU4, digits=benchmark.digits, run=folder, seed=benchmark.seed, plan=plan, **asdict(draws))
 
 
-def trained(recipe: Recipe) -> SRM:
+def train_or_load(recipe: Recipe) -> SRM:
     """The model of a recipe; read from its file where it is there."""
     file = recipe.run / "sudoku4.safetensors"
     if not file.is_file():
@@ -112,11 +112,11 @@ def seconds_per_step(recipe: Recipe) -> float:
     return float(torch.tensor([json.loads(line)["seconds_per_step"] for line in lines]).median())
 
 
-def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
+def held_out_puzzles(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
     """Puzzles of held-out grids and digits, the same for every row, and a digit classifier that reads them."""
-    known, fresh = (part.only(range(1, SUDOKU4.side + 1)) for part in read_mnist(benchmark.digits))
-    reader = digit_classifier.fit(known, SUDOKU4.pixels, torch.Generator().manual_seed(0))
-    digits = digit_classifier.clearest_digits(reader, fresh, 400)
+    training, test = (part.only(range(1, SUDOKU4.side + 1)) for part in read_mnist(benchmark.digits))
+    reader = digit_classifier.fit(training, SUDOKU4.pixels, torch.Generator().manual_seed(0))
+    digits = digit_classifier.clearest_digits(reader, test, 400)
     groups = {
         name: sudoku.sample_puzzles(SUDOKU4.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
         for name, given in LEVELS[SUDOKU4.side].items()
@@ -124,15 +124,15 @@ def trial_of(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
     return groups, reader.read
 
 
-def measured(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]:
-    """The rows of each way to draw, a row for a walk and difficulty, that is not among those kept."""
-    groups, read = trial_of(benchmark)
+def measure_rows(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]:
+    """The rows of each of DRAWS that is not among those kept, one for each walk and difficulty."""
+    groups, read = held_out_puzzles(benchmark)
     for draws in DRAWS:
         key = asdict(draws) | {"steps": benchmark.steps, "seed": benchmark.seed}
         if any(row.items() >= key.items() for row in kept):
             continue
         recipe = recipe_of(benchmark, draws)
-        model = trained(recipe)
+        model = train_or_load(recipe)
         key["seconds_per_step"] = seconds_per_step(recipe)
         yield [key | row._asdict() for row in evaluate_walks(model, groups, read, WALKS, seed=benchmark.seed)]
 
@@ -196,9 +196,9 @@ def draw_picture(path: Path) -> None:
     pyplot.close(figure)
 
 
-def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
-    """How often it tells rightly what is centred in one patch of held-out polygons, the others being known, and how often
-    whether anything is."""
+def predict_hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
+    """How often the content of one patch of held-out layouts is predicted right given the others, and how often whether there
+    is any."""
     generator = torch.Generator().manual_seed(seed)
     x = POLYGONS.sample_patches(number, generator)
     flags = x[..., : POLYGONS.n_categories]
@@ -214,12 +214,12 @@ def hidden(model: SRM, number: int, seed: int) -> Iterator[str]:
         held, said = answer.sum(-1).gather(1, patch) > 2, answer.argmax(-1).gather(1, patch)
         seen = (held == (name != "nothing")).double().mean()
         right = f", which in {100 * (said == kind.gather(1, patch)).double().mean():.0f} %" if name != "nothing" else ""
-        yield f"hidden: {name:8}  that it is so is told in {100 * seen:.0f} %{right}"
+        yield f"hidden: {name:8}  detected in {100 * seen:.0f} %{right}"
 
 
-def half_known(model: SRM, number: int, seed: int) -> str:
-    """What it tells of held-out polygons of whose drawings and whose other patches half are known, beside what is so: how many
-    figures and numbers are expected, with the corners of those that are known, and nearer to a drawing than any other can be."""
+def predict_half(model: SRM, number: int, seed: int) -> str:
+    """Predictions for held-out layouts of which half of the drawings and other patches are given, beside the truth: how many
+    figures and numbers are expected, with the right corners, and nearer to a drawing than any other can be."""
     generator = torch.Generator().manual_seed(seed)
     x = POLYGONS.sample_patches(number, generator)
     there, kind, way, radius, _ = decode_layout(x)
@@ -248,13 +248,13 @@ def main(benchmark: Benchmark) -> None:
     torch.set_num_threads(1)
     if benchmark.show == "hidden":
         model = load(benchmark.model, SRM)
-        print(*hidden(model, 300, 99), half_known(model, 300, 99), sep="\n")
+        print(*predict_hidden(model, 300, 99), predict_half(model, 300, 99), sep="\n")
         return
     draw_picture(benchmark.picture)
     if benchmark.show == "picture":
         return
     rows = json.loads(benchmark.results.read_text()) if benchmark.results.is_file() else []
-    for found in measured(benchmark, rows):
+    for found in measure_rows(benchmark, rows):
         rows = rows + found
         benchmark.results.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))

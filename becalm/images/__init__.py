@@ -1,1 +1,1 @@
-"""Images: how they are cut into variables, and the benchmarks that are drawn on them."""
+"""Images: how they are cut into variables, and the benchmarks that consist of them."""

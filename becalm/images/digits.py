@@ -93,9 +93,9 @@ def split(digits: Digits, share: float, generator: torch.Generator) -> tuple[Dig
     """Two disjoint pools, the second with about the given share of every class."""
     order = torch.randperm(len(digits), generator=generator)
     labels = digits.labels[order]
-    shown = labels[:, None] == torch.arange(10)
-    rank = shown.cumsum(0).gather(1, labels[:, None])[:, 0]
-    second = rank <= (share * shown.sum(0)).round()[labels]
+    one_hot = labels[:, None] == torch.arange(10)
+    rank = one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]
+    second = rank <= (share * one_hot.sum(0)).round()[labels]
     return digits.select(order[~second]), digits.select(order[second])
 
 

@@ -95,8 +95,8 @@ def distance(grids: Int[Tensor, "batch cell"]) -> Int[Tensor, "batch"]:
     Anything that is not a digit of the side counts as no digit at all.
     """
     side = _side(grids)
-    shown = (grids[:, :, None] == torch.arange(1, side + 1, device=grids.device)).double()
-    counts = torch.einsum("hc,bcd->bhd", houses(side).double().to(grids.device), shown)
+    one_hot = (grids[:, :, None] == torch.arange(1, side + 1, device=grids.device)).double()
+    counts = torch.einsum("hc,bcd->bhd", houses(side).double().to(grids.device), one_hot)
     return (counts - 1).abs().sum((1, 2)).round().long()
 
 

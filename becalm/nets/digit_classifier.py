@@ -1,4 +1,4 @@
-"""A small convolutional network that tells which digit is in a cell."""
+"""A small convolutional network that classifies the digit in a cell."""
 
 from math import isqrt
 

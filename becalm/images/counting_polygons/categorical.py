@@ -69,7 +69,7 @@ def categorical_step(count: int, step: Stepper | None = None) -> Stepper:
         x = torch.cat([chosen, rest], -1)
         level = schedule(now.t)
         eps = (now.z - level.alpha.to(x) * x) / level.sigma.to(x).clamp_min(1e-6)
-        drawn = now._replace(prediction=now.prediction._replace(x=x, eps=eps))
-        return inner(ask, drawn, s, schedule, previous, generator)
+        sampled = now._replace(prediction=now.prediction._replace(x=x, eps=eps))
+        return inner(ask, sampled, s, schedule, previous, generator)
 
     return stepper

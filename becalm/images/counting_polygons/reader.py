@@ -113,12 +113,12 @@ def classify_parts(parts: Parts, inner: float | None) -> tuple[np.ndarray, np.nd
     """
     side = torch.linspace(-1, 1, 201)
     u, v, n = side[None, None], side[None, :, None], torch.tensor(CORNERS)
-    seen = moments(parts)[:, None]
+    found = moments(parts)[:, None]
 
     def nearest(drawings: Tensor, form: Callable[[np.ndarray], np.ndarray], first: int) -> np.ndarray:
         index, y, x = drawings.numpy().nonzero()
         ideal = form(moments(Parts(index, index, y, x, np.ones(len(y)))))
-        distance = np.linalg.norm(form(seen) - ideal, axis=-1)
+        distance = np.linalg.norm(form(found) - ideal, axis=-1)
         return (distance.min(1) < 0.6 * np.linalg.norm(ideal, axis=1).min()) * (distance.argmin(1) + first)
 
     corners = nearest(inside_figure(u, v, n, torch.zeros(len(n)), inner), np.abs, CORNERS[0])

@@ -77,10 +77,12 @@ def polygons(
     Counts, corners and rotations are uniform; the hue is where the background, (batch, size, generator) → HSV of saturation at
     most 0.6, has least. At 128 pixels stars of `inner` 0.25 are legible; the successor benchmark's 0.1 needs some 256.
     """
-    drawn = sample_scene(batch, generator, size, background)
-    alpha = coverage(drawn.circles, torch.stack([drawn.count, drawn.corners], 1), drawn.turn, size, inner)[..., None]
-    images = alpha * drawn.colour + (1 - alpha) * drawn.ground
-    return Polygons(**vars(drawn), images=images * 2 - 1)
+    contents = sample_scene(batch, generator, size, background)
+    alpha = coverage(contents.circles, torch.stack([contents.count, contents.corners], 1), contents.turn, size, inner)[
+        ..., None
+    ]
+    images = alpha * contents.colour + (1 - alpha) * contents.ground
+    return Polygons(**vars(contents), images=images * 2 - 1)
 
 
 def sample_scene(
