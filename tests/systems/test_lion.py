@@ -158,6 +158,7 @@ def test_ancestral_steps_are_those_of_the_beta_chain(monkeypatch, variance):
     made = model(variance=variance)
     monkeypatch.setattr(made.global_denoiser, "forward", lambda x, t, label: x / 2)
     monkeypatch.setattr(made.point_denoiser, "given_global", lambda z: lambda x, t, label: x / 2)
+    made.latent_std.copy_(torch.tensor([2.0, 2.0, 2.0, 3.0, 0.5]))
     decoded = []
     monkeypatch.setattr(made, "decode", lambda latent: decoded.append(latent) or latent.h[..., :3])
     monkeypatch.setattr(lion, "SCHEDULE", Betas(1e-4, 0.3, 30))
@@ -165,7 +166,8 @@ def test_ancestral_steps_are_those_of_the_beta_chain(monkeypatch, variance):
     beta = torch.linspace(1e-4, 0.3, 30, dtype=torch.float64)
     abar = torch.cumprod(1 - beta, 0)
     generator = gen()
-    for shape, latent in (((2, 1, 8), decoded[0].z[:, None]), ((2, 5, 4), decoded[0].h)):
+    whitened = decoded[0].z[:, None] / 0.5, decoded[0].h / made.latent_std[:-1]
+    for shape, latent in zip(((2, 1, 8), (2, 5, 4)), whitened, strict=True):
         x = torch.randn(shape, generator=generator)
         for i in reversed(range(30)):
             before = abar[i - 1] if i else torch.tensor(1.0)
