@@ -1,5 +1,6 @@
 """Objectives: their least values and where they lie."""
 
+import numpy as np
 import torch
 
 from becalm.core import objective
@@ -23,6 +24,30 @@ def test_the_likeliest_variance_is_the_error():
     assert log_var.grad is not None and log_var.grad.abs().max() < 1e-12
     worse = objective.gaussian_nll(error, error.log() + 0.2), objective.gaussian_nll(error, error.log() - 0.2)
     assert all(w > objective.gaussian_nll(error, error.log()) for w in worse)
+
+
+def test_the_cost_is_the_density_s_in_nats():
+    value, target = torch.tensor([[0.3, -1.0]], dtype=torch.float64), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+    log_var = torch.tensor([[-0.7]], dtype=torch.float64)
+    nats = -torch.distributions.Normal(value, (log_var / 2).exp()).log_prob(target).mean(-1, keepdim=True)
+    error = objective.squared_error(value, target)
+    assert error.item() == (0.7**2 + 1.5**2) / 2
+    torch.testing.assert_close(objective.gaussian_nll(error, log_var), nats)
+
+
+def test_the_variational_term_is_the_divergence_in_bits():
+    """q(z_s | z_t, x) and the step with a variance at 0.3 of its range, s = max(t − 0.1, t/2), in `interpolate`."""
+    x, _, _, t = state()
+    t = t.clamp(0.05, 0.9)
+    s = torch.maximum(t - 0.1, t / 2)
+    z, _ = corrupt(x, t, Rectified(), torch.Generator().manual_seed(2))
+    guess = x + 0.05
+    prediction = Prediction(guess, (z - (1 - t) * guess) / t, None, torch.full_like(x, 0.3))
+    true = torch.distributions.Normal(*posterior(z, x, t, s, Rectified()))
+    mean, small = posterior(z, guess, t, s, Rectified())
+    model = torch.distributions.Normal(mean, small * (t / s) ** 0.3)  # σ_large/σ_small = σ_t/σ_s
+    bits = torch.distributions.kl_divergence(true, model).mean(-1, keepdim=True) / np.log(2)
+    torch.testing.assert_close(objective.variance_kl(prediction, z, x, t, Rectified(), 0.1), bits, rtol=1e-4, atol=1e-6)
 
 
 def test_the_truth_with_the_least_variance_costs_nothing():

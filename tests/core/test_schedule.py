@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from becalm.core.schedule import Betas, Cosine, Linear, Rectified
+from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Linear, Rectified
 
 T = torch.linspace(0, 1, 401, dtype=torch.float64)
 
@@ -49,6 +49,27 @@ def test_rectified_is_one_minus_t_and_t():
     _, alpha, sigma = Rectified()(T)
     torch.testing.assert_close(alpha, 1 - T, rtol=0, atol=1e-15)
     torch.testing.assert_close(sigma, T, rtol=0, atol=1e-15)
+
+
+def test_cosine_is_a_quarter_turn():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    level = Cosine()(t)
+    torch.testing.assert_close(level.alpha, torch.cos(torch.pi / 2 * t), rtol=0, atol=1e-12)
+    torch.testing.assert_close(level.sigma, torch.sin(torch.pi / 2 * t), rtol=0, atol=1e-12)
+
+
+def test_karras_is_linear_in_the_root():
+    t = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    middle = (0.002 ** (1 / 7) + 0.25 * (80 ** (1 / 7) - 0.002 ** (1 / 7))) ** 7
+    expected = torch.tensor([0.002, middle, 80.0], dtype=torch.float64)
+    torch.testing.assert_close(Karras()(t).sigma, expected, rtol=1e-12, atol=0)
+
+
+def test_the_ladder_s_rungs():
+    t = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.125], dtype=torch.float64)
+    expected = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(Ladder(8.0, 1.0, 4)(t).sigma, expected, rtol=1e-12, atol=0)
+    assert Ladder(8.0, 1.0, 1)(torch.ones(1)).sigma.item() == 1
 
 
 def test_linear_has_vdm_s_ends():

@@ -80,6 +80,20 @@ def test_the_most_certain_come_first():
     assert (levels > 0).sum(0).argsort().tolist() == [3, 1, 2, 0]
 
 
+def test_certainty_is_the_mean_over_the_channels():
+    log_var = torch.tensor([[[3.0, 0.0], [1.0, 1.0], [0.0, 2.5]]], dtype=torch.float64)
+    levels = visited(by_certainty(steps_per_variable=2), ones(1, 3), certainty(log_var))[:, 0]
+    assert (levels > 0).sum(0).argsort().tolist() == [1, 2, 0]
+
+
+def test_a_single_block_takes_its_steps_and_one_step_each_is_enough():
+    start = ones(1, 3)
+    assert len(visited(in_order(group=3, steps_per_variable=5), start, certainty(start))) - 1 == 5
+    assert len(visited(in_order(group=4, steps=5), start, certainty(start))) - 1 == 5
+    levels = visited(in_order(steps=3), start, certainty(start))[:, 0]
+    assert levels.tolist() == [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]
+
+
 def test_certainty_may_change_on_the_way():
     first = torch.tensor([[[0.0], [1.0], [2.0]]], dtype=torch.float64)
     second = torch.tensor([[[0.0], [2.0], [1.0]]], dtype=torch.float64)
