@@ -38,7 +38,7 @@ def projection(task: Task) -> Denoise:
 
 
 def ours(task: Task) -> Denoise:
-    """The model, told nothing."""
+    """The model with no information but the cloud."""
     from becalm.points.progress import final_points
     from becalm.weights.store import load
 
@@ -47,17 +47,16 @@ def ours(task: Task) -> Denoise:
 
 
 def ours_without_outliers(task: Task) -> Denoise:
-    """As `becalm denoise --outliers remove`: isolated points are dropped first."""
-    from becalm.points.cloud import Cloud
-    from becalm.points.denoise import denoise
+    """As `becalm denoise --outliers remove`: outliers are removed."""
+    from becalm.tasks.denoise import denoise
     from becalm.weights.store import load
 
     model = load(task.model)
-    return lambda xyz: denoise(Cloud(xyz), model, outliers="remove").xyz
+    return lambda xyz: denoise(xyz, model, outliers="remove").cloud.xyz
 
 
 def spd_fast(task: Task) -> Denoise:
-    """SPD with the official weights in our inference: one answer a point."""
+    """SPD with the official weights in our inference: one new position for each point."""
     from becalm.points.progress import final_points
     from becalm.weights.importer import read_official
 
@@ -68,11 +67,11 @@ def spd_fast(task: Task) -> Denoise:
 def spd_paper(task: Task) -> Denoise:
     """SPD as published: sphere, farthest-point seeds, merge; two passes at 3 %, which its authors knew to be 3 %."""
     from becalm.points.progress import final_points
-    from becalm.systems.spd import paper
+    from becalm.systems.spd import iter_denoise_paper
     from becalm.weights.importer import read_official
 
     model = read_official(task.official)
-    return lambda xyz: final_points(paper(model, xyz, passes=2 if task.noise > 0.025 else 1))
+    return lambda xyz: final_points(iter_denoise_paper(model, xyz, passes=2 if task.noise > 0.025 else 1))
 
 
 def cgal_jet(task: Task) -> Denoise:

@@ -62,15 +62,15 @@ def main(scans: Scans) -> None:
 
 def measure(scans: Scans, path: Path) -> dict:
     """The figures of one scan, in its own units, and its picture."""
-    from becalm.points.denoise import denoise
     from becalm.points.estimate import noise_level
     from becalm.points.formats import read
     from becalm.points.neighbours import median_spacing
+    from becalm.tasks.denoise import denoise
     from becalm.weights.store import load
 
     cloud, model = read(path), load(scans.model)
     start = time.process_time()
-    result = denoise(cloud, model, seed=scans.seed)
+    result = denoise(cloud, model, seed=scans.seed).cloud
     seconds = time.process_time() - start
     before, after = cloud.local()[cloud.finite], result.local()[cloud.finite]
     gap, noise = median_spacing(before), noise_level(before)

@@ -1,4 +1,4 @@
-"""becalm info: what a file holds."""
+"""becalm info: the contents of a file."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Info:
-    """Tell what is in a scan or a file of weights."""
+    """Describe a scan or a file of weights."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """A scan, or weights (.safetensors)."""
@@ -19,7 +19,7 @@ class Info:
 
     def run(self) -> None:
         """Read and describe."""
-        facts = weights(self.file) if self.file.suffix == ".safetensors" else scan(self.file)
+        facts = describe_weights(self.file) if self.file.suffix == ".safetensors" else describe_scan(self.file)
         if self.json:
             print(json.dumps(facts))
             return
@@ -29,7 +29,7 @@ class Info:
             )
 
 
-def scan(path: Path) -> dict:
+def describe_scan(path: Path) -> dict:
     """Points, extent, spacing, estimated noise and attributes of a scan."""
     from becalm.cli.denoise import warn
     from becalm.points import read
@@ -50,8 +50,8 @@ def scan(path: Path) -> dict:
     }
 
 
-def weights(path: Path) -> dict:
-    """What a file of weights says of itself."""
+def describe_weights(path: Path) -> dict:
+    """Metadata, tensors and parameters of a file of weights."""
     from becalm.weights.store import describe
 
     return describe(path)

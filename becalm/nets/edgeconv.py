@@ -24,11 +24,11 @@ def nearest_features(f: Float[Tensor, "patch point channel"], k: int) -> Int[Ten
         distance = torch.baddbmm(squares[:, None, :], f, f.mT, alpha=-2)
         distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
         candidates = distance.topk(min(k + 4, f.shape[1] - 1), largest=False, sorted=False).indices
-        exact = (take(f, candidates) - f[:, :, None]).square().sum(-1)
+        exact = (gather_neighbours(f, candidates) - f[:, :, None]).square().sum(-1)
         return candidates.gather(-1, exact.topk(min(k, exact.shape[-1]), largest=False).indices)
 
 
-def take(
+def gather_neighbours(
     f: Float[Tensor, "patch point channel"], edges: Int[Tensor, "patch point k"]
 ) -> Float[Tensor, "patch point k c"]:
     """The values at the far ends of the edges."""
@@ -54,7 +54,7 @@ class EdgeConv(nn.Module):
 
     def forward(self, f: Float[Tensor, "patch point channel"]) -> Float[Tensor, "patch point more"]:
         own1, own2, own3 = self.own(f).chunk(3, -1)
-        y1 = (take(self.other(f), nearest_features(f, self.neighbours)) + own1[:, :, None]).relu()
+        y1 = (gather_neighbours(self.other(f), nearest_features(f, self.neighbours)) + own1[:, :, None]).relu()
         y2 = (self.middle(y1) + own2[:, :, None]).relu()
         y3 = self.last(torch.cat([y2, y1], -1))
         return torch.cat([y3.amax(2) + own3, y2.amax(2), y1.amax(2), f], -1)
@@ -112,7 +112,7 @@ class ScoreNetwork(nn.Module):
         return self.out(self.norm(n).relu()).reshape(offset.shape)
 
 
-class Frozen(NamedTuple):
+class FrozenScoreNetwork(NamedTuple):
     """A ScoreNetwork at rest: running statistics folded into the maps, all of one dtype."""
 
     offset: list[Tensor]
@@ -124,26 +124,26 @@ class Frozen(NamedTuple):
 
 
 @torch.no_grad()
-def frozen(net: ScoreNetwork, dtype: torch.dtype) -> Frozen:
+def freeze(net: ScoreNetwork, dtype: torch.dtype) -> FrozenScoreNetwork:
     """Fold the normalisations: norm₁ and the bias of F₁ vanish into their neighbours, norm₀ is one scale and shift."""
     parts = len(net.blocks) + 1
     biases = list(net.context.bias.chunk(parts))
     blocks = []
     residuals: list[Block] = list(net.blocks)  # type: ignore
     for i, block in enumerate(residuals):
-        scale0, shift0 = _affine(block.norm0)
-        scale1, shift1 = _affine(block.norm1)
+        scale0, shift0 = _batch_norm_affine(block.norm0)
+        scale1, shift1 = _batch_norm_affine(block.norm1)
         inner = block.inner.weight * scale1[:, None], block.inner.bias * scale1 + shift1
         biases[i + 1] = biases[i + 1] + block.outer.bias
         blocks.append(tuple(a.to(dtype) for a in (scale0, shift0, *inner, block.outer.weight.T.contiguous())))
     offset = [w.T.contiguous().to(dtype) for w in net.offset.weight.chunk(parts)]
     context = [(w.to(dtype), b.to(dtype)) for w, b in zip(net.context.weight.chunk(parts), biases, strict=True)]
     out = net.out.weight.to(dtype), net.out.bias.to(dtype)
-    scale, shift = _affine(net.norm)
-    return Frozen(offset, context, blocks, scale.to(dtype), shift.to(dtype), out)
+    scale, shift = _batch_norm_affine(net.norm)
+    return FrozenScoreNetwork(offset, context, blocks, scale.to(dtype), shift.to(dtype), out)
 
 
-def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def _batch_norm_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """The scale and shift that a batch norm at rest is."""
     assert norm.running_var is not None
     assert norm.running_mean is not None
@@ -152,19 +152,22 @@ def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def scores(
-    net: Frozen, offset: Float[Tensor, "anchor k 3"], features: Float[Tensor, "anchor feature"], chunk: int = 2048
+def frozen_scores(
+    net: FrozenScoreNetwork,
+    offset: Float[Tensor, "anchor k 3"],
+    features: Float[Tensor, "anchor feature"],
+    chunk: int = 2048,
 ) -> Float[Tensor, "anchor k 3"]:
     """ScoreNetwork.forward at rest, float32 in and out, in runs of about `chunk` samples that stay in the cache."""
     result = torch.empty_like(offset)
     size = max(1, chunk // offset.shape[1])
     for start in range(0, len(offset), size):
         rows = slice(start, start + size)
-        result[rows] = _scores(net, offset[rows].to(net.scale.dtype), features[rows].to(net.scale.dtype))
+        result[rows] = _frozen_scores(net, offset[rows].to(net.scale.dtype), features[rows].to(net.scale.dtype))
     return result
 
 
-def _scores(net: Frozen, offset: Tensor, features: Tensor) -> Tensor:
+def _frozen_scores(net: FrozenScoreNetwork, offset: Tensor, features: Tensor) -> Tensor:
     k, flat = offset.shape[1], offset.flatten(0, 1)
     n = None
     for i, (weight, bias) in enumerate(net.context):

@@ -7,7 +7,7 @@ import numpy as np
 from becalm.points.neighbours import buckets, knn
 
 
-class Patches(NamedTuple):
+class PatchCover(NamedTuple):
     """A cover of a cloud of n points by p patches of m neighbouring points each."""
 
     members: np.ndarray
@@ -17,10 +17,11 @@ class Patches(NamedTuple):
     radii: np.ndarray
     """Distance `[p]` from the centre to the farthest member."""
     weights: np.ndarray
-    """How much of a point's value each patch gives, `[p, m]`: from the centre smoothly to 0, sum 1 over each point."""
+    """Weight of each patch's value at each of its points, `[p, m]`: falls smoothly to 0 from the centre; sums to 1 for each
+    point."""
 
 
-def cover(xyz: np.ndarray, size: int, overlap: float) -> Patches:
+def patch_cover(xyz: np.ndarray, size: int, overlap: float) -> PatchCover:
     """Patches of the `size` points nearest to spread-out members of a cloud [n, 3] of distinct points.
 
     About `overlap`·n/size centres, as dense as the points are; more are added where a point lies in no patch or only
@@ -30,18 +31,18 @@ def cover(xyz: np.ndarray, size: int, overlap: float) -> Patches:
     seeds, left = np.empty(0, np.int64), np.arange(len(xyz))
     distances, members = np.empty((0, size)), np.empty((0, size), np.int64)
     while len(left):
-        seeds = left[_middles(xyz[left], width)]
-        found = knn(xyz, size, xyz[seeds])
-        distances, members = np.concatenate([distances, found[0]]), np.concatenate([members, found[1]])
+        seeds = left[_group_medoids(xyz[left], width)]
+        nearest = knn(xyz, size, xyz[seeds])
+        distances, members = np.concatenate([distances, nearest[0]]), np.concatenate([members, nearest[1]])
         bumps = (1 - (distances / np.maximum(distances[:, -1:], 1e-300)) ** 2) ** 2
         bumps[:, 0] = 1
         total = np.bincount(members.ravel(), bumps.ravel(), len(xyz))
         left, width = np.flatnonzero(total < 0.02), max(1, width // 2)
-    return Patches(members, xyz[members[:, 0]], distances[:, -1], bumps / total[members])  # type: ignore
+    return PatchCover(members, xyz[members[:, 0]], distances[:, -1], bumps / total[members])  # type: ignore
 
 
-def _middles(points: np.ndarray, width: int) -> np.ndarray:
-    """One index for each compact group of at most `width` points: the member nearest the group's mean."""
+def _group_medoids(points: np.ndarray, width: int) -> np.ndarray:
+    """One index for each compact group of at most `width` points: that of the member nearest to the group's mean."""
     indices, members = buckets(points, width)
     away = members - members.mean(axis=1, keepdims=True)
     middle = np.einsum("bmc,bmc->bm", away, away).argmin(axis=1)

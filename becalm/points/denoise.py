@@ -6,15 +6,15 @@ one position, order, count and attributes are handled here, so that no model has
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError
+from becalm.points.cloud import Cloud, ScanError, frozen
 from becalm.points.estimate import noise_level, noise_levels
 from becalm.points.neighbours import median_spacing
 from becalm.points.outliers import excess_displacement, isolated_points
-from becalm.points.progress import DenoiseProgress, final_progress
+from becalm.points.progress import DenoiseProgress
 
 MIN_POINTS = 16
 """The least number of distinct points from which a surface can be distinguished from noise."""
@@ -60,42 +60,73 @@ class Report:
     """Their 95th percentile."""
 
 
-def find_isolated(cloud: Cloud, choice: OutlierPolicy) -> np.ndarray:
+def find_isolated(cloud: Cloud, outliers: OutlierPolicy) -> np.ndarray:
     """bool [n]: the isolated points among the finite ones; none where outliers are kept."""
-    found = np.zeros(len(cloud), dtype=bool)
-    if choice != "keep" and cloud.finite.sum() > MIN_POINTS:
-        found[cloud.finite] = isolated_points(cloud.local()[cloud.finite])
-    return found
+    isolated = np.zeros(len(cloud), dtype=bool)
+    if outliers != "keep" and cloud.finite.sum() > MIN_POINTS:
+        isolated[cloud.finite] = isolated_points(cloud.local()[cloud.finite])
+    return isolated
+
+
+class Places(NamedTuple):
+    """The distinct positions of a cloud, and which points are there."""
+
+    xyz: np.ndarray
+    """[m, 3] about the cloud's origin."""
+    index: np.ndarray
+    """[k] the row in `xyz` of each point of the mask."""
+    mask: np.ndarray
+    """Bool [n]: the points of the cloud that have a row, k of them."""
+
+    def to_points(self, values: np.ndarray) -> np.ndarray:
+        """Values [m] of the positions as values [n] of the cloud's points, NaN outside the mask."""
+        result = np.full(len(self.mask), np.nan)
+        result[self.mask] = values[self.index]
+        return result
+
+
+def distinct_places(cloud: Cloud, mask: np.ndarray) -> Places:
+    """The distinct positions of the points in a mask [n]."""
+    xyz, index = np.unique(cloud.local()[mask], axis=0, return_inverse=True)
+    return Places(xyz, index.reshape(-1), mask)
 
 
 def iter_denoise_cloud(
-    cloud: Cloud, model: CloudDenoiser, outlier: np.ndarray, sigma: float | None = None, seed: int = 0
+    cloud: Cloud,
+    model: CloudDenoiser,
+    outliers: OutlierPolicy = "keep",
+    sigma: float | None = None,
+    seed: int = 0,
 ) -> Iterator[DenoiseProgress]:
-    """Denoise all points but the outliers; a report with positions has those of the whole cloud, [n, 3] absolute.
+    """Denoise a cloud; a report with positions has those of the whole cloud, [n, 3] absolute, and the last has the outliers.
 
-    `sigma` is the noise level in the scan's units, None where it is not known. Raises ScanError where there are fewer than 16
-    distinct positions, or σ is not positive, or larger than the cloud.
+    Isolated points are left out from the start unless outliers are kept. `sigma` is the noise level in the scan's units, None
+    where it is not known. Raises ScanError where there are fewer than 16 distinct positions, or σ is not positive, or larger than
+    the cloud.
     """
-    taken = cloud.finite & ~outlier
-    local = cloud.local()[taken]
-    places, copies = np.unique(local, axis=0, return_inverse=True)
-    check_points(places, sigma)
-    for progress in model.iter_denoise(places, sigma, seed):
-        if progress.xyz is None:
+    isolated = find_isolated(cloud, outliers)
+    places = distinct_places(cloud, cloud.finite & ~isolated)
+    check_points(places.xyz, sigma)
+    latest = None
+    for progress in model.iter_denoise(places.xyz, sigma, seed):
+        if latest is not None:
+            yield latest
+        latest = None if progress.xyz is None else whole_cloud(cloud, places, progress, seed)
+        if latest is None:
             yield progress
-        else:
-            xyz, back = cloud.xyz.copy(), copies.reshape(-1)
-            xyz[taken] += (progress.xyz - places)[back]
-            noise = noise_levels(places, seed) if progress.noise is None else progress.noise
-            error = None if progress.error is None else scatter_rows(progress.error[back], taken)
-            yield DenoiseProgress(progress.done, xyz, scatter_rows(noise[back], taken), error)
+    if latest is None:
+        raise ValueError("model: its last report has no positions")
+    yield mark_outliers(cloud, latest, isolated, outliers)
 
 
-def scatter_rows(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Values [m] of the points in the mask `taken` as values [n] of all points, NaN elsewhere."""
-    whole = np.full(len(taken), np.nan)
-    whole[taken] = values
-    return whole
+def whole_cloud(cloud: Cloud, places: Places, progress: DenoiseProgress, seed: int) -> DenoiseProgress:
+    """A report about distinct positions as one about the whole cloud; noise is estimated where the model does not."""
+    assert progress.xyz is not None
+    xyz = cloud.xyz.copy()
+    xyz[places.mask] += (progress.xyz - places.xyz)[places.index]
+    noise = noise_levels(places.xyz, seed) if progress.noise is None else progress.noise
+    error = None if progress.error is None else places.to_points(progress.error)
+    return DenoiseProgress(progress.done, frozen(xyz), places.to_points(noise), error)
 
 
 def check_points(places: np.ndarray, sigma: float | None) -> None:
@@ -111,65 +142,47 @@ def check_points(places: np.ndarray, sigma: float | None) -> None:
         )
 
 
-def denoise(
-    cloud: Cloud, model: CloudDenoiser, *, outliers: OutlierPolicy = "keep", sigma: float | None = None, seed: int = 0
-) -> Cloud:
-    """The denoised cloud: same order, same attributes, same origin.
-
-    Outliers are isolated points, and points displaced by more than the noise around them: they are kept (and denoised like any
-    other), flagged (by an attribute `outlier`, and left in place) or removed. `sigma` is the noise level in the scan's units
-    where it is known. Raises ScanError for a cloud that cannot be denoised.
-    """
-    outlier = find_isolated(cloud, outliers)
-    progress, outlier = mark_outliers(
-        cloud, final_progress(iter_denoise_cloud(cloud, model, outlier, sigma, seed)), outlier, outliers
-    )
-    return apply_outlier_policy(cloud, progress, outlier, outliers)
-
-
 def mark_outliers(
-    cloud: Cloud, progress: DenoiseProgress, outlier: np.ndarray, choice: OutlierPolicy
-) -> tuple[DenoiseProgress, np.ndarray]:
-    """The result with outliers put back where they were, and the outliers bool [n]: isolated points, and those displaced by more
-    than the noise around them; where outliers are kept, none are sought."""
-    taken = cloud.finite & ~outlier
-    if choice == "keep" or progress.xyz is None or progress.noise is None:
-        return progress, outlier
+    cloud: Cloud, progress: DenoiseProgress, isolated: np.ndarray, outliers: OutlierPolicy
+) -> DenoiseProgress:
+    """The report with its outliers: isolated points, and those displaced by more than the noise around them, both put back where
+    they were; none where outliers are kept."""
+    assert progress.xyz is not None and progress.noise is not None
+    if outliers == "keep":
+        return progress._replace(outlier=isolated)
+    taken = cloud.finite & ~isolated
     moved = progress.xyz[taken] - cloud.xyz[taken]
-    outlier = outlier.copy()
+    outlier = isolated.copy()
     outlier[taken] = excess_displacement(cloud.local()[taken], moved, progress.noise[taken])
-    outlier |= cloud.finite & ~taken
-    return progress._replace(xyz=np.where(outlier[:, None], cloud.xyz, progress.xyz)), outlier
+    return progress._replace(xyz=frozen(np.where(outlier[:, None], cloud.xyz, progress.xyz)), outlier=outlier)
 
 
-def apply_outlier_policy(
-    cloud: Cloud, progress: DenoiseProgress, outlier: np.ndarray, outliers: OutlierPolicy
-) -> Cloud:
+def apply_outlier_policy(cloud: Cloud, progress: DenoiseProgress, outliers: OutlierPolicy) -> Cloud:
     """The cloud at its new positions: with an attribute `outlier` (uint8) where they are flagged, without them where removed."""
-    assert progress.xyz is not None
-    settled = cloud.moved(progress.xyz)
+    assert progress.xyz is not None and progress.outlier is not None
+    moved = cloud.moved(progress.xyz)
     if outliers == "flag":
-        settled = settled.with_attributes({"outlier": outlier.astype(np.uint8)})
-    return settled.select(~outlier) if outliers == "remove" else settled
+        moved = moved.with_attributes({"outlier": progress.outlier.astype(np.uint8)})
+    return moved.select(~progress.outlier) if outliers == "remove" else moved
 
 
 def point_attributes(cloud: Cloud, progress: DenoiseProgress) -> dict[str, np.ndarray]:
     """Attributes of every point, float32 [n]: `displacement` (length) and `noise` (σ) in the scan's units, and where the model
     estimates its error e, `confidence` h²/(h² + e²) with h the scan's median spacing: 1 where e = 0, ½ where e = h."""
     assert progress.xyz is not None and progress.noise is not None
-    found = {"displacement": np.linalg.norm(progress.xyz - cloud.xyz, axis=1), "noise": progress.noise}
+    values = {"displacement": np.linalg.norm(progress.xyz - cloud.xyz, axis=1), "noise": progress.noise}
     if progress.error is not None:
         unit = median_spacing(cloud.local()[cloud.finite]) ** 2 + np.finfo(float).tiny
-        found["confidence"] = unit / (unit + progress.error**2)
-    return {name: values.astype(np.float32) for name, values in found.items()}
+        values["confidence"] = unit / (unit + progress.error**2)
+    return {name: column.astype(np.float32) for name, column in values.items()}
 
 
-def summarize(cloud: Cloud, progress: DenoiseProgress, outlier: np.ndarray) -> Report:
+def summarize(cloud: Cloud, progress: DenoiseProgress) -> Report:
     """The summary of a result: its figures against those of the cloud it was made from."""
     from becalm.points.normality import noise_normality
 
-    assert progress.xyz is not None and progress.noise is not None
-    taken = cloud.finite & ~outlier
+    assert progress.xyz is not None and progress.noise is not None and progress.outlier is not None
+    taken = cloud.finite & ~progress.outlier
     before, after = cloud.local()[taken], progress.xyz[taken] - cloud.origin
     lengths = np.linalg.norm(after - before, axis=1)
     once = np.unique(before, axis=0, return_index=True)[1]  # copies have no noise between them, and would hide it
@@ -179,7 +192,7 @@ def summarize(cloud: Cloud, progress: DenoiseProgress, outlier: np.ndarray) -> R
     return Report(
         points=len(cloud),
         missing=int((~cloud.finite).sum()),
-        outliers=int(outlier.sum()),
+        outliers=int(progress.outlier.sum()),
         noise_before=noise_level(before),
         noise_after=noise_level(after),
         noise_low=float(low),

@@ -4,6 +4,7 @@ Colours are the attributes `red`, `green`, `blue` and normals `nx`, `ny`, `nz`, 
 """
 
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from os import PathLike
 from pathlib import Path
@@ -16,17 +17,18 @@ from becalm.points.cloud import Cloud, ScanError, frozen
 COLOURS, NORMALS = ("red", "green", "blue"), ("nx", "ny", "nz")
 
 
-def as_cloud(points: Any) -> Cloud:
+def as_cloud(points: Any, warn: Callable[[str], object] = warnings.warn) -> Cloud:
     """The cloud of a Cloud, an array [n, 3], a file's path, or an object of Open3D, laspy, trimesh or PyVista.
 
-    Raises ScanError for anything else, and for a file that cannot be read.
+    `warn` is called with one line for each part of a file that is not read. Raises ScanError for anything else, and for a file
+    that cannot be read.
     """
     from becalm.points.formats import read
 
     if isinstance(points, Cloud):
         return points
     if isinstance(points, str | PathLike):
-        return read(points)
+        return read(points, warn)
     library = {kind.__module__.split(".")[0] for kind in type(points).__mro__}
     for name, convert in READERS.items():
         if name in library:

@@ -17,6 +17,8 @@ class DenoiseProgress(NamedTuple):
     """Estimated standard deviation `[n]` of the noise at each point, per coordinate; None where the denoiser estimates none."""
     error: np.ndarray | None = None
     """Estimated standard deviation `[n]` of the error of the new position, per coordinate; None where there is no estimate."""
+    outlier: np.ndarray | None = None
+    """Bool `[n]`: the outliers, which are left in place; None where they have not been sought yet."""
 
 
 def final_progress(reports: Iterable[DenoiseProgress]) -> DenoiseProgress:

@@ -30,7 +30,7 @@ class Recipe:
     """The `jets` network that extracts the scan's features: a packaged name or a file."""
     learned: Literal["head", "all"] = "head"
     """What is trained: the head alone, or the trunk with it (then lower the plan's rate)."""
-    weight: Literal["even", "bound", "notes"] = "even"
+    weight: Literal["uniform", "likelihood", "ddpm"] = "uniform"
     """Weight of the loss over noise levels: 1, the likelihood bound's, or DDPM's β²/(1 − ᾱ)."""
     sigma_error: float = 0.1
     """Standard deviation of log(assumed noise level / true noise level): the model is trained with imprecise levels."""

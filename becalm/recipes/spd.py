@@ -12,13 +12,13 @@ import torch
 from becalm.core.typing import Float, Int, Tensor
 from becalm.points.neighbours import knn
 from becalm.shapes.cloud_pairs import cloud_pair
-from becalm.systems.spd import PATCH, RADII, SPD, supervised_loss, unsupervised_loss
+from becalm.systems.spd import PATCH_SIZE, RADIUS_RANGE, SPD, supervised_loss, unsupervised_loss
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
 
-CLEAN = 1200
-"""Clean points that go with a patch."""
+N_CLEAN = 1200
+"""Clean points of a patch."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Recipe:
     """Decides every draw: data, noise and first weights."""
     loss: Literal["supervised", "unsupervised"] = "supervised"
     """Targets from clean points, or from the noisy ones alone."""
+    target_neighbours: int = 4
+    """Clean points whose mean offset is the target: 1 for s(x) = NN(x, Y) − x (paper eq. 5), 4 as in the authors' code."""
     patches: int = 8
     """Patches in a batch; the paper has 32."""
     anchors: int = 128
@@ -60,18 +62,19 @@ def make_batch(recipe: Recipe, step: int) -> Batch:
     rng = np.random.default_rng([recipe.seed, step])
     patches = [patch(recipe, step * recipe.patches + i, rng) for i in range(recipe.patches)]
     noisy, clean = (torch.as_tensor(np.stack(part), dtype=torch.float32) for part in zip(*patches, strict=True))
-    anchors = rng.permuted(np.tile(np.arange(PATCH), (recipe.patches, 1)), axis=1)[:, : recipe.anchors]
+    anchors = rng.permuted(np.tile(np.arange(PATCH_SIZE), (recipe.patches, 1)), axis=1)[:, : recipe.anchors]
     return Batch(noisy, clean, torch.as_tensor(anchors))
 
 
 def patch(recipe: Recipe, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The PATCH noisy and CLEAN clean points nearest to a noisy one of a random cloud, about it, scaled to within RADII."""
+    """The PATCH_SIZE noisy and N_CLEAN clean points nearest to a random noisy point, relative to it and scaled to
+    RADIUS_RANGE."""
     pair = cloud_pair(recipe.seed, number, recipe.meshes)
     inside = np.flatnonzero(pair.interior) if pair.interior.any() else np.arange(len(pair.noisy))
     seed = pair.noisy[rng.choice(inside)][None]
-    distances, members = knn(pair.noisy, PATCH, seed)
-    near = knn(pair.clean, CLEAN, seed)[1][0]
-    unit = np.exp(rng.uniform(*np.log(RADII))) / distances[0, -1]
+    distances, members = knn(pair.noisy, PATCH_SIZE, seed)
+    near = knn(pair.clean, N_CLEAN, seed)[1][0]
+    unit = np.exp(rng.uniform(*np.log(RADIUS_RANGE))) / distances[0, -1]
     return (pair.noisy[members[0]] - seed) * unit, (pair.clean[near] - seed) * unit
 
 
@@ -79,7 +82,7 @@ def loss(recipe: Recipe, model: SPD, batch: Batch) -> dict[str, Tensor]:
     """The recipe's loss for a batch."""
     batch = Batch(*(part.to(next(model.parameters()).device) for part in batch))
     if recipe.loss == "supervised":
-        return {"loss": supervised_loss(model, *batch)}
+        return {"loss": supervised_loss(model, *batch, neighbours=recipe.target_neighbours)}
     return {"loss": unsupervised_loss(model, batch.noisy, batch.anchors)}
 
 

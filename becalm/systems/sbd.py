@@ -1,12 +1,13 @@
-"""SBD: score-based diffusion denoising. Reverse diffusion that starts at the scan and looks back at it at every step.
+"""SBD: score-based diffusion denoising. Reverse diffusion that starts at the scan and is conditioned on it at every step.
 
-In the `explode` scaling the scan itself is y_T = x + σ_T ε. What the scan says (F_T: features and answer of a `Jets` network) is
-computed once; a small head ε_θ(y, σ, F_T) then leads every point from its own σ_T to zero. Training draws y_t on one trajectory
-with the scan: the bridge pinned at x and y_T, which is the process's own posterior q(y_t | y_T, x). As α = 1, all is said in
-displacements from the scan's points: y_T is 0 there.
+In the `explode` scaling the scan itself is y_T = x + σ_T ε. The scan's features F_T (those of a `Jets` network, and its
+estimate of the clean points) are computed once; a small head ε_θ(y, σ, F_T) then takes every point from its own σ_T to zero.
+Training draws y_t on one trajectory with the scan: on the bridge between x and y_T, which is the process's own posterior q(y_t
+| y_T, x). As α = 1, positions are displacements from the scan's points: y_T is 0.
 """
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from becalm.core.sample import Step, Stepper, reverse, sample
 from becalm.core.schedule import Betas, Karras
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
-from becalm.nets.bridge import Bridge, Scan
+from becalm.nets.bridge import Bridge, ScanFeatures
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import noise_levels
 from becalm.points.neighbours import morton_codes
@@ -31,26 +32,29 @@ from becalm.points.regularize import equalize_spacing
 from becalm.systems.jets import FittedCloud, Jets, TrainingItem, fit_cloud
 
 NORMALS = 3
-"""Normals a fitted cloud carries at each point."""
+"""Normals that a fitted cloud has at each point."""
 
-LEAST = 0.02
-"""Least noise, in local units, that the network is trained at."""
+MIN_NOISE = 0.02
+"""Least noise level, in local units, in training."""
 
-REACH = 4.0
-"""Longest displacement proposed, in σ: noise is hardly ever longer."""
+MAX_DISPLACEMENT = 4.0
+"""Greatest length of a candidate displacement, in σ: noise is hardly ever longer."""
 
-THICK = 0.6
-"""Where σ is this much of the local unit or more, the result is read once more: smaller scales fit a thinner cloud."""
+SECOND_PASS_NOISE = 0.6
+"""Noise, in local units, from which on a second pass follows: after the first the cloud is thinner, and smaller scales fit."""
 
-ROWS = 2**16
-"""Points that pass through the head at a time, for memory's sake."""
+HEAD_CHUNK = 2**16
+"""Points that pass through the head at a time, to bound memory."""
 
 Rule = Literal["mean", "flow", "ancestral"]
-Weight = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The update of a step: the ancestral mean, the deterministic flow, or ancestral sampling."""
+
+LossWeight = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""λ(σ, σ_T, local unit): the weight of the loss at noise σ."""
 
 
 class SBD(nn.Module):
-    """The trunk that reads the scan, and the head that leads from it."""
+    """The trunk, a `Jets` network that extracts the scan's features, and the head of the reverse diffusion."""
 
     def __init__(self, trunk: dict, hidden: int = 128):
         super().__init__()
@@ -59,14 +63,12 @@ class SBD(nn.Module):
         width = self.trunk.network.leave.in_features
         self.head = Bridge(width, VECTORS_PER_SCALE * len(SCALES), NORMALS, hidden)
 
-    def forward(self, y: Tensor, sigma: Tensor, top: Tensor, scan: Scan) -> Tensor:
+    def forward(self, y: Tensor, sigma: Tensor, sigma_top: Tensor, scan: ScanFeatures) -> Tensor:
         """x̂ for displacements y [batch, point, 3] at noise σ [batch, point, 1], from a scan with noise σ_T [point, 1]."""
         unit = scan.scale[:, None]
-        given = [y / unit, (sigma / unit).expand(*y.shape[:2], 1), (top / unit).expand(len(unit), 1)]
-        rows = torch.arange(len(unit), device=y.device).split(ROWS)
-        parts = [
-            self.head(given[0][:, r], given[1][:, r], given[2][r], Scan(*(known[r] for known in scan))) for r in rows
-        ]
+        y, sigma, sigma_top = y / unit, (sigma / unit).expand(*y.shape[:2], 1), (sigma_top / unit).expand(len(unit), 1)
+        rows = torch.arange(len(unit), device=y.device).split(HEAD_CHUNK)
+        parts = [self.head(y[:, r], sigma[:, r], sigma_top[r], ScanFeatures(*(part[r] for part in scan))) for r in rows]
         return unit * torch.cat(parts, 1)
 
     def iter_denoise(
@@ -79,71 +81,96 @@ class SBD(nn.Module):
     ) -> Iterator[DenoiseProgress]:
         """Denoise a cloud [n, 3] of at least 16 points with noise σ (one, or [n]; None: estimated) in K = `steps` steps.
 
-        Where the noise is thick, what is left is read once more as a thinner scan with its own, estimated noise. At the end
-        points are spaced evenly. The seed matters to the rule `ancestral` alone.
+        Thick noise takes a second pass, for which the result of the first is a scan with noise of its own, estimated. At the end
+        points are spaced evenly. The seed has an effect with the rule `ancestral` only.
         """
         order = np.argsort(morton_codes(xyz))  # near in memory what is near in space
         place = np.argsort(order)
         level = np.broadcast_to(noise_levels(xyz) if sigma is None else sigma, len(xyz))[order]
-        found, thickness = yield from self._sweep(xyz[order], level, steps, rule, seed, 0.0)
-        if thickness >= THICK:
-            yield DenoiseProgress(0.5, found[place], level[place])
-            left = np.minimum(noise_levels(found), level)  # no thicker than it was
-            found, _ = yield from self._sweep(found, left, steps, rule, seed, 0.5)
-        yield DenoiseProgress(1.0, equalize_spacing(found, level)[place], level[place])
+        moved, thickness = yield from self._denoise_once(xyz[order], level, steps, rule, seed, 0.0)
+        if thickness >= SECOND_PASS_NOISE:
+            yield DenoiseProgress(0.5, moved[place], level[place])
+            left = np.minimum(noise_levels(moved), level)  # no thicker than before
+            moved, _ = yield from self._denoise_once(moved, left, steps, rule, seed, 0.5)
+        yield DenoiseProgress(1.0, equalize_spacing(moved, level)[place], level[place])
 
-    def _sweep(
+    def _denoise_once(
         self, xyz: np.ndarray, level: np.ndarray, steps: int, rule: Rule, seed: int, begin: float
     ) -> Generator[DenoiseProgress, None, tuple[np.ndarray, float]]:
-        """Read a cloud with noise [n] and walk from it to zero; where it ends, and the median of σ in local units."""
-        scan, found = read(self, xyz, level), xyz
+        """The reverse diffusion of a cloud with noise [n]: its final positions, and the median of σ in local units."""
+        scan, moved = extract_features(self, xyz, level), xyz
         yield DenoiseProgress(begin + 0.4)
-        for k, state in enumerate(inference_iter(walk(self, scan, level, steps, rule, seed)), 1):
-            found = xyz + state.prediction.x[0].double().numpy()
+        for k, state in enumerate(inference_iter(run_sampler(self, scan, level, steps, rule, seed)), 1):
+            moved = xyz + state.prediction.x[0].double().cpu().numpy()
             yield DenoiseProgress(begin + 0.4 + 0.1 * k / (steps + 1))
-        return found, float(np.median(level / scan.scale.numpy()))
+        return moved, float(np.median(level / scan.scale.cpu().numpy()))
 
 
-def features(trunk: Jets, cloud: FittedCloud, sigma: Float[Tensor, " point"], chunk: int | None = None) -> Scan:
-    """F_T: output and inner features of the trunk for a scan, given the noise level σ; no proposal exceeds REACH σ."""
-    seen: list[Tensor] = []
-    # The hidden features are what enters the trunk's last layer; a hook reads them without another copy of its rounds.
-    handle = trunk.network.leave.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+@dataclass(frozen=True)
+class Sampled:
+    """A model that denoises clouds by a given rule, in a given number of steps."""
+
+    model: SBD
+    rule: Rule = "mean"
+    steps: int = 4
+
+    def iter_denoise(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[DenoiseProgress]:
+        """As `SBD.iter_denoise`."""
+        return self.model.iter_denoise(xyz, sigma, seed, self.steps, self.rule)
+
+
+def scan_features(
+    trunk: Jets, cloud: FittedCloud, sigma: Float[Tensor, " point"], chunk: int | None = None
+) -> ScanFeatures:
+    """F_T: the trunk's hidden features, its estimate and the candidate displacements, none longer than MAX_DISPLACEMENT σ."""
+    hidden: list[Tensor] = []
+    # The hidden features are the input of the trunk's last linear map, which a hook records.
+    handle = trunk.network.leave.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
     try:
-        for answer in trunk.iter_layers(cloud, sigma, chunk):
+        for output in trunk.iter_layers(cloud, sigma, chunk):
             pass
     finally:
         handle.remove()
     scale = cloud.graph.scale
-    proposals = torch.cat([(answer.displacement / scale[:, None])[:, None], cloud.candidates], 1)
-    longest = (REACH * sigma / scale)[:, None, None]
-    proposals = proposals * (longest / proposals.norm(dim=2, keepdim=True).clamp_min(1e-12)).clamp_max(1)
-    return Scan(scale, seen[-1].to(scale), proposals[:, 0], proposals[:, 1:], cloud.graph.normals)
+    vectors = torch.cat([(output.displacement / scale[:, None])[:, None], cloud.candidates], 1)
+    longest = (MAX_DISPLACEMENT * sigma / scale)[:, None, None]
+    vectors = vectors * (longest / vectors.norm(dim=2, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+    return ScanFeatures(scale, hidden[-1].to(scale), vectors[:, 0], vectors[:, 1:], cloud.graph.normals)
 
 
-def read(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> Scan:
+def extract_features(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> ScanFeatures:
     """F_T of a cloud [n, 3] with noise σ [n]."""
-    cloud, level = fit_cloud(xyz), torch.as_tensor(sigma, dtype=torch.float32)
-    return next(inference_iter(features(model.trunk, cloud, level, chunk) for chunk in (512,)))
+    device = next(model.parameters()).device
+    cloud, level = cloud_to(fit_cloud(xyz), device), torch.as_tensor(sigma, dtype=torch.float32).to(device)
+    return next(inference_iter(scan_features(model.trunk, cloud, level, chunk) for chunk in (512,)))
 
 
-def schedule_of(sigma: Float[Tensor, "*shape"]) -> Karras:
+def cloud_to(cloud: FittedCloud, device: torch.device) -> FittedCloud:
+    """The cloud with its tensors on a device."""
+    graph = cloud.graph._make(part.to(device) for part in cloud.graph)
+    return FittedCloud(graph, cloud.features.to(device), cloud.candidates.to(device))
+
+
+def linear_schedule(sigma: Float[Tensor, "*shape"]) -> Karras:
     """σ_t = t max(σ): linear, and 0 at t = 0."""
     return Karras(sigma_min=0.0, sigma_max=float(sigma.max()) or 1.0, rho=1.0)
 
 
-def time_of(sigma: Float[Tensor, "*shape"], schedule: Karras) -> Float[Tensor, "*shape"]:
-    """The t at which the noise is σ."""
+def time_at(sigma: Float[Tensor, "*shape"], schedule: Karras) -> Float[Tensor, "*shape"]:
+    """The t at which the noise level is σ."""
     return schedule.time(2 * sigma.double().log())
 
 
-def denoiser_of(model: SBD, scan: Scan, top: Float[Tensor, "point 1"], schedule: Karras) -> Denoiser:
-    """ε_θ(y, σ, F_T) as the core takes it: from displacements y at times t to x̂ and ε̂ = (y − x̂)/σ."""
-    return Denoiser(lambda y, t, given: model(y, schedule(t).sigma.to(y), top, scan), schedule, clean)
+def displacement_denoiser(
+    model: SBD, scan: ScanFeatures, sigma_top: Float[Tensor, "point 1"], schedule: Karras
+) -> Denoiser:
+    """ε_θ(y, σ, F_T) as a `Denoiser`: from displacements y at times t to x̂ and ε̂ = (y − x̂)/σ."""
+    return Denoiser(lambda y, t, given: model(y, schedule(t).sigma.to(y), sigma_top, scan), schedule, clean)
 
 
-def mean_only() -> Stepper:
-    """The ancestral mean, without its noise: in a Gaussian world it ends in the posterior mean, however many its steps."""
+def ancestral_mean() -> Stepper:
+    """Steps to the mean of the ancestral update, without noise: for Gaussian data they end in the posterior mean, in any
+    number."""
 
     def stepper(ask, now, s, schedule, previous, generator):
         return reverse_moments(now.prediction, now.z, now.t, s, schedule)[0]
@@ -151,61 +178,66 @@ def mean_only() -> Stepper:
     return stepper
 
 
-RULES: dict[Rule, Stepper] = {"mean": mean_only(), "flow": reverse(eta=0), "ancestral": reverse(eta=1)}
-"""Ancestral mean; the unconditional flow, which keeps the ratio of the noises; ancestral sampling."""
+RULES: dict[Rule, Stepper] = {"mean": ancestral_mean(), "flow": reverse(eta=0), "ancestral": reverse(eta=1)}
+"""The stepper of each rule."""
 
 
-def walk(model: SBD, scan: Scan, sigma: np.ndarray, steps: int, rule: Rule = "mean", seed: int = 0) -> Iterator[Step]:
-    """From the scan with noise σ [n] to zero in `steps` equal parts of σ; positions are displacements [1, n, 3]."""
-    top = torch.as_tensor(sigma, dtype=torch.float32)[:, None]
-    schedule = schedule_of(top)
-    start, t = torch.zeros(1, len(top), 3), time_of(top, schedule)[None]
+def run_sampler(
+    model: SBD, scan: ScanFeatures, sigma: np.ndarray, steps: int, rule: Rule = "mean", seed: int = 0
+) -> Iterator[Step]:
+    """Reverse diffusion from the scan with noise σ [n] to zero in `steps` equal steps of σ; states are displacements [1, n,
+    3]."""
+    sigma_top = torch.as_tensor(sigma, dtype=torch.float32).to(scan.scale)[:, None]
+    schedule = linear_schedule(sigma_top)
+    start, t = sigma_top.new_zeros(1, len(sigma_top), 3), time_at(sigma_top, schedule)[None]
     generator = torch.Generator().manual_seed(seed)
-    return sample(denoiser_of(model, scan, top, schedule), start, t, together(steps), RULES[rule], None, generator)
+    return sample(
+        displacement_denoiser(model, scan, sigma_top, schedule), start, t, together(steps), RULES[rule], None, generator
+    )
 
 
 def uncertainty(
     model: SBD, xyz: np.ndarray, runs: int = 8, seed: int = 0, sigma: float | np.ndarray | None = None, steps: int = 4
 ) -> np.ndarray:
-    """Standard deviation [n] per coordinate, across ancestral runs, of where each point of a cloud [n, 3] ends."""
+    """Standard deviation [n] per coordinate of each point's final position over ancestral runs from a cloud [n, 3]."""
     level = np.broadcast_to(noise_levels(xyz, seed) if sigma is None else sigma, len(xyz)).copy()
-    scan, ends = read(model, xyz, level), []
+    scan, ends = extract_features(model, xyz, level), []
     for run in range(runs):
-        end = torch.zeros(1, len(xyz), 3)  # where there is no noise, no step is taken
-        for state in inference_iter(walk(model, scan, level, steps, "ancestral", seed * runs + run)):
+        end = torch.zeros(1, len(xyz), 3)  # without noise no step is taken
+        for state in inference_iter(run_sampler(model, scan, level, steps, "ancestral", seed * runs + run)):
             end = state.z
-        ends.append(end[0].double().numpy())
+        ends.append(end[0].double().cpu().numpy())
     return np.sqrt(np.var(ends, axis=0, ddof=1).mean(-1))
 
 
-def even(sigma: Tensor, top: Tensor, unit: Tensor) -> Tensor:
+def uniform_weight(sigma: Tensor, sigma_top: Tensor, unit: Tensor) -> Tensor:
     """λ = 1."""
     return torch.ones_like(sigma)
 
 
-def bound(sigma: Tensor, top: Tensor, unit: Tensor) -> Tensor:
-    """λ = γ′(τ)/2 = σ_T/σ with σ = σ_T τ: the likelihood bound's weight (VDM, eq. 17), the limit of many steps of DDPM's
+def likelihood_weight(sigma: Tensor, sigma_top: Tensor, unit: Tensor) -> Tensor:
+    """λ = γ′(τ)/2 = σ_T/σ with σ = σ_T τ: the weight of the likelihood bound (VDM, eq. 17), the limit for many steps of DDPM's
     β_t²/(2 β̃_t α_t (1 − ᾱ_t))."""
-    return top / sigma
+    return sigma_top / sigma
 
 
-def notes(sigma: Tensor, top: Tensor, unit: Tensor) -> Tensor:
-    """λ = β_t²/(1 − ᾱ_t) in DDPM's own chain (β from 10⁻⁴ to 0.02 in 1000 steps), where its σ is that in local units."""
+def ddpm_weight(sigma: Tensor, sigma_top: Tensor, unit: Tensor) -> Tensor:
+    """λ = β_t²/(1 − ᾱ_t) in DDPM's chain (β from 10⁻⁴ to 0.02 in 1000 steps), at the t where its σ is that in local units."""
     chain = Betas()
     t = chain.time(2 * (sigma / unit).double().log())
-    kept, before = chain(t).alpha.square(), chain((t - 1 / chain.steps).clamp_min(0)).alpha.square()
-    return ((1 - kept / before).square() / (1 - kept)).to(sigma)
+    alpha_bar, before = chain(t).alpha.square(), chain((t - 1 / chain.steps).clamp_min(0)).alpha.square()
+    return ((1 - alpha_bar / before).square() / (1 - alpha_bar)).to(sigma)
 
 
-WEIGHTS: dict[str, Weight] = {"even": even, "bound": bound, "notes": notes}
+LOSS_WEIGHTS: dict[str, LossWeight] = {"uniform": uniform_weight, "likelihood": likelihood_weight, "ddpm": ddpm_weight}
 
 
 def sample_bridge(
-    x: Float[Tensor, "point 3"], top: Float[Tensor, "point 1"], draws: int, generator: torch.Generator
+    x: Float[Tensor, "point 3"], sigma_top: Float[Tensor, "point 1"], draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """y_t and σ_t, each `draws` times: on the bridge from the scan (0) to x, τ = σ_t/σ_T uniform in (0, 1]."""
-    schedule = schedule_of(top)
-    end = time_of(top, schedule)[None]
+    """y_t and σ_t, `draws` samples of each point: on the bridge between the scan (0) and x, with σ_t/σ_T uniform in (0, 1]."""
+    schedule = linear_schedule(sigma_top)
+    end = time_at(sigma_top, schedule)[None]
     t = end * (1 - times.independent(draws, len(x), generator).to(x.device))
     pinned = x.expand(draws, -1, -1)
     mean, deviation = posterior(torch.zeros_like(pinned), pinned, end.expand_as(t), t, schedule)
@@ -214,25 +246,25 @@ def sample_bridge(
 
 def losses(
     model: SBD,
-    sample: TrainingItem,
+    item: TrainingItem,
     sigma: Float[Tensor, " point"],
     weight: str,
     draws: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """E λ(t) |(y_t − x)/σ_t − ε_θ(y_t, σ_t, F_T)|² over points of a scan whose noise is thought to be σ, as "pair".
+    """E λ(t) |(y_t − x)/σ_t − ε_θ(y_t, σ_t, F_T)|² over the points of a scan whose noise is assumed to be σ, as "pair".
 
-    `plane` is the part of the same error across the surface, which is what shows; "loss" is their sum s as 8 log(1 + s/8):
-    where there is next to no noise all is large against it, and the logarithm keeps such scans from ruling the rest.
+    `plane` is the part of the same error across the surface. "loss" is 8 log(1 + s/8) of their sum s: errors are relative to σ,
+    and the logarithm keeps scans with almost no noise from dominating.
     """
-    scale = sample.cloud.graph.scale
-    top = torch.maximum(sigma, LEAST * scale)
-    scan = features(model.trunk, sample.cloud, top)
-    x = sample.clean - sample.cloud.graph.points
-    y, level = sample_bridge(x, top[:, None], draws, generator)
-    error = (x - model(y, level, top[:, None], scan)) / level
-    share = WEIGHTS[weight](level, top[:, None], scale[:, None])[..., 0] * sample.interior
-    share = share / share.mean().clamp_min(1e-30)
-    pair = (share * error.square().sum(-1)).mean() / 3
-    plane = (share * (error * sample.normals).sum(-1).square()).mean()
+    scale = item.cloud.graph.scale
+    sigma_top = torch.maximum(sigma, MIN_NOISE * scale)
+    scan = scan_features(model.trunk, item.cloud, sigma_top)
+    x = item.clean - item.cloud.graph.points
+    y, level = sample_bridge(x, sigma_top[:, None], draws, generator)
+    error = (x - model(y, level, sigma_top[:, None], scan)) / level
+    weights = LOSS_WEIGHTS[weight](level, sigma_top[:, None], scale[:, None])[..., 0] * item.interior
+    weights = weights / weights.mean().clamp_min(1e-30)
+    pair = (weights * error.square().sum(-1)).mean() / 3
+    plane = (weights * (error * item.normals).sum(-1).square()).mean()
     return {"pair": pair, "plane": plane, "loss": 8 * torch.log1p((pair + plane) / 8)}

@@ -1,46 +1,59 @@
-"""SPD: score-based point-cloud denoising (Luo & Hu, ICCV 2021): climb the learned score of p ∗ n.
+"""SPD: score-based point-cloud denoising (Luo & Hu, ICCV 2021): gradient ascent on the learned score of p ∗ n.
 
-A feature network sees a patch of 1000 noisy points; anchored at each of them, a score network tells for any place
-nearby the displacement towards the clean surface (σ² times the paper's score, near it). Cleaning is gradient ascent
-with a shrinking step. `SPD.iter_denoise` keeps every point and adapts to the local scale; `paper` is the authors' procedure, with
-their farthest-point merge.
+A feature network gets a patch of 1000 noisy points; from the features of one of them, its anchor, a score network computes for
+any position nearby the displacement towards the clean surface (near it, σ² times the paper's score). Denoising is gradient
+ascent with a decreasing step. `SPD.iter_denoise` keeps every point and adapts to the local scale; `iter_denoise_paper` is the
+authors' procedure, with their farthest-point merge.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
-from becalm.nets.edgeconv import FeatureNetwork, ScoreNetwork, frozen, scores
+from becalm.nets.edgeconv import FeatureNetwork, ScoreNetwork, freeze, frozen_scores
 from becalm.nets.precision import fast_matmul
-from becalm.points.cover import Patches, cover
+from becalm.points.cover import PatchCover, patch_cover
 from becalm.points.estimate import noise_level
 from becalm.points.metrics import unit_sphere
 from becalm.points.neighbours import farthest_point_sample, knn
 from becalm.points.progress import DenoiseProgress
 
-PATCH = 1000
-"""Points of a patch, in training and in use."""
+PATCH_SIZE = 1000
+"""Points of a patch, in training and inference."""
 
-NOISE = 0.012
-"""To what a sweep scales the noise level: the middle of what the official weights were trained on."""
+TARGET_NOISE = 0.012
+"""The noise level to which `SPD.iter_denoise` scales: the middle of the range on which the official weights were trained."""
 
-RADII = (0.08, 0.35)
-"""Least and greatest radius of a scaled patch of 1000 points: what training clouds had, and a little below."""
+RADIUS_RANGE = (0.08, 0.35)
+"""Least and greatest radius of a scaled patch of 1000 points: the range in training, and a little below."""
 
 OVERLAP = 2.0
-"""Patches per point in a sweep."""
+"""Patches per point in `SPD.iter_denoise`."""
 
-STEPS = (0.7, 0.7, 0.6, 0.5, 0.4)
-"""The steps of a sweep, as fractions of the displacement that the scores ask for."""
+STEP_SIZES = (0.7, 0.7, 0.6, 0.5, 0.4)
+"""The steps of `SPD.iter_denoise`, as fractions of the displacement that the score network computes."""
 
-MOST = 50_000
-"""Points that the paper's mode takes."""
+MAX_POINTS = 50_000
+"""The greatest number of points for `iter_denoise_paper`."""
 
 ENSEMBLE = 4
-"""How many anchors and points are tied to each other in a step (paper eq. 9)."""
+"""Anchors of a point in a step, or points of an anchor (paper eq. 9)."""
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """The steps α_t = α · decayᵗ, t = 0 to T − 1, of the paper's gradient ascent."""
+
+    steps: int = 30
+    """T, the number of steps."""
+    alpha: float = 0.2
+    """α, the first step."""
+    decay: float = 0.95
+    """Ratio of one step to the one before."""
 
 
 class SPD(nn.Module):
@@ -58,7 +71,7 @@ class SPD(nn.Module):
         anchors: Int[Tensor, "patch anchor"],
         places: Float[Tensor, "patch anchor k 3"],
     ) -> Float[Tensor, "patch anchor k 3"]:
-        """S_i(x), the displacements at the places x that the anchors i, points of the patches by index, ask for."""
+        """S_i(x), the displacements at the positions x computed from the anchors i, which index points of the patches."""
         batch = torch.arange(len(patches))[:, None]
         offset = places - patches[batch, anchors][:, :, None]
         features = self.features(patches)[batch, anchors]
@@ -66,60 +79,64 @@ class SPD(nn.Module):
 
     @torch.inference_mode()
     def iter_denoise(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[DenoiseProgress]:
-        """Denoise a cloud [n, 3] of at least 3 distinct points; σ is estimated where not given, by a sample of points.
+        """Denoise a cloud [n, 3] of at least 3 distinct points; σ is estimated from a sample of points where it is not given.
 
-        Points at one position are seen once and stay together. The networks work in a frame about each patch, in its
-        `local_units`; features and units of a point are blended over its patches, then all points climb at once:
+        Copies of one position stay together. The networks work in a frame about each patch, in its `local_units`; features and
+        units of a point are blended over its patches, then all points ascend together:
         x ← x + a · unit · mean of S_i(x) over the ENSEMBLE nearest anchors i (paper eq. 9; larger and fewer steps).
         """
         distinct, inverse = np.unique(xyz, axis=0, return_inverse=True)
         if len(distinct) < 3:
             raise ValueError(f"xyz: {len(distinct)} distinct positions; SPD needs at least 3")
-        patches = cover(distinct, PATCH, OVERLAP)
+        patches = patch_cover(distinct, PATCH_SIZE, OVERLAP)
         units = local_units(patches, noise_level(distinct, seed) if sigma is None else sigma)
-        unit = blended(patches, units, len(distinct))
-        features = torch.zeros(len(distinct), self.features.width)
+        unit = blend_units(patches, units, len(distinct))
+        features = torch.zeros(len(distinct), self.features.width, device=next(self.parameters()).device)
         for start in range(0, len(patches.members), 8):
-            _blend(self.features, distinct, patches, units, slice(start, start + 8), features)
+            _add_features(self.features, distinct, patches, units, slice(start, start + 8), features)
             yield DenoiseProgress(0.5 * start / len(patches.members))
-        net, x = frozen(self.score, _products()), distinct
-        for i, step in enumerate(STEPS):
+        net, x = freeze(self.score, _matmul_dtype(features.device)), distinct
+        for i, step in enumerate(STEP_SIZES):
             anchors = knn(distinct, min(ENSEMBLE, len(distinct)), x)[1]
             x = x + step * unit[:, None] * _mean_score(net, x, distinct, anchors, unit, features)
-            yield DenoiseProgress(0.5 + 0.5 * (i + 1) / len(STEPS), x[inverse.ravel()] if i + 1 == len(STEPS) else None)
+            yield DenoiseProgress(
+                0.5 + 0.5 * (i + 1) / len(STEP_SIZES), x[inverse.ravel()] if i + 1 == len(STEP_SIZES) else None
+            )
 
 
-def local_units(patches: Patches, sigma: float) -> np.ndarray:
-    """Lengths [p] that are 1 in the networks' frame: σ becomes NOISE, as far as the patch's radius stays within RADII.
+def local_units(patches: PatchCover, sigma: float) -> np.ndarray:
+    """The unit of length [p] of each patch's frame: σ becomes TARGET_NOISE, unless its radius would leave RADIUS_RANGE.
 
-    A patch of m < 1000 points counts as √(1000/m) as wide, as it would be with 1000 points of that density.
+    The radius of a patch of m < 1000 points is multiplied by √(1000/m), which is that of 1000 points of the same density.
     """
-    radius = patches.radii * np.sqrt(PATCH / patches.members.shape[1])
-    return np.clip(sigma / NOISE, radius / RADII[1], radius / RADII[0])
+    radius = patches.radii * np.sqrt(PATCH_SIZE / patches.members.shape[1])
+    return np.clip(sigma / TARGET_NOISE, radius / RADIUS_RANGE[1], radius / RADIUS_RANGE[0])
 
 
-def blended(patches: Patches, units: np.ndarray, n: int) -> np.ndarray:
+def blend_units(patches: PatchCover, units: np.ndarray, n: int) -> np.ndarray:
     """The units [n] of the points: the weighted geometric mean of their patches'."""
     logs = patches.weights * np.log(units)[:, None]
     return np.exp(np.bincount(patches.members.ravel(), logs.ravel(), n))
 
 
-def _blend(
-    network: FeatureNetwork, xyz: np.ndarray, patches: Patches, units: np.ndarray, rows: slice, total: Tensor
+def _add_features(
+    network: FeatureNetwork, xyz: np.ndarray, patches: PatchCover, units: np.ndarray, rows: slice, total: Tensor
 ) -> None:
     """Add the weighted features of some patches to those of the points."""
     members = patches.members[rows]
     local = (xyz[members] - patches.centres[rows, None]) / units[rows, None, None]
-    with fast_matmul("cpu"):
-        found = network(torch.as_tensor(local, dtype=torch.float32)).float()
-    weights = torch.as_tensor(patches.weights[rows], dtype=torch.float32)
-    total.index_add_(0, torch.as_tensor(members.ravel()), (found * weights[..., None]).flatten(0, 1))
+    device = total.device
+    with fast_matmul(device.type):
+        output = network(torch.as_tensor(local, dtype=torch.float32).to(device)).float()
+    weights = torch.as_tensor(patches.weights[rows], dtype=torch.float32).to(device)
+    total.index_add_(0, torch.as_tensor(members.ravel()).to(device), (output * weights[..., None]).flatten(0, 1))
 
 
-def _products() -> torch.dtype:
-    """The dtype in which `fast_matmul` multiplies here."""
-    with fast_matmul("cpu"):
-        return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+def _matmul_dtype(device: torch.device) -> torch.dtype:
+    """The dtype in which `fast_matmul` multiplies on a device."""
+    with fast_matmul(device.type):
+        enabled = torch.is_autocast_enabled(device.type)
+        return torch.get_autocast_dtype(device.type) if enabled else torch.float32
 
 
 def _mean_score(net, x, start, anchors, unit, features, block: int = 2**15) -> np.ndarray:
@@ -129,61 +146,72 @@ def _mean_score(net, x, start, anchors, unit, features, block: int = 2**15) -> n
         rows = slice(first, first + block)
         index = anchors[rows]
         offset = (x[rows, None] - start[index]) / unit[index][..., None]
-        flat = torch.as_tensor(offset.reshape(-1, 1, 3), dtype=torch.float32)
-        found = scores(net, flat, features[torch.as_tensor(index.ravel())])
-        result[rows] = found.reshape(*index.shape, 3).mean(1).numpy()
+        flat = torch.as_tensor(offset.reshape(-1, 1, 3), dtype=torch.float32).to(features.device)
+        output = frozen_scores(net, flat, features[torch.as_tensor(index.ravel()).to(features.device)])
+        result[rows] = output.reshape(*index.shape, 3).mean(1).cpu().numpy()
     return result
 
 
 @torch.inference_mode()
-def paper(
-    model: SPD, xyz: np.ndarray, passes: int = 1, generator: torch.Generator | None = None
+def iter_denoise_paper(
+    model: SPD,
+    xyz: np.ndarray,
+    passes: int = 1,
+    generator: torch.Generator | None = None,
+    ascent: Ascent = Ascent(),
 ) -> Iterator[DenoiseProgress]:
-    """The authors' inference on 3 to 50 000 points [n, 3]: a new cloud of n points, in no order of the old one's.
+    """The authors' inference on 3 to 50 000 points [n, 3]: a new cloud of n points, in an order of its own.
 
-    In the unit sphere, int(3n/1000) farthest-point seeds, the 1000 points nearest to each, all patches climb on their
-    own, and n of all their points are kept by farthest-point sampling. The authors take two passes at 3 % noise. The
-    generator draws the first point of the samples; without one it is point 0, as in the authors' code.
+    In the unit sphere: int(3n/1000) farthest-point seeds, the 1000 points nearest to each, ascent on every patch separately,
+    and a farthest-point sample of n of all their points. The authors take two passes at 3 % noise. The generator draws the
+    first point of the samples; without one it is point 0, as in the authors' code.
     """
-    if len(xyz) > MOST:
-        raise ValueError(f"xyz: {len(xyz)} points; the paper's mode takes {MOST} (beyond, its authors cut by k-means)")
+    if len(xyz) > MAX_POINTS:
+        raise ValueError(f"xyz: {len(xyz)} points; at most {MAX_POINTS} (beyond that the authors split by k-means)")
+    device = next(model.parameters()).device
     for sweep in range(passes):
         centre, radius = unit_sphere(xyz)
         cloud = (xyz - centre) / radius
-        seeds = farthest_point_sample(cloud, max(1, 3 * len(xyz) // PATCH), _draw(len(xyz), generator))
-        patches = cloud[knn(cloud, min(PATCH, len(xyz)), cloud[seeds])[1]].astype(np.float32)
+        seeds = farthest_point_sample(cloud, max(1, 3 * len(xyz) // PATCH_SIZE), _random_index(len(xyz), generator))
+        patches = cloud[knn(cloud, min(PATCH_SIZE, len(xyz)), cloud[seeds])[1]].astype(np.float32)
         parts = []
         for start in range(0, len(patches), 8):
-            parts.append(climb(model, torch.as_tensor(patches[start : start + 8])).flatten(0, 1).double().numpy())
+            ascended = ascend(model, torch.as_tensor(patches[start : start + 8]).to(device), ascent)
+            parts.append(ascended.flatten(0, 1).double().cpu().numpy())
             yield DenoiseProgress((sweep + start / len(patches)) / passes)
         merged = np.concatenate(parts)
-        kept = farthest_point_sample(merged, len(xyz), _draw(len(merged), generator))
+        kept = farthest_point_sample(merged, len(xyz), _random_index(len(merged), generator))
         xyz = merged[kept] * radius + centre
         yield DenoiseProgress((sweep + 1) / passes, xyz)
 
 
-def _draw(n: int, generator: torch.Generator | None) -> int:
+def _random_index(n: int, generator: torch.Generator | None) -> int:
     return 0 if generator is None else int(torch.randint(n, (), generator=generator))
 
 
-def climb(
-    model: SPD, patches: Float[Tensor, "patch point 3"], steps: int = 30, size: float = 0.2, decay: float = 0.95
+def ascend(
+    model: SPD, patches: Float[Tensor, "patch point 3"], ascent: Ascent = Ascent()
 ) -> Float[Tensor, "patch point 3"]:
-    """Ascent on each patch: x_j += a_t Σ S_i(x_j) over the anchors i with x_j among their 4 nearest, a_t = size·decay^t.
+    """Gradient ascent on each patch: x_j += α_t Σ_i S_i(x_j) over the anchors i that have x_j among their 4 nearest points.
 
-    A sum over however many anchors chose the point, as in the authors' code; eq. 9 of the paper has a mean over the
-    point's own anchors. All in float32.
+    It is a sum over all such anchors, as in the authors' code; eq. 9 of the paper has a mean over the point's own nearest
+    anchors. In float32.
     """
     count, points = patches.shape[:2]
-    net, anchors = frozen(model.score, torch.float32), patches.flatten(0, 1)
+    net, anchors = freeze(model.score, torch.float32), patches.flatten(0, 1)
     features = model.features(patches).flatten(0, 1)
     x = anchors.clone()
-    apart = np.repeat(np.arange(count) * 8.0, points)[:, None] * [1, 0, 0]  # one tree for all, patches out of reach
-    for t in range(steps):
-        near = knn(x.double().numpy() + apart, min(ENSEMBLE, points), anchors.double().numpy() + apart)[1]
-        index = torch.as_tensor(near)
-        found = scores(net, x[index] - anchors[:, None], features)
-        x.index_add_(0, index.flatten(), found.flatten(0, 1), alpha=size * decay**t)
+    separation = np.repeat(np.arange(count) * 8.0, points)[:, None] * [
+        1,
+        0,
+        0,
+    ]  # one tree for all, patches out of reach
+    for t in range(ascent.steps):
+        now, start = (part.double().cpu().numpy() + separation for part in (x, anchors))
+        indices = knn(now, min(ENSEMBLE, points), start)[1]
+        index = torch.as_tensor(indices)
+        output = frozen_scores(net, x[index] - anchors[:, None], features)
+        x.index_add_(0, index.flatten(), output.flatten(0, 1), alpha=ascent.alpha * ascent.decay**t)
     return x.reshape(patches.shape)
 
 
@@ -192,34 +220,37 @@ def supervised_loss(
     noisy: Float[Tensor, "patch point 3"],
     clean: Float[Tensor, "patch more 3"],
     anchors: Int[Tensor, "patch anchor"],
+    neighbours: int = 4,
 ) -> Tensor:
-    """½/0.01 · mean ‖S_i(x) − t(x)‖² over the 32 noisy x nearest to each anchor; t(x) leads to the 4 nearest clean.
+    """½/0.01 · mean ‖S_i(x) − s(x)‖² over the 32 noisy x nearest to each anchor; s(x) is the offset to the clean points.
 
-    The target is the mean of the four offsets, as in the authors' code; the paper (eq. 5) has the nearest one.
+    It is s(x) = NN(x, Y) − x (paper eq. 5) with `neighbours` = 1, and the mean of the offsets to the 4 nearest of the clean
+    points Y with 4, as in the authors' code.
     """
-    return _loss(model, noisy, anchors, lambda x: _mean_offset(x, clean, 4))
+    return _displacement_loss(model, noisy, anchors, lambda x: _mean_offset(x, clean, neighbours))
 
 
 def unsupervised_loss(
     model: SPD, noisy: Float[Tensor, "patch point 3"], anchors: Int[Tensor, "patch anchor"]
 ) -> Tensor:
-    """As `supervised_loss` without clean points: t(x) leads to the mean of the 8 nearest noisy points."""
-    return _loss(model, noisy, anchors, lambda x: _mean_offset(x, noisy, 8))
+    """As `supervised_loss` without clean points: s(x) is the mean of the offsets to the 8 nearest noisy points."""
+    return _displacement_loss(model, noisy, anchors, lambda x: _mean_offset(x, noisy, 8))
 
 
-def _loss(model: SPD, noisy: Tensor, anchors: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+def _displacement_loss(model: SPD, noisy: Tensor, anchors: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
     batch = torch.arange(len(noisy))[:, None]
-    frames = _nearest(noisy[batch, anchors], noisy, 32)
-    found = model(noisy, anchors, frames)
-    error = found.float() - target(frames.flatten(1, 2)).reshape(found.shape)
+    frames = _nearest_points(noisy[batch, anchors], noisy, 32)
+    output = model(noisy, anchors, frames)
+    error = output.float() - target(frames.flatten(1, 2)).reshape(output.shape)
     return 0.5 / 0.01 * error.square().sum(-1).mean()
 
 
-def _nearest(x: Float[Tensor, "patch x 3"], points: Float[Tensor, "patch point 3"], k: int) -> Tensor:
+def _nearest_points(x: Float[Tensor, "patch x 3"], points: Float[Tensor, "patch point 3"], k: int) -> Tensor:
     """The k points nearest to each x, [patch, x, k, 3]."""
     index = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False).indices
     return points[torch.arange(len(points))[:, None, None], index]
 
 
 def _mean_offset(x: Tensor, points: Tensor, k: int) -> Tensor:
-    return _nearest(x, points, k).mean(2) - x
+    """Mean of the offsets from each x to its k nearest points."""
+    return _nearest_points(x, points, k).mean(2) - x

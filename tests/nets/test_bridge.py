@@ -1,17 +1,19 @@
 import pytest
 import torch
 
-from becalm.nets.bridge import GAIN, Bridge, Scan, shares
+from becalm.nets.bridge import GAIN, Bridge, ScanFeatures, bridge_coefficients
 
 
-def known(count: int, generator: torch.Generator) -> tuple[Scan, torch.Tensor, torch.Tensor, torch.Tensor]:
+def known(count: int, generator: torch.Generator) -> tuple[ScanFeatures, torch.Tensor, torch.Tensor, torch.Tensor]:
     """A scan of random vectors, with y, σ and σ_T."""
     vectors = torch.randn(count, 6, 3, generator=generator)
     normals = torch.nn.functional.normalize(torch.randn(count, 3, 3, generator=generator), dim=-1)
-    scan = Scan(torch.ones(count), torch.randn(count, 8, generator=generator), vectors[:, 0], vectors[:, 1:], normals)
-    top = 0.1 + torch.rand(count, 1, generator=generator)
-    sigma = top * torch.rand(2, count, 1, generator=generator)
-    return scan, torch.randn(2, count, 3, generator=generator), sigma, top
+    scan = ScanFeatures(
+        torch.ones(count), torch.randn(count, 8, generator=generator), vectors[:, 0], vectors[:, 1:], normals
+    )
+    sigma_top = 0.1 + torch.rand(count, 1, generator=generator)
+    sigma = sigma_top * torch.rand(2, count, 1, generator=generator)
+    return scan, torch.randn(2, count, 3, generator=generator), sigma, sigma_top
 
 
 @pytest.fixture
@@ -24,30 +26,30 @@ def head() -> Bridge:
 
 
 def test_turning_and_reordering_the_scan_does_the_same_to_the_head(head):
-    scan, y, sigma, top = known(30, torch.Generator().manual_seed(8))
+    scan, y, sigma, sigma_top = known(30, torch.Generator().manual_seed(8))
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(9)))[0]
     mirrored = torch.tensor([1.0, -1.0, 1.0])[:, None]  # the sign of a normal carries no meaning
-    turned = Scan(*scan[:2], scan.answer @ turn, scan.vectors @ turn, scan.normals @ turn * mirrored)
-    here = head(y, sigma, top, scan)
-    torch.testing.assert_close(head(y @ turn, sigma, top, turned), here @ turn, rtol=1e-3, atol=1e-4)
+    turned = ScanFeatures(*scan[:2], scan.posterior_mean @ turn, scan.vectors @ turn, scan.normals @ turn * mirrored)
+    here = head(y, sigma, sigma_top, scan)
+    torch.testing.assert_close(head(y @ turn, sigma, sigma_top, turned), here @ turn, rtol=1e-3, atol=1e-4)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(10))
-    mixed = head(y[:, order], sigma[:, order], top[order], Scan(*(part[order] for part in scan)))
+    mixed = head(y[:, order], sigma[:, order], sigma_top[order], ScanFeatures(*(part[order] for part in scan)))
     torch.testing.assert_close(mixed, here[:, order])
     assert (here - y).abs().mean() > 0.1
 
 
 def test_the_head_begins_at_the_scans_answer_and_ends_at_y(head):
-    scan, y, _, top = known(30, torch.Generator().manual_seed(11))
-    at_scan = Bridge(8, 5, 3, 16)(torch.zeros_like(y), top.expand(2, -1, -1), top, scan)
-    torch.testing.assert_close(at_scan, scan.answer.expand_as(at_scan))
-    gone = (head(y, 1e-4 * top.expand(2, -1, -1), top, scan) - y).norm(dim=-1).max()
+    scan, y, _, sigma_top = known(30, torch.Generator().manual_seed(11))
+    at_scan = Bridge(8, 5, 3, 16)(torch.zeros_like(y), sigma_top.expand(2, -1, -1), sigma_top, scan)
+    torch.testing.assert_close(at_scan, scan.posterior_mean.expand_as(at_scan))
+    gone = (head(y, 1e-4 * sigma_top.expand(2, -1, -1), sigma_top, scan) - y).norm(dim=-1).max()
     assert gone < 1e-3 * (1 + GAIN), "drawn weights, but hardly any noise"
 
 
 def test_shares_are_the_gaussian_update():
     """Precisions add: prior 1/(q σ_T²) − 1/σ_T², observation 1/σ²."""
     q, tau2 = torch.tensor([0.05, 0.3, 0.9]), torch.tensor([[0.01], [0.4], [1.0]])
-    kept, pulled = shares(tau2, q)
+    kept, pulled = bridge_coefficients(tau2, q)
     prior = 1 / q - 1
     torch.testing.assert_close(kept, (1 / tau2) / (1 / tau2 + prior))
     torch.testing.assert_close(pulled, (1 / q) / (1 / tau2 + prior))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from becalm.nets.edgeconv import EdgeConv, FeatureNetwork, ScoreNetwork, frozen, nearest_features, scores
+from becalm.nets.edgeconv import EdgeConv, FeatureNetwork, ScoreNetwork, freeze, frozen_scores, nearest_features
 
 
 def randomised(module, seed=0):
@@ -61,9 +61,9 @@ def test_frozen_network_is_the_plain_one(anchors, k, chunk):
     with torch.no_grad():
         want = net(offset, features)
         torch.testing.assert_close(
-            scores(frozen(net, torch.float32), offset, features, chunk), want, rtol=1e-4, atol=1e-4
+            frozen_scores(freeze(net, torch.float32), offset, features, chunk), want, rtol=1e-4, atol=1e-4
         )
-        rough = scores(frozen(net, torch.bfloat16), offset, features, chunk)
+        rough = frozen_scores(freeze(net, torch.bfloat16), offset, features, chunk)
     assert (rough - want).abs().mean() < 0.05 * want.abs().mean()
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from becalm.points.cover import cover
+from becalm.points.cover import patch_cover
 
 
 @pytest.mark.parametrize(("n", "size"), [(3, 1000), (40, 1000), (3000, 200), (5000, 1000)])
 def test_weights_are_a_partition_of_unity(n, size):
     rng = np.random.default_rng(n)
     xyz = rng.normal(size=(n, 3)) * [1, 1, 0.05] * np.exp(rng.normal(size=(n, 1)))
-    patches = cover(xyz, size, 2.0)
+    patches = patch_cover(xyz, size, 2.0)
     np.testing.assert_allclose(np.bincount(patches.members.ravel(), patches.weights.ravel(), n), 1, atol=1e-12)
     assert np.all(patches.weights >= 0)
     assert patches.members.shape[1] == min(n, size)
@@ -21,13 +21,13 @@ def test_a_far_point_has_a_patch_and_the_number_of_patches_is_linear():
     rng = np.random.default_rng(0)
     for n in (5000, 20_000):
         xyz = np.concatenate([rng.uniform(size=(n, 3)) * [1, 1, 0], [[50.0, 0, 0]]])
-        patches = cover(xyz, 500, 2.0)
+        patches = patch_cover(xyz, 500, 2.0)
         assert n in patches.members
         assert 2 * n / 500 <= len(patches.members) <= 8 * n / 500
 
 
 def test_rim_weights_fall_to_nothing():
     xyz = np.random.default_rng(1).uniform(size=(4000, 3)) * [1, 1, 0]
-    patches = cover(xyz, 400, 3.0)
+    patches = patch_cover(xyz, 400, 3.0)
     assert np.median(patches.weights[:, -20:]) < 0.02
     assert np.median(patches.weights[:, :20]) > 0.2

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError
-from becalm.points.denoise import check_points, denoise, find_isolated, iter_denoise_cloud, point_attributes, summarize
+from becalm.points.denoise import check_points, find_isolated, iter_denoise_cloud, point_attributes, summarize
 from becalm.points.estimate import noise_levels
 from becalm.points.outliers import excess_displacement, isolated_points
 from becalm.points.progress import DenoiseProgress, final_progress
+from becalm.tasks.denoise import denoise
 
 
 class Shift:
@@ -33,7 +34,7 @@ def cloud():
 
 def test_every_finite_point_moves_as_the_model_says_and_all_else_stays(cloud):
     model = Shift()
-    result = denoise(cloud, model)
+    result = denoise(cloud, model).cloud
     moved = result.xyz - cloud.xyz
     assert np.isnan(result.xyz[7]).all()
     np.testing.assert_allclose(moved[cloud.finite], np.tile([0.25, 0, -0.5], (199, 1)), atol=1e-8)
@@ -48,7 +49,7 @@ def test_copies_of_a_position_stay_together(cloud):
         def iter_denoise(self, xyz, sigma=None, seed=0):
             yield DenoiseProgress(1.0, xyz + np.random.default_rng(1).normal(size=xyz.shape))
 
-    result = denoise(cloud, Scatter())
+    result = denoise(cloud, Scatter()).cloud
     assert np.array_equal(result.xyz[20], result.xyz[30])
     assert np.array_equal(result.xyz[20], result.xyz[31])
 
@@ -61,11 +62,11 @@ def test_a_far_point_is_an_outlier_and_is_kept_flagged_or_removed(cloud):
     assert found[3]
     assert found.sum() < 10
     assert not find_isolated(far, "keep").any()
-    flagged = denoise(far, Shift(), outliers="flag")
+    flagged = denoise(far, Shift(), outliers="flag").cloud
     assert flagged.attributes["outlier"].dtype == np.uint8
     assert np.array_equal(flagged.attributes["outlier"].astype(bool), found)
     assert np.array_equal(flagged.xyz[3], xyz[3]), "left where it was"
-    removed = denoise(far, Shift(), outliers="remove")
+    removed = denoise(far, Shift(), outliers="remove").cloud
     assert len(removed) == 200 - found.sum()
     assert np.array_equal(removed.attributes["intensity"], cloud.attributes["intensity"][~found])
 
@@ -82,15 +83,15 @@ def test_what_is_known_of_each_point_is_told(cloud):
         def iter_denoise(self, xyz, sigma=None, seed=0):
             yield DenoiseProgress(1.0, xyz + [0.25, 0.0, -0.5], np.arange(197.0), np.linspace(0, 9, 197))
 
-    none = np.zeros(200, dtype=bool)
-    stage = final_progress(iter_denoise_cloud(cloud, Teller(), none))
-    found = point_attributes(cloud, stage)
+    progress = final_progress(iter_denoise_cloud(cloud, Teller()))
+    assert not progress.outlier.any()
+    found = point_attributes(cloud, progress)
     np.testing.assert_allclose(found["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
     assert np.isnan(found["noise"][7])
     assert sorted(set(found["noise"][cloud.finite])) == list(range(197))
     assert found["confidence"][np.nanargmin(found["noise"])] == 1
     assert np.nanmin(found["confidence"]) < 0.01
-    figures = summarize(cloud, stage, none)
+    figures = summarize(cloud, progress)
     assert figures.missing == 1
     assert figures.displacement_median == pytest.approx(np.hypot(0.25, 0.5), rel=1e-5)
 

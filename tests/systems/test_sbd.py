@@ -9,24 +9,24 @@ from becalm.core.sample import sample
 from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
 from becalm.points.cloud import Cloud
-from becalm.points.denoise import denoise
 from becalm.points.progress import final_points
 from becalm.systems.jets import fit_cloud, training_item
 from becalm.systems.sbd import (
     RULES,
     SBD,
-    bound,
-    even,
-    features,
+    ddpm_weight,
+    extract_features,
+    likelihood_weight,
+    linear_schedule,
     losses,
-    notes,
-    read,
+    run_sampler,
     sample_bridge,
-    schedule_of,
-    time_of,
+    scan_features,
+    time_at,
     uncertainty,
-    walk,
+    uniform_weight,
 )
+from becalm.tasks.denoise import denoise
 from tests.worlds import Gaussian, optimal
 
 TRUNK = {"width": 16, "layers": 2, "channels": 4}
@@ -68,14 +68,14 @@ def near(found: torch.Tensor, expected: float, spread: torch.Tensor) -> bool:
 @pytest.mark.parametrize("tau", [0.25, 0.7])
 def test_the_bridge_has_the_marginal_of_the_process_and_its_covariance_with_the_scan(tau):
     generator = torch.Generator().manual_seed(3)
-    count, top, x = 100_000, 0.04, 0.3
-    schedule = Karras(0.0, top, 1.0)
+    count, sigma_top, x = 100_000, 0.04, 0.3
+    schedule = Karras(0.0, sigma_top, 1.0)
     eps = torch.randn(count, generator=generator, dtype=torch.float64)
-    scan, truth = x + top * eps, torch.full((count,), x, dtype=torch.float64)
+    scan, truth = x + sigma_top * eps, torch.full((count,), x, dtype=torch.float64)
     t, end = (torch.full((count,), v, dtype=torch.float64) for v in (tau, 1.0))
     mean, deviation = posterior(scan, truth, end, t, schedule)
     y = mean + deviation * torch.randn(count, generator=generator, dtype=torch.float64)
-    sigma = tau * top
+    sigma = tau * sigma_top
     root = count**-0.5
     assert near(y.mean(), x, torch.tensor(sigma * root))
     assert near(y.var(), sigma**2, torch.tensor(2**0.5 * sigma**2 * root))
@@ -85,10 +85,10 @@ def test_the_bridge_has_the_marginal_of_the_process_and_its_covariance_with_the_
 
 def test_draws_follow_the_bridge_of_each_point():
     generator = torch.Generator().manual_seed(4)
-    top = torch.tensor([[0.01], [0.1]]).repeat(50, 1)
-    x = top * torch.tensor([1.0, -2.0, 0.5])
-    y, level = sample_bridge(x, top, 2000, generator)
-    tau = level / top
+    sigma_top = torch.tensor([[0.01], [0.1]]).repeat(50, 1)
+    x = sigma_top * torch.tensor([1.0, -2.0, 0.5])
+    y, level = sample_bridge(x, sigma_top, 2000, generator)
+    tau = level / sigma_top
     assert tau.min() > 0 and tau.max() <= 1
     assert near(tau.mean(), 0.5, torch.tensor(12**-0.5 * tau.numel() ** -0.5))
     white = (y - x * (1 - tau.square())) / (level * (1 - tau.square()).sqrt())
@@ -110,20 +110,20 @@ def test_in_a_gaussian_world_the_mean_rule_gives_the_posterior_mean(steps):
     covariance = torch.tensor([[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 0.05]], dtype=torch.float64)
     world = Gaussian(torch.tensor([0.2, -1.0, 0.5]), covariance)
     generator = torch.Generator().manual_seed(5)
-    top = 0.1 + 0.9 * torch.rand(1, 40, 1, generator=generator, dtype=torch.float64)
-    y = world.draw(1, 40, generator) + top * torch.randn(1, 40, 3, generator=generator, dtype=torch.float64)
-    schedule = schedule_of(top)
-    expected = world.posterior(y, torch.ones_like(top), top)[0]
-    found = ends(world, y, time_of(top, schedule), schedule, steps, "mean")
+    sigma_top = 0.1 + 0.9 * torch.rand(1, 40, 1, generator=generator, dtype=torch.float64)
+    y = world.draw(1, 40, generator) + sigma_top * torch.randn(1, 40, 3, generator=generator, dtype=torch.float64)
+    schedule = linear_schedule(sigma_top)
+    expected = world.posterior(y, torch.ones_like(sigma_top), sigma_top)[0]
+    found = ends(world, y, time_at(sigma_top, schedule), schedule, steps, "mean")
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("steps", "ratio"), [(4, 1.20), (8, 1.33), (100, 1.50)])
 def test_the_flow_rule_drifts_from_the_mean_towards_a_sample(steps, ratio):
     """The end is c y_T, so its mean squared error is (1 − c)² s² + c² σ², here at σ = 3 s."""
-    s, top = 1 / 3, torch.ones(1, 1, 1, dtype=torch.float64)
+    s, sigma_top = 1 / 3, torch.ones(1, 1, 1, dtype=torch.float64)
     world = Gaussian(torch.zeros(1), s**2 * torch.eye(1))
-    c = float(ends(world, top, top, Karras(0.0, 1.0, 1.0), steps, "flow"))
+    c = float(ends(world, sigma_top, sigma_top, Karras(0.0, 1.0, 1.0), steps, "flow"))
     error = (1 - c) ** 2 * s**2 + c**2
     assert error / (s**2 / (1 + s**2)) == pytest.approx(ratio, abs=0.006)
 
@@ -149,27 +149,29 @@ def test_the_notes_sampling_step_is_ours_after_rescaling():
     now, before, b = (v[:, None] for v in (bar[place], bar[place - 1], beta[place]))
     theirs = (x - b / (1 - now).sqrt() * eps) / (1 - b).sqrt() / before.sqrt()
     y, sigma, lower = x / now.sqrt(), ((1 - now) / now).sqrt(), ((1 - before) / before).sqrt()
-    schedule = schedule_of(sigma)
-    t, s = time_of(sigma, schedule), time_of(lower, schedule)
+    schedule = linear_schedule(sigma)
+    t, s = time_at(sigma, schedule), time_at(lower, schedule)
     ours = reverse_moments(Prediction(y - sigma * eps, eps), y, t, s, schedule)[0]
     assert ((ours - theirs).abs() / (1 + theirs.abs())).max() < 1e-12
 
 
 def test_weights_agree_with_closed_forms():
     tau = torch.linspace(0.05, 1, 20, dtype=torch.float64)
-    top, unit = torch.full_like(tau, 0.03), torch.full_like(tau, 0.05)
-    assert torch.equal(even(tau * top, top, unit), torch.ones_like(tau))
+    sigma_top, unit = torch.full_like(tau, 0.03), torch.full_like(tau, 0.05)
+    assert torch.equal(uniform_weight(tau * sigma_top, sigma_top, unit), torch.ones_like(tau))
     # The bound's weight in DDPM's form, summed over many small steps of a chain whose σ is σ_T τ: ½ (SNR(s)/SNR(t) − 1) a step.
     steps = 10**6
     ratio = (tau / (tau - 1 / steps)).square()
-    torch.testing.assert_close(bound(tau * top, top, unit), steps * (ratio - 1) / 2, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        likelihood_weight(tau * sigma_top, sigma_top, unit), steps * (ratio - 1) / 2, rtol=1e-4, atol=0
+    )
     # At the grid points of DDPM's chain.
     chain = Betas()
     beta = torch.linspace(chain.beta_start, chain.beta_end, chain.steps, dtype=torch.float64)
     bar = torch.cumprod(1 - beta, 0)
     sigma = 0.05 * ((1 - bar) / bar).sqrt()
     expected = beta.square() / (1 - bar)
-    torch.testing.assert_close(notes(sigma, sigma, torch.full_like(sigma, 0.05)), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ddpm_weight(sigma, sigma, torch.full_like(sigma, 0.05)), expected, rtol=1e-6, atol=0)
 
 
 def test_the_bound_in_sigma_is_ddpms():
@@ -185,8 +187,8 @@ def test_features_are_the_trunks_answer(model):
     _, noisy = sphere(300, 0.05)
     cloud, sigma = fit_cloud(noisy), torch.full((300,), 10.0)
     with torch.no_grad():
-        scan, answer = features(model.trunk, cloud, sigma), model.trunk(cloud, sigma)
-    torch.testing.assert_close(scan.answer * scan.scale[:, None], answer.displacement)
+        scan, answer = scan_features(model.trunk, cloud, sigma), model.trunk(cloud, sigma)
+    torch.testing.assert_close(scan.posterior_mean * scan.scale[:, None], answer.displacement)
     assert scan.features.shape == (300, TRUNK["width"])
     assert not model.trunk.network.leave._forward_pre_hooks, "the hook is taken off again"
 
@@ -207,9 +209,13 @@ def test_sweeps_keep_count_and_order(model, rule):
 
 def test_turning_the_cloud_turns_the_result(model):
     _, noisy = sphere(400, 0.03)
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    runs = (run_sampler(model, extract_features(model, x, level), level, 3) for x in (noisy, noisy @ turn))
+    here, there = ([*states][-1].z[0].numpy() for states in runs)
     level = np.full(400, 0.03)
-    here, there = ([*walk(model, read(model, x, level), level, 3)][-1].z[0].numpy() for x in (noisy, noisy @ turn))
+    here, there = (
+        [*run_sampler(model, extract_features(model, x, level), level, 3)][-1].z[0].numpy()
+        for x in (noisy, noisy @ turn)
+    )
     error = np.linalg.norm(there - here @ turn, axis=1) / np.linalg.norm(here, axis=1).mean()
     assert np.median(error) < 0.05
 
@@ -225,7 +231,9 @@ def test_seeds_matter_to_the_ancestral_rule_alone(model):
 def test_each_point_starts_at_its_own_level(model):
     _, noisy = sphere(300, 0.03)
     level = np.where(np.arange(300) < 150, 0.0, 0.03)
-    moved = np.linalg.norm([*walk(model, read(model, noisy, level), level, 3)][-1].z[0].numpy(), axis=1)
+    moved = np.linalg.norm(
+        [*run_sampler(model, extract_features(model, noisy, level), level, 3)][-1].z[0].numpy(), axis=1
+    )
     assert (moved[:150] == 0).all(), "without noise there is nothing to undo"
     assert np.median(moved[150:]) > 1e-4
 
@@ -241,7 +249,7 @@ def test_uncertainty_is_in_proportion_to_the_noise(fresh):
     assert np.array_equal(found, uncertainty(fresh, noisy, runs=16, sigma=level))
 
 
-@pytest.mark.parametrize("weight", ["even", "bound", "notes"])
+@pytest.mark.parametrize("weight", ["uniform", "likelihood", "ddpm"])
 def test_training_reduces_the_loss(fresh, weight):
     fresh.trunk.requires_grad_(False)
     one = item(400, 0.03)
@@ -259,9 +267,9 @@ def test_training_reduces_the_loss(fresh, weight):
 def test_the_loss_of_the_truth_is_none(fresh, monkeypatch):
     one = item(200, 0.03)
     monkeypatch.setattr(
-        SBD, "forward", lambda self, y, sigma, top, scan: (one.clean - one.cloud.graph.points).expand_as(y)
+        SBD, "forward", lambda self, y, sigma, sigma_top, scan: (one.clean - one.cloud.graph.points).expand_as(y)
     )
-    terms = losses(fresh, one, one.sigma, "bound", 2, torch.Generator().manual_seed(13))
+    terms = losses(fresh, one, one.sigma, "likelihood", 2, torch.Generator().manual_seed(13))
     assert all(float(value.detach()) < 1e-9 for value in terms.values())
 
 
@@ -288,7 +296,9 @@ def test_without_noise_nothing_moves(fresh):
 @pytest.mark.parametrize(("noise", "reads"), [(0.01, 1), (0.3, 2)])
 def test_a_thick_scan_is_read_twice(fresh, monkeypatch, noise, reads):
     seen = []
-    monkeypatch.setattr("becalm.systems.sbd.read", lambda *given: seen.append(given[2]) or read(*given))
+    monkeypatch.setattr(
+        "becalm.systems.sbd.extract_features", lambda *given: seen.append(given[2]) or extract_features(*given)
+    )
     _, noisy = sphere(500, noise)
     stages = list(fresh.iter_denoise(noisy, noise))
     assert len(seen) == reads == sum(stage.xyz is not None for stage in stages)
@@ -297,4 +307,4 @@ def test_a_thick_scan_is_read_twice(fresh, monkeypatch, noise, reads):
 
 def test_the_denoiser_takes_it_for_a_model(fresh):
     _, noisy = sphere(100, 0.03)
-    assert denoise(Cloud(noisy + 1e6), fresh, sigma=0.03).xyz.shape == (100, 3)
+    assert denoise(Cloud(noisy + 1e6), fresh, sigma=0.03).points.shape == (100, 3)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from becalm.points.metrics import chamfer, point_to_surface
-from becalm.systems.spd import SPD, climb, paper, supervised_loss, unsupervised_loss
+from becalm.systems.spd import SPD, Ascent, ascend, iter_denoise_paper, supervised_loss, unsupervised_loss
 from becalm.weights.importer import read_official
 
 
@@ -35,7 +35,7 @@ def last(stages):
 
 def test_stages_rise_to_one_and_end_with_positions(model):
     noisy = sphere(1500, 0.02)[1]
-    for stages in (list(model.iter_denoise(noisy)), list(paper(model, noisy, 2))):
+    for stages in (list(model.iter_denoise(noisy)), list(iter_denoise_paper(model, noisy, 2))):
         done = [stage.done for stage in stages]
         assert done == sorted(done)
         assert done[-1] == 1
@@ -68,21 +68,33 @@ def test_copies_stay_together(model):
 @pytest.mark.parametrize("n", [16, 17, 40])
 def test_small_clouds(model, n):
     assert np.isfinite(last(model.iter_denoise(sphere(n, 0.02)[1]))).all()
-    assert last(paper(model, sphere(n, 0.02)[1])).shape == (n, 3)
+    assert last(iter_denoise_paper(model, sphere(n, 0.02)[1])).shape == (n, 3)
 
 
 def test_refusals(model):
     with pytest.raises(ValueError, match="distinct positions"):
         last(model.iter_denoise(np.ones((100, 3))))
     with pytest.raises(ValueError, match="50000"):
-        last(paper(model, np.zeros((50_001, 3))))
+        last(iter_denoise_paper(model, np.zeros((50_001, 3))))
 
 
 def test_paper_keeps_some_of_the_patches_points(model):
     noisy = sphere(1200, 0.02)[1]
-    found, again = (last(paper(model, noisy, 1, torch.Generator().manual_seed(1))) for _ in range(2))
+    found, again = (last(iter_denoise_paper(model, noisy, 1, torch.Generator().manual_seed(1))) for _ in range(2))
     np.testing.assert_array_equal(found, again)
     assert len(np.unique(found, axis=0)) == 1200
+
+
+def test_the_steps_of_the_ascent_are_alpha_times_powers_of_the_decay(model, monkeypatch):
+    noisy = torch.as_tensor(sphere(60, 0.02)[1], dtype=torch.float32)[None]
+    everywhere = torch.tensor([1.0, -2.0, 0.5])
+    monkeypatch.setattr(
+        "becalm.systems.spd.frozen_scores", lambda net, offset, features: everywhere.expand(offset.shape)
+    )
+    index = torch.arange(60)[:, None].numpy()
+    monkeypatch.setattr("becalm.systems.spd.knn", lambda *given: (None, index))
+    moved = (ascend(model, noisy, Ascent(steps=3, alpha=0.3, decay=0.5)) - noisy)[0]
+    torch.testing.assert_close(moved, (0.3 * (1 + 0.5 + 0.25) * everywhere).expand(60, 3))
 
 
 def test_supervised_loss_by_hand():
@@ -92,6 +104,7 @@ def test_supervised_loss_by_hand():
     anchors = torch.tensor([[0, 7, 49], [3, 4, 5]])
     for found, points, k in (
         (supervised_loss(model, noisy, clean, anchors), clean, 4),
+        (supervised_loss(model, noisy, clean, anchors, neighbours=1), clean, 1),
         (unsupervised_loss(model, noisy, anchors), noisy, 8),
     ):
         total = 0.0
@@ -126,7 +139,7 @@ def test_official_numbers(official, shared):
     given = {name: torch.as_tensor(value) for name, value in np.load(shared("vectors/spd.npz")).items()}
     with torch.no_grad():
         for name, steps in (("step1", 1), ("denoised30", 30)):
-            found = climb(official, given["noisy"][None], steps)[0]
+            found = ascend(official, given["noisy"][None], Ascent(steps))[0]
             assert ((found - given[name]).abs().amax(1) <= 1e-5).float().mean() >= 0.97
 
 

@@ -1,0 +1,287 @@
+"""Denoising of point clouds: `becalm.denoise(points)` takes an array, a Cloud, another library's object or a file's path."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from becalm.core.device import device_of
+from becalm.core.files import InputError
+from becalm.points import denoise as clouds
+from becalm.points.cloud import Cloud, ScanError
+from becalm.points.denoise import CloudDenoiser, OutlierPolicy, Report
+from becalm.points.formats import write
+from becalm.points.interop import as_cloud
+from becalm.points.progress import DenoiseProgress
+from becalm.systems.jets import Jets
+from becalm.systems.sbd import SBD, Rule, Sampled, uncertainty
+from becalm.systems.spd import SPD
+from becalm.tasks.html import summary_html
+from becalm.tasks.progress import Progress, final_result
+from becalm.weights.store import load
+
+Model = str | PathLike[str] | CloudDenoiser
+"""A packaged model's name, a file of weights, or a loaded model."""
+
+Warn = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a cloud is denoised; `denoise` takes these as keyword arguments."""
+
+    outliers: OutlierPolicy = "keep"
+    """Points that are isolated, or displaced by more than the noise around them: keep them (and denoise them like any other),
+    flag them by an attribute `outlier` (and leave them in place), or remove them."""
+    sigma: float | None = None
+    """Standard deviation of the noise in the cloud's units; None estimates it."""
+    seed: int = 0
+    """Seed of all random numbers: the same seed gives the same result."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda or mps."""
+    rule: Rule | None = None
+    """SBD only: the update of a step, the ancestral `mean` (the default), the deterministic `flow`, or `ancestral` sampling."""
+    steps: int | None = None
+    """SBD only: steps of the reverse diffusion; 4 by default."""
+    uncertainty: int = 0
+    """SBD only: ancestral runs, at least 2, whose spread gives each point an `uncertainty`; 0 for none."""
+
+    def __post_init__(self):
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"--steps {self.steps}: must be at least 1")
+        if self.uncertainty < 0 or self.uncertainty == 1:
+            raise InputError(f"--uncertainty {self.uncertainty}: is a number of runs, at least 2; 0 for none")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DenoiseResult:
+    """A denoised cloud; its arrays have a row for each point that went in, in the same order."""
+
+    original: Cloud
+    """The cloud that went in."""
+    progress: DenoiseProgress
+    """The model's last report: positions, noise, error and outliers."""
+    options: Options
+    """How it was denoised."""
+    uncertainty: np.ndarray | None = None
+    """Standard deviation [n] per coordinate over ancestral runs of SBD; None unless `uncertainty` asked for them."""
+
+    @property
+    def points(self) -> np.ndarray:
+        """New positions [n, 3]; outliers that are not kept, and points without coordinates, are where they were."""
+        assert self.progress.xyz is not None
+        return self.progress.xyz
+
+    @property
+    def outlier(self) -> np.ndarray:
+        """Bool [n]: the outliers; none where `outliers` is "keep"."""
+        assert self.progress.outlier is not None
+        return self.progress.outlier
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """Length [n] of each point's displacement, in the cloud's units."""
+        return self.attributes["displacement"]
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Estimated standard deviation [n] of the noise at each point, in the cloud's units."""
+        return self.attributes["noise"]
+
+    @property
+    def confidence(self) -> np.ndarray | None:
+        """h²/(h² + e²) [n] with the estimated error e and the median spacing h; None where the model estimates no error."""
+        return self.attributes.get("confidence")
+
+    @cached_property
+    def attributes(self) -> dict[str, np.ndarray]:
+        """The columns above by name, float32 [n]: displacement, noise, and confidence and uncertainty where there are any."""
+        more = {} if self.uncertainty is None else {"uncertainty": self.uncertainty.astype(np.float32)}
+        return clouds.point_attributes(self.original, self.progress) | more
+
+    @cached_property
+    def report(self) -> Report:
+        """A summary in figures: points, outliers, noise before and after, displacements."""
+        return clouds.summarize(self.original, self.progress)
+
+    @property
+    def cloud(self) -> Cloud:
+        """The denoised cloud with the attributes of the original: outliers flagged or removed as `outliers` says."""
+        return clouds.apply_outlier_policy(self.original, self.progress, self.options.outliers)
+
+    @property
+    def detailed_cloud(self) -> Cloud:
+        """The same with the attributes of the result added."""
+        detailed = self.original.with_attributes(self.attributes)
+        return clouds.apply_outlier_policy(detailed, self.progress, self.options.outliers)
+
+    def save(self, path: str | PathLike[str], details: bool = False, warn: Warn = warnings.warn) -> None:
+        """Write the cloud in the format of the suffix; a cloud from a file of that format keeps its header and unchanged parts.
+
+        With `details` it has the result's attributes too. `warn` is called with one line for what the format cannot hold.
+        Raises ScanError where the path cannot be written; then nothing has changed.
+        """
+        write(self.detailed_cloud if details else self.cloud, path, warn)
+
+    def __repr__(self) -> str:
+        before, after = self.report.noise_before, self.report.noise_after
+        outliers = f", {self.report.outliers:,} outliers" if self.options.outliers != "keep" else ""
+        return f"DenoiseResult({len(self.original):,} points, noise {before:.4g} before, {after:.4g} after{outliers})"
+
+    def _repr_html_(self) -> str:
+        rows = {name.replace("_", " "): _rounded(value) for name, value in asdict(self.report).items()}
+        return summary_html("Denoised cloud", rows, self.picture())
+
+    def picture(self) -> bytes | None:
+        """A PNG of the cloud before and after, coloured by displacement; None without Matplotlib."""
+        from becalm.points.plot import png
+
+        mask = self.original.finite & ~self.outlier
+        try:
+            return png(self.original.local()[mask], self.points[mask] - self.original.origin)
+        except ModuleNotFoundError:
+            return None
+
+
+def denoise(points: Any, model: Model = "jets", **options: Any) -> DenoiseResult:
+    """The denoised points of an array [n, 3], a Cloud, an object of Open3D, trimesh, PyVista or laspy, or a file's path.
+
+    `options` are the fields of `Options`: outliers, sigma, seed, device; rule, steps and uncertainty for SBD. The result has the
+    points in the same order. Raises InputError, one line with the file, the field and the fix.
+    """
+    return final_result(steps(points, model, **options))
+
+
+def steps(points: Any, model: Model = "jets", *, warn: Warn = warnings.warn, **options: Any) -> Iterator[Progress]:
+    """As `denoise`, with reports on the way: `state` has the positions [n, 3] after each pass over the cloud, the last `result`.
+
+    `warn` is called with one line for each part of a file that is not read.
+    """
+    chosen = Options(**options)
+    denoiser = load_denoiser(model, chosen)
+    cloud = as_cloud(points, warn)
+    with error_prefix(cloud):
+        for progress in clouds.iter_denoise_cloud(cloud, denoiser, chosen.outliers, chosen.sigma, chosen.seed):
+            if progress.outlier is None:
+                yield Progress(progress.done, progress.xyz)
+        spread = run_uncertainty(cloud, progress, denoiser, chosen) if chosen.uncertainty else None
+    yield Progress(1.0, progress.xyz, DenoiseResult(cloud, progress, chosen, spread))
+
+
+def load_denoiser(model: Model, options: Options) -> CloudDenoiser:
+    """The model on its device, with the rule and steps of the options. Raises InputError where it does not have them."""
+    import torch
+
+    name = str(model) if isinstance(model, str | PathLike) else type(model).__name__
+    denoiser = load(model, Jets, SBD, SPD) if isinstance(model, str | PathLike) else model
+    if not isinstance(denoiser, CloudDenoiser):
+        raise InputError(f"model: a {name} does not denoise clouds; it has no method iter_denoise")
+    if isinstance(denoiser, torch.nn.Module):
+        denoiser = denoiser.to(device_of(options.device))
+    if options.rule is None and options.steps is None and not options.uncertainty:
+        return denoiser
+    if not isinstance(denoiser, SBD):
+        raise InputError(
+            f"--rule, --steps and --uncertainty are for SBD; {name} is {type(denoiser).__name__} (leave them out)"
+        )
+    return Sampled(denoiser, options.rule or "mean", options.steps or 4)
+
+
+def run_uncertainty(cloud: Cloud, progress: DenoiseProgress, sampled: Any, options: Options) -> np.ndarray:
+    """Standard deviation [n] over ancestral runs of SBD, NaN for outliers and points without coordinates."""
+    assert progress.outlier is not None
+    places = clouds.distinct_places(cloud, cloud.finite & ~progress.outlier)
+    return places.to_points(
+        uncertainty(sampled.model, places.xyz, options.uncertainty, options.seed, options.sigma, sampled.steps)
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResampledResult:
+    """The result of SPD's published procedure: a new cloud of as many points, without order and attributes."""
+
+    original: Cloud
+    """The cloud that went in."""
+    cloud: Cloud
+    """The new points."""
+
+    @property
+    def points(self) -> np.ndarray:
+        """The new points [n, 3]."""
+        return self.cloud.xyz
+
+    @cached_property
+    def report(self) -> dict[str, float]:
+        """Points, and the estimated noise before and after."""
+        from becalm.points.estimate import noise_level
+
+        before, after = noise_level(self.original.local()), noise_level(self.cloud.local())
+        return {"points": len(self.cloud), "noise_before": before, "noise_after": after}
+
+    def save(self, path: str | PathLike[str], warn: Warn = warnings.warn) -> None:
+        """Write the new points. Raises ScanError."""
+        write(self.cloud, path, warn)
+
+    def __repr__(self) -> str:
+        return f"ResampledResult({len(self.cloud):,} points)"
+
+
+def steps_as_published(
+    points: Any,
+    model: Model = "spd",
+    outliers: Literal["keep", "flag", "remove"] = "keep",
+    sigma: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    ascent_steps: int = 30,
+    alpha: float = 0.2,
+    warn: Warn = warnings.warn,
+) -> Iterator[Progress]:
+    """SPD's procedure as published, on at most 50 000 points; the last report has a `ResampledResult`.
+
+    Isolated points are left out first unless outliers are kept. `ascent_steps` is T and `alpha` the first step α of the gradient
+    ascent. Where σ exceeds 2.5 % of the radius there are two passes, as the authors take. Raises InputError.
+    """
+    import torch
+
+    from becalm.points.estimate import noise_level
+    from becalm.points.metrics import unit_sphere
+    from becalm.systems.spd import MAX_POINTS, Ascent, iter_denoise_paper
+
+    spd = load_denoiser(model, Options(device=device))
+    if not isinstance(spd, SPD):
+        raise ScanError(f"--mode paper is SPD's; {model} is {type(spd).__name__} (leave --mode out)")
+    whole = as_cloud(points, warn)
+    cloud = whole.select(whole.finite & ~clouds.find_isolated(whole, outliers))
+    local = cloud.local()
+    with error_prefix(cloud):
+        clouds.check_points(local, sigma)
+        if len(local) > MAX_POINTS:
+            raise ScanError(f"{len(local):,} points; --mode paper takes {MAX_POINTS:,} (leave --mode out)")
+    passes = 2 if (sigma or noise_level(local)) / unit_sphere(local)[1] > 0.025 else 1
+    generator = torch.Generator().manual_seed(seed)
+    for progress in iter_denoise_paper(spd, local, passes, generator, Ascent(ascent_steps, alpha)):
+        if progress.done < 1:
+            yield Progress(progress.done, None if progress.xyz is None else progress.xyz + cloud.origin)
+    assert progress.xyz is not None
+    yield Progress(1.0, None, ResampledResult(cloud, Cloud(progress.xyz + cloud.origin, origin=cloud.origin)))
+
+
+@contextmanager
+def error_prefix(cloud: Cloud) -> Iterator[None]:
+    """Put the name of the cloud's file, if it is from one, before a ScanError about its points."""
+    try:
+        yield
+    except ScanError as error:
+        path: Path | None = cloud.source.path if cloud.source else None
+        raise (ScanError(f"{path}: {error}") if path else error) from error
+
+
+def _rounded(value: Any) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
