@@ -217,7 +217,7 @@ class ResampledResult:
         return self.cloud.xyz
 
     @cached_property
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, int | float]:
         """Points, and the estimated noise before and after."""
         from becalm.points.estimate import noise_level
 
