@@ -9,9 +9,9 @@ from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.tasks.complete import complete
+from becalm.tasks.denoise import denoise
 from becalm.tasks.generate import generate
 from becalm.tasks.interpolate import interpolate
-from becalm.tasks.denoise import denoise
 from becalm.tasks.models import models
 from becalm.tasks.solve import solve
 from becalm.tasks.train import train

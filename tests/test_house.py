@@ -27,7 +27,6 @@ BARE = {
 UNFINISHED = {
     *(
         "cli/compress.py",
-        "cli/denoise.py",
         "cli/evaluate.py",
         "cli/solve.py",
         "evaluation/shapes.py",
