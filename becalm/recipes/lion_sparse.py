@@ -265,14 +265,11 @@ def check_recipe(recipe: Recipe) -> None:
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train both stages, yielding the log's records, then write the model beside them. Raises InputError."""
     check_recipe(recipe)
-    shapes, test = (
-        load_shapes(recipe),
-        sets.subsample(load_shapes(recipe, "test", CHECKED_SHAPES), CHECKED_SHAPES, recipe.seed),
-    )
-    if shapes.points.shape[1] < recipe.seen + recipe.target:
-        raise InputError(
-            f"--seen, --target: {recipe.seen + recipe.target} points; shapes have {shapes.points.shape[1]}"
-        )
+    shapes = load_shapes(recipe)
+    test = sets.subsample(load_shapes(recipe, "test", CHECKED_SHAPES), CHECKED_SHAPES, recipe.seed)
+    needed, available = recipe.seen + recipe.target, shapes.points.shape[1]
+    if available < needed:
+        raise InputError(f"--seen, --target: {needed} points; shapes have {available}")
     model = build_model(recipe, shapes).to(recipe.device).train()
     recipe = replace(recipe, sizes=model.autoencoder.sizes)
     if recipe.trained == "encoder":
