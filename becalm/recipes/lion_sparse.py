@@ -5,7 +5,7 @@ latents of all shapes are written to `latents.safetensors`, so that the prior ne
 done again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -18,14 +18,13 @@ import torch
 from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.latent import SHAPE_FEATURES, farthest_points, gather_rows
-from becalm.recipes.lion_sparse_health import health, likeness
+from becalm.recipes.lion_sparse_health import health, likeness, with_checks
 from becalm.shapes import sets
 from becalm.shapes.augment import add_noise, crop_by_plane, sample_points, snap_to_grid
 from becalm.systems import lion_sparse, lion_sparse_autoencoder
 from becalm.systems.lion import Latent
 from becalm.systems.lion_sparse import LionSparse, LossWeight, Prior
 from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes
-from becalm.training import log
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -232,18 +231,6 @@ def encode_shapes(recipe: Recipe, model: Autoencoder, shapes: sets.ShapeSet, pat
     if store.label.tolist() != recipe.views * (shapes.labels + 1).tolist():
         raise InputError(f"{path}: these are latents of other shapes; give another --run, or remove it")
     return store
-
-
-def with_checks(
-    number: int, steps: Iterator[dict], every: int, check: Callable[[], dict], folder: Path
-) -> Iterator[dict]:
-    """The records of stage `number` and, every so many steps, those of `check`, which are appended to the log in `folder` too."""
-    for record in steps:
-        yield {"stage": number, **record}
-        if record["step"] % every == 0:
-            checked = {"step": record["step"], **check()}
-            log.append_record(folder / "log.jsonl", checked)
-            yield checked
 
 
 def check_recipe(recipe: Recipe) -> None:

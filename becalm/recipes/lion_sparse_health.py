@@ -1,6 +1,8 @@
 """Checks of LION during training: how well shapes are reconstructed, and how distinguishable new ones are from real ones."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from becalm.shapes.augment import sample_points
 from becalm.systems import lion_sparse, lion_sparse_autoencoder
 from becalm.systems.lion_sparse import LionSparse
 from becalm.systems.lion_sparse_autoencoder import Autoencoder
+from becalm.training import log
 
 
 def health(model: Autoencoder, test: sets.ShapeSet, seen: int) -> dict:
@@ -45,3 +48,15 @@ def likeness(model: LionSparse, shapes: sets.ShapeSet, test: sets.ShapeSet, poin
     )
     share = lambda part: set_metrics.one_nna(set_metrics.pairwise_distances(set_metrics.chamfer_matrix, part, real))  # noqa: E731
     return {"one_nna": round(100 * share(new), 1), "oracle": round(100 * share(oracle), 1)}
+
+
+def with_checks(
+    number: int, steps: Iterator[dict], every: int, check: Callable[[], dict], folder: Path
+) -> Iterator[dict]:
+    """The records of stage `number` and, every so many steps, those of `check`, which are appended to the log in `folder` too."""
+    for record in steps:
+        yield {"stage": number, **record}
+        if record["step"] % every == 0:
+            checked = {"step": record["step"], **check()}
+            log.append_record(folder / "log.jsonl", checked)
+            yield checked
