@@ -9,9 +9,12 @@ from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
 from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
 from becalm.tasks.complete import complete
+from becalm.tasks.compress import compress
+from becalm.tasks.decompress import decompress
 from becalm.tasks.denoise import denoise
 from becalm.tasks.generate import generate
 from becalm.tasks.interpolate import interpolate
+from becalm.tasks.likelihood import likelihood
 from becalm.tasks.models import models
 from becalm.tasks.solve import solve
 from becalm.tasks.train import train
@@ -34,8 +37,10 @@ __all__ = [
     "Step",
     "clean",
     "complete",
+    "compress",
     "contrastive",
     "corrupt",
+    "decompress",
     "denoise",
     "densities",
     "dpm_solver_pp_2m",
@@ -45,6 +50,7 @@ __all__ = [
     "interpolate",
     "langevin",
     "levels",
+    "likelihood",
     "load",
     "models",
     "partition",

@@ -71,7 +71,7 @@ def trained(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[V
     return model.eval(), step
 
 
-def row(recipe: vdm.Recipe, data: vdm.Pools, seconds: float, draws: int) -> dict:
+def row(recipe: vdm.Recipe, data: vdm.TrainTest, seconds: float, draws: int) -> dict:
     """One training, its bound for each T, and the variance of a single draw's diffusion term over times and noise."""
     model, steps = trained(recipe, data.train, seconds)
     found = {str(chain or "∞"): vdm.measured(model, data.test, chain, draws) for chain in CHAINS}
@@ -162,7 +162,7 @@ def main() -> None:
         print(json.dumps(held["step_seconds"], indent=1))
         write(held)
         return
-    data = vdm.pools(replace(vdm.DIGITS8, digits=asked.digits))
+    data = vdm.load_images(replace(vdm.DIGITS8, digits=asked.digits))
     for name in asked.rows:
         if name in held["rows"]:
             continue

@@ -1,6 +1,7 @@
-"""A stack of bits (asymmetric numeral systems, Duda 2009) on which whole numbers are pushed and popped by their probabilities.
+"""A stack of bits on which whole numbers are pushed and popped by their probabilities: asymmetric numeral systems (Duda 2009).
 
-The coder is `constriction`'s: 64 bits of state, words of 32 bits, frequencies of 24 bits, all symbols of a call in one go.
+The coder is that of the package `constriction`: 64 bits of state, words of 32 bits, frequencies of 24 bits, all symbols of a call
+in one go. Pushing a symbol of probability p adds −log₂ p bits; popping bits that are uniformly random samples a symbol from p.
 """
 
 import math
@@ -10,24 +11,24 @@ import numpy as np
 from becalm.core.files import InputError
 
 WINDOW = 8.0
-"""Standard deviations either side of the mean within which Gaussians have cells of their own."""
+"""Standard deviations either side of the mean within which the bins of a Gaussian have probabilities of their own."""
 
-FRACTION = 16
-"""Means are rounded to this share of a cell."""
+MEAN_FRACTION = 16
+"""Means are rounded to this fraction of a bin."""
 
-FAR = 1 << 23
-"""Cells beyond the window that a number pushed may lie."""
+MAX_ESCAPE = 1 << 23
+"""Bins beyond the window that a pushed number may lie, at most."""
 
-SPARE = 512
-"""Bits that always stay, so that the coder is never near its end."""
-
-
-class Uneven(ValueError):
-    """What is decoded cannot have been coded with these numbers."""
+RESERVE_BITS = 512
+"""Bits that always stay in the coder, so that it is never near its end."""
 
 
-def coder():
-    """The module of stacks and that of distributions."""
+class DecodingError(ValueError):
+    """The bits cannot have been encoded with these probabilities."""
+
+
+def constriction_modules():
+    """The modules `stack` and `model` of `constriction.stream`. Raises InputError where the package is missing."""
     try:
         from constriction import stream  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
@@ -35,152 +36,160 @@ def coder():
     return stream.stack, stream.model
 
 
-def random_words(count: int) -> np.ndarray:
-    """The first words of a fixed random sequence (PCG64 of seed 0, low halves), the first one last: it lies on top."""
+def initial_words(count: int) -> np.ndarray:
+    """The initial bits: `count` words of a fixed random sequence (PCG64 of seed 0, low halves), its first word on top, last."""
     return (np.random.PCG64(0).random_raw(count) & 0xFFFFFFFF).astype(np.uint32)[::-1]
 
 
-def pad(height: int, count: int) -> np.ndarray:
-    """Random words that depend on the height of a stack alone, which is below 0 where it has lost random ones."""
+def whitening_words(height: int, count: int) -> np.ndarray:
+    """Random words, a function of the stack's height alone (below 0 where initial words have been popped)."""
     return (np.random.PCG64((1 << 40) + height).random_raw(count) & 0xFFFFFFFF).astype(np.uint32)
 
 
-class Stack:
-    """Bits, the last ones pushed on top, above random ones that the first pops may take.
+class AnsStack:
+    """The stack: words of 32 bits above the random initial words, which the first pops may take.
 
-    What was pushed by probabilities that are not the true ones is not random, and numbers popped from it would not be distributed
-    as asked; with few steps that costs tenths of a bit. So words are added to a `pad` modulo 2 before each pop of samples.
+    Bits pushed with probabilities that are not the data's are not uniformly random, and numbers popped from them would not have
+    the distribution asked for; with few steps that costs tenths of a bit. So before each pop of samples the words that it takes
+    are whitened: `whitening_words` are added modulo 2.
     """
 
-    def __init__(self, words: np.ndarray, initial: int):
-        self.low = [words[:-2]]
-        """All but the top, in pieces; the coder copies what it holds and had better hold little."""
-        self.ans, self.initial = coder()[0].AnsCoder(words[-2:]), initial
+    def __init__(self, words: np.ndarray, n_initial: int):
+        self.below = [words[:-2]]
+        """The words below those that the coder holds, in pieces: the coder copies what it holds, so it is kept small."""
+        self.coder, self.n_initial = constriction_modules()[0].AnsCoder(words[-2:]), n_initial
 
     @classmethod
-    def random(cls) -> "Stack":
-        """The encoder's stack before anything is pushed."""
-        return cls(random_words(SPARE // 16), SPARE // 16)
+    def fresh(cls) -> "AnsStack":
+        """The encoder's stack before anything is pushed: initial words only."""
+        return cls(initial_words(RESERVE_BITS // 16), RESERVE_BITS // 16)
 
     @classmethod
-    def read(cls, words: np.ndarray, initial: int, unused: int) -> "Stack":
-        """The decoder's: what was `written` upon the random words left out."""
-        return cls(np.concatenate([random_words(initial)[:unused], words]), initial)
+    def from_message(cls, words: np.ndarray, n_initial: int, n_unused: int) -> "AnsStack":
+        """The decoder's stack: the words of `message` above the initial words that the message leaves out."""
+        return cls(np.concatenate([initial_words(n_initial)[:n_unused], words]), n_initial)
 
     @property
     def height(self) -> int:
-        """How many words there are more than at first."""
-        return self.ans.num_words() + sum(map(len, self.low)) - self.initial
+        """Words on the stack less the initial ones."""
+        return self.coder.num_words() + sum(map(len, self.below)) - self.n_initial
 
     def words(self) -> np.ndarray:
-        """All of them, bottom first."""
-        return np.concatenate([*self.low, self.ans.get_compressed()])
+        """All words, uint32, bottom first."""
+        return np.concatenate([*self.below, self.coder.get_compressed()])
 
-    def written(self) -> tuple[np.ndarray, int]:
-        """The words above those random ones that were never touched, and the number of these."""
+    def message(self) -> tuple[np.ndarray, int]:
+        """The words without the initial ones at the bottom that were never popped, and how many these are."""
         words = self.words()
-        common = min(len(words), self.initial)
-        differs = words[:common] != random_words(self.initial)[:common]
-        unused = int(differs.argmax()) if differs.any() else common
-        return words[unused:], unused
+        common = min(len(words), self.n_initial)
+        differs = words[:common] != initial_words(self.n_initial)[:common]
+        n_unused = int(differs.argmax()) if differs.any() else common
+        return words[n_unused:], n_unused
 
-    def as_at_first(self) -> bool:
-        """Whether nothing but the random words is left."""
-        return np.array_equal(self.words(), random_words(self.initial))
+    def is_fresh(self) -> bool:
+        """Whether the stack holds the initial words and nothing else."""
+        return np.array_equal(self.words(), initial_words(self.n_initial))
 
-    def lift(self, count: int) -> None:
-        """Give the coder so many words of those below it, or all."""
-        missing = count + SPARE // 32 - self.ans.num_words()
+    def load_words(self, count: int) -> None:
+        """Move words from below into the coder until it holds `count` beside its reserve, or until none are left below."""
+        missing = count + RESERVE_BITS // 32 - self.coder.num_words()
         if missing > 0:
-            low = np.concatenate(self.low)
-            low, more = low[: max(0, len(low) - missing)], low[-missing:]
-            self.low, self.ans = [low], joined(more, self.ans.get_compressed())
+            below = np.concatenate(self.below)
+            below, moved = below[: max(0, len(below) - missing)], below[-missing:]
+            self.below, self.coder = [below], coder_of(moved, self.coder.get_compressed())
 
-    def need(self, count: int) -> None:
-        """Give the coder so many words, from those below it or else random ones put beneath all others."""
-        self.lift(count)
-        missing = count + SPARE // 32 - self.ans.num_words()
+    def ensure_words(self, count: int) -> None:
+        """The same, with further initial words put beneath all others where there are too few."""
+        self.load_words(count)
+        missing = count + RESERVE_BITS // 32 - self.coder.num_words()
         if missing > 0:
-            self.initial += missing
-            self.ans = joined(random_words(self.initial)[:missing], self.ans.get_compressed())
+            self.n_initial += missing
+            self.coder = coder_of(initial_words(self.n_initial)[:missing], self.coder.get_compressed())
 
-    def settle(self) -> None:
-        """Take all but the top off the coder."""
-        held = self.ans.get_compressed()
-        self.low, self.ans = [*self.low, held[:-2]], joined(held[-2:])
+    def unload_words(self) -> None:
+        """Move all words but the top two out of the coder."""
+        words = self.coder.get_compressed()
+        self.below, self.coder = [*self.below, words[:-2]], coder_of(words[-2:])
 
     def whiten(self, count: int) -> None:
-        """Add the pad to so many words and to the coder's state but its highest bit; done twice, nothing has changed."""
-        self.need(count)
-        held, more = self.ans.get_compressed(), pad(self.height, count + 2)
-        more[-1] &= (1 << (int(held[-1]).bit_length() - 1)) - 1
-        held[-2 - count :] ^= more
-        self.ans = joined(held)
+        """Add `whitening_words` modulo 2 to the top `count` words and the coder's state, except its highest bit; self-inverse."""
+        self.ensure_words(count)
+        words, noise = self.coder.get_compressed(), whitening_words(self.height, count + 2)
+        noise[-1] &= (1 << (int(words[-1]).bit_length() - 1)) - 1
+        words[-2 - count :] ^= noise
+        self.coder = coder_of(words)
 
-    def pop_sampled(self, mean: np.ndarray, std: float) -> np.ndarray:
-        """Numbers ~ N(mean, std²) rounded to whole ones, drawn with the bits of the stack."""
-        self.whiten(taken(len(mean), std))
-        centre, model, rest = windowed(mean, std, 0)
-        return centre + self.ans.decode(model, rest)
+    def pop_samples(self, mean: np.ndarray, std: float) -> np.ndarray:
+        """Samples of N(mean, std²) rounded to whole numbers, taken from the (whitened) bits of the stack."""
+        self.whiten(words_of_samples(len(mean), std))
+        centre, model, offset = quantized_gaussian(mean, std, 0)
+        return centre + self.coder.decode(model, offset)
 
-    def push_sampled(self, numbers: np.ndarray, mean: np.ndarray, std: float) -> None:
-        """Undo `pop_sampled`."""
-        centre, model, rest = windowed(mean, std, 0)
+    def push_samples(self, numbers: np.ndarray, mean: np.ndarray, std: float) -> None:
+        """The inverse of `pop_samples`. Raises DecodingError for numbers that it cannot have given."""
+        centre, model, offset = quantized_gaussian(mean, std, 0)
         reach = math.ceil(WINDOW * std)
         if (np.abs(numbers - centre) > reach).any():
-            raise Uneven("a latent lies where the encoder cannot have put it")
-        self.ans.encode_reverse((numbers - centre).astype(np.int32), model, rest)
-        self.whiten(taken(len(mean), std))
+            raise DecodingError("a latent lies where the encoder cannot have put it")
+        self.coder.encode_reverse((numbers - centre).astype(np.int32), model, offset)
+        self.whiten(words_of_samples(len(mean), std))
 
-    def push_normal(self, numbers: np.ndarray, mean: np.ndarray, std: float) -> None:
-        """Code whole numbers by N(mean, std²); one beyond the window takes the window's last cell and how far beyond it is."""
-        centre, model, rest = windowed(mean, std, 1)
-        edge, away = math.ceil(WINDOW * std) + 1, (numbers - centre).astype(np.int64)
-        beyond = np.abs(away)[np.abs(away) >= edge] - edge
-        if (beyond >= FAR).any():
-            raise FloatingPointError(f"the network errs by more than {FAR} cells: it does not fit the images at all")
-        if len(beyond):
-            self.ans.encode_reverse(beyond.astype(np.int32), coder()[1].Uniform(FAR))
-        self.ans.encode_reverse(np.clip(away, -edge, edge).astype(np.int32), model, rest)
+    def push_gaussian(self, numbers: np.ndarray, mean: np.ndarray, std: float) -> None:
+        """Push whole numbers by N(mean, std²). One beyond the window becomes the window's last bin, an escape, and the excess.
 
-    def pop_normal(self, mean: np.ndarray, std: float) -> np.ndarray:
-        """Undo `push_normal`."""
-        self.lift(2 * len(mean))
-        centre, model, rest = windowed(mean, std, 1)
-        edge, away = math.ceil(WINDOW * std) + 1, self.ans.decode(model, rest).astype(np.int64)
-        outside = np.abs(away) == edge
-        if outside.any():
-            beyond = self.ans.decode(coder()[1].Uniform(FAR), int(outside.sum()))
-            away[outside] += np.sign(away[outside]) * beyond
-        return centre + away
+        Raises FloatingPointError for an excess of MAX_ESCAPE bins.
+        """
+        centre, model, offset = quantized_gaussian(mean, std, 1)
+        edge, distance = math.ceil(WINDOW * std) + 1, (numbers - centre).astype(np.int64)
+        excess = np.abs(distance)[np.abs(distance) >= edge] - edge
+        if (excess >= MAX_ESCAPE).any():
+            raise FloatingPointError(
+                f"the network errs by more than {MAX_ESCAPE} bins: it does not fit the images at all"
+            )
+        if len(excess):
+            self.coder.encode_reverse(excess.astype(np.int32), constriction_modules()[1].Uniform(MAX_ESCAPE))
+        self.coder.encode_reverse(np.clip(distance, -edge, edge).astype(np.int32), model, offset)
 
-    def push_level(self, v: np.ndarray, start: np.ndarray, table: np.ndarray) -> None:
-        """Code v, v − start a place in each row of the table of weights."""
-        self.ans.encode_reverse((v - start).astype(np.int32), coder()[1].Categorical(perfect=False), table)
+    def pop_gaussian(self, mean: np.ndarray, std: float) -> np.ndarray:
+        """The inverse of `push_gaussian`."""
+        self.load_words(2 * len(mean))
+        centre, model, offset = quantized_gaussian(mean, std, 1)
+        edge, distance = math.ceil(WINDOW * std) + 1, self.coder.decode(model, offset).astype(np.int64)
+        escaped = np.abs(distance) == edge
+        if escaped.any():
+            excess = self.coder.decode(constriction_modules()[1].Uniform(MAX_ESCAPE), int(escaped.sum()))
+            distance[escaped] += np.sign(distance[escaped]) * excess
+        return centre + distance
 
-    def pop_level(self, start: np.ndarray, table: np.ndarray) -> np.ndarray:
-        """Undo `push_level`."""
-        self.lift(len(start))
-        return start + self.ans.decode(coder()[1].Categorical(perfect=False), table)
+    def push_categorical(self, v: np.ndarray, first: np.ndarray, weights: np.ndarray) -> None:
+        """Push whole numbers v; row i of `weights` is proportional to the probabilities of first[i], first[i] + 1, …"""
+        model = constriction_modules()[1].Categorical(perfect=False)
+        self.coder.encode_reverse((v - first).astype(np.int32), model, weights)
 
-
-def joined(*words: np.ndarray):
-    """A coder that holds these words."""
-    return coder()[0].AnsCoder(np.concatenate(words))
-
-
-def taken(count: int, std: float) -> int:
-    """Words that so many samples take, and eight standard errors more."""
-    return math.ceil((count * bits_of(std) + 8 * math.sqrt(count)) / 32)
+    def pop_categorical(self, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The inverse of `push_categorical`."""
+        self.load_words(len(first))
+        return first + self.coder.decode(constriction_modules()[1].Categorical(perfect=False), weights)
 
 
-def bits_of(std: float) -> float:
-    """Entropy of a Gaussian rounded to whole numbers."""
+def coder_of(*words: np.ndarray):
+    """A coder that holds the concatenation of `words`."""
+    return constriction_modules()[0].AnsCoder(np.concatenate(words))
+
+
+def words_of_samples(count: int, std: float) -> int:
+    """Words that `count` samples take, and eight standard errors more."""
+    return math.ceil((count * gaussian_entropy(std) + 8 * math.sqrt(count)) / 32)
+
+
+def gaussian_entropy(std: float) -> float:
+    """Bits of entropy of N(·, std²) rounded to whole numbers, log₂(std √(2πe))."""
     return math.log2(std * math.sqrt(2 * math.pi * math.e))
 
 
-def windowed(mean: np.ndarray, std: float, more: int):
-    """The cell of each mean, the Gaussian about it in a window wider by `more`, and the means' rest, in sixteenths."""
+def quantized_gaussian(mean: np.ndarray, std: float, extra: int):
+    """The bin of each mean, the Gaussian about 0 on WINDOW standard deviations and `extra` bins, and each mean less its bin."""
     centre = np.rint(mean).astype(np.int64)
-    reach = math.ceil(WINDOW * std) + more
-    return centre, coder()[1].QuantizedGaussian(-reach, reach, std=std), np.rint((mean - centre) * FRACTION) / FRACTION
+    reach = math.ceil(WINDOW * std) + extra
+    model = constriction_modules()[1].QuantizedGaussian(-reach, reach, std=std)
+    return centre, model, np.rint((mean - centre) * MEAN_FRACTION) / MEAN_FRACTION

@@ -1,12 +1,13 @@
-"""Lossless coding of images at the bound of a VDM of T steps: bits-back with a stack (ANS), one latent layer at a time.
+"""Lossless coding of images at the bound of a VDM of T steps: bits-back coding with an ANS stack, one layer of latents at a time.
 
 Townsend et al. 2019 (bits back with ANS), Kingma et al. 2019 (Bit-Swap: the order), Kingma et al. 2021 (for VDM). The encoder
 pops z₀ ~ q(z₀|x) off the stack, pushes x by p(x|z₀), and for t = 1 … T pops z_t ~ q(z_t|z_s) and pushes z_s by p(z_s|z_t); at
-last z_T by N(0, I). What was popped is paid back: the stack grows by the bound of T equal steps. The decoder runs it backwards.
+last it pushes z_T by N(0, I). Since the decoder gets the popped bits back, the stack grows by the bound of T equal steps. The
+decoder runs every line backwards.
 
-Latents lie on grids with cells of a fixed share of the narrowest Gaussian that codes them. The network's means decide the
-frequencies: they must come out bit for bit alike on both sides, hence the same weights, groups, torch, processor and threads (see
-`surroundings`). They are rounded to a sixteenth of a cell first, which costs nothing and hides differences too small to matter
+Latents lie on grids whose bins are a fixed fraction of the narrowest Gaussian that codes them. The network's means decide the
+frequencies: they must come out bit for bit alike on both sides, hence the same weights, batches, torch, processor and threads:
+see `environment`. They are rounded to a sixteenth of a bin first, which costs nothing and hides differences too small to matter
 for nearly all numbers, but not for all of millions.
 """
 
@@ -22,172 +23,175 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from becalm.compression.ans import Stack, Uneven, taken
+from becalm.compression.ans import AnsStack, DecodingError, words_of_samples
 from becalm.core.denoiser import Denoiser
 from becalm.core.likelihood import DECODER_REACH, check_finite_ends, encode_levels
 from becalm.core.process import posterior, transition
 from becalm.core.typing import Int, Tensor
 
-CELLS = 8
-"""Cells a standard deviation of the narrowest Gaussian of a layer: the file grows by about 0.01 % for their sake."""
+BINS_PER_STD = 8
+"""Bins a standard deviation of the narrowest Gaussian of a layer: the grid lengthens the file by about 0.01 %."""
 
 
 class Layer(NamedTuple):
-    """The latents at one t: z = cell · whole number; deviations count cells."""
+    """The latents at one t: z = bin_width · whole number; standard deviations count bins."""
 
     t: float
     """Time."""
-    cell: float
-    """Width of a cell."""
-    factor: float
-    """q's mean is `factor` times the layer below, or the data."""
-    inward: float
-    """Standard deviation of q, given the layer below."""
-    outward: float
-    """Standard deviation of p, given the layer above; of N(0, I) at the top."""
+    bin_width: float
+    """Width of a bin."""
+    q_factor: float
+    """The mean of q(z_t | below) is q_factor times the layer below, or times the data."""
+    q_std: float
+    """Standard deviation of q(z_t | below)."""
+    p_std: float
+    """Standard deviation of p(z_t | above); of N(0, I) at the top."""
 
 
 @dataclass(frozen=True)
-class Chain:
-    """What coding goes by, the same on both sides."""
+class Codec:
+    """The model as a hierarchy of latents, the same for encoder and decoder."""
 
     denoiser: Denoiser
     """The network with its schedule."""
     levels: int
     """K."""
-    width: float
-    """e^{γ₀/2}, the deviation of z₀/α₀ from x."""
+    decoder_std: float
+    """e^{γ₀/2}, the standard deviation of z₀/α₀ − x."""
     layers: tuple[Layer, ...]
     """Those of t₀ … t_T."""
+    device: torch.device
+    """Where the network computes."""
 
 
 @dataclass(frozen=True)
-class Coded:
-    """Images as words, and what the decoder has to know beside the model."""
+class Bitstream:
+    """Encoded images: the words of the stack, and what the decoder has to know beside the model."""
 
     count: int
     """Images."""
     steps: int
     """T."""
-    groups: tuple[int, ...]
-    """How many images went through the network at once, in the order of coding."""
-    initial: int
-    """Random words that lay on the stack at first: bits to pop before any were pushed."""
-    unused: int
-    """Those of them, from the bottom, that were never touched and are left out of `words`."""
+    batches: tuple[int, ...]
+    """How many images went through the network at once, in the order of encoding."""
+    n_initial: int
+    """Initial words of the stack: random bits to pop before any were pushed."""
+    n_unused: int
+    """Those of them, from the bottom, that were never popped and are left out of `words`."""
     words: np.ndarray
     """The stack, uint32, bottom first."""
 
 
-def chain(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0) -> Chain:
+def make_codec(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0, device: str = "cpu") -> Codec:
     """T equal steps of t from `start` to 1, as the bound has them. Raises ValueError for T < 1 or an infinite end of γ."""
     if steps < 1:
         raise ValueError(f"steps {steps} must be at least 1")
     schedule = denoiser.schedule
     check_finite_ends(schedule, start)
-    t = start + (1 - start) * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    gamma, alpha, sigma = (part.detach() for part in schedule(t))
-    factor, inward = (part.detach() for part in transition(t[1:], t[:-1], schedule))
-    # σ_s √(1 − e^{γ_s − γ_t}) is σ_s/σ_t times the deviation of q; N(0, I) has 1
-    outward = torch.cat([inward / sigma[1:] * sigma[:-1], sigma.new_ones(1)])
-    factor, inward = torch.cat([alpha[:1], factor]), torch.cat([sigma[:1], inward])
-    cell = torch.minimum(inward, outward) / CELLS
-    rows = torch.stack([t, cell, factor, inward / cell, outward / cell], 1).tolist()
-    return Chain(denoiser, levels, math.exp(float(gamma[0]) / 2), tuple(Layer(*row) for row in rows))
+    t = start + (1 - start) * torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=device)
+    gamma, alpha, sigma = (part.detach().cpu() for part in schedule(t))
+    factor, q_std = (part.detach().cpu() for part in transition(t[1:], t[:-1], schedule))
+    # σ_s √(1 − e^{γ_s − γ_t}) is σ_s/σ_t times the standard deviation of q; N(0, I) has 1
+    p_std = torch.cat([q_std / sigma[1:] * sigma[:-1], sigma.new_ones(1)])
+    factor, q_std = torch.cat([alpha[:1], factor]), torch.cat([sigma[:1], q_std])
+    width = torch.minimum(q_std, p_std) / BINS_PER_STD
+    rows = torch.stack([t.cpu(), width, factor, q_std / width, p_std / width], 1).tolist()
+    layers = tuple(Layer(*row) for row in rows)
+    return Codec(denoiser, levels, math.exp(float(gamma[0]) / 2), layers, torch.device(device))
 
 
-def encode(chain: Chain, v: Int[Tensor, "image variable channel"], batch: int = 64) -> Iterator[Coded]:
-    """Code images of values 0 … K − 1; yields the work so far after every group, and last of all the whole.
+def encode(codec: Codec, v: Int[Tensor, "image variable channel"], batch: int = 64) -> Iterator[Bitstream]:
+    """Encode images of levels 0 … K − 1; yields the bitstream so far after every batch, and last of all the whole.
 
-    Groups grow to `batch` images as the stack grows, so that only the first image's latents cost bits of their own. Raises
-    ValueError for values outside.
+    Batches grow to `batch` images as the stack grows, so that only the first image's latents take initial bits. Raises ValueError
+    for values outside.
     """
-    encode_levels(v, chain.levels)
-    stack, done, groups, size = Stack.random(), 0, [], v[0].numel()
-    peak = max(taken(size, a.inward) + taken(size, b.inward) for a, b in pairwise(chain.layers))
+    encode_levels(v, codec.levels)  # checks the values
+    stack, done, batches, size = AnsStack.fresh(), 0, [], v[0].numel()
+    peak = max(words_of_samples(size, a.q_std) + words_of_samples(size, b.q_std) for a, b in pairwise(codec.layers))
     while done < len(v):
-        many = max(1, min(batch, (stack.height + stack.initial) // peak, len(v) - done))
-        push_images(chain, stack, v[done : done + many])
-        stack.settle()
-        groups.append(many)
-        done += many
-        words, unused = stack.written()
-        yield Coded(done, len(chain.layers) - 1, tuple(groups), stack.initial, unused, words)
+        count = max(1, min(batch, (stack.height + stack.n_initial) // peak, len(v) - done))
+        push_images(codec, stack, v[done : done + count])
+        stack.unload_words()
+        batches.append(count)
+        done += count
+        words, n_unused = stack.message()
+        yield Bitstream(done, len(codec.layers) - 1, tuple(batches), stack.n_initial, n_unused, words)
 
 
-def decode(chain: Chain, coded: Coded, shape: tuple[int, int]) -> Iterator[Int[Tensor, "image variable channel"]]:
-    """The images of every group, the last group first; `shape` is variables and channels.
+def decode(codec: Codec, bits: Bitstream, shape: tuple[int, int]) -> Iterator[Int[Tensor, "image variable channel"]]:
+    """The images of every batch, the last batch first; `shape` is variables and channels.
 
-    Raises Uneven where what is left in the end is not what the encoder began with.
+    Raises DecodingError where what is left in the end are not the initial bits.
     """
-    stack = Stack.read(coded.words, coded.initial, coded.unused)
-    for many in reversed(coded.groups):
-        yield pop_images(chain, stack, (many, *shape))
-        stack.settle()
-    if not stack.as_at_first():
-        raise Uneven("the bits do not come out even")
+    stack = AnsStack.from_message(bits.words, bits.n_initial, bits.n_unused)
+    for count in reversed(bits.batches):
+        yield pop_images(codec, stack, (count, *shape))
+        stack.unload_words()
+    if not stack.is_fresh():
+        raise DecodingError("the bits do not come out even")
 
 
-def push_images(chain: Chain, stack: Stack, v: Tensor) -> None:
-    """Code one group."""
-    first, last = chain.layers[0], chain.layers[-1]
-    z = stack.pop_sampled(data_mean(chain, v), first.inward)
-    stack.push_level(v.flatten().numpy(), *decoder(chain, z))
-    for below, here in pairwise(chain.layers):
-        higher = stack.pop_sampled(z * (here.factor * below.cell / here.cell), here.inward)
-        stack.push_normal(z, reverse_mean(chain, higher, here, below, v.shape), below.outward)
-        z = higher
-    stack.push_normal(z, np.zeros(len(z)), last.outward)
+def push_images(codec: Codec, stack: AnsStack, v: Tensor) -> None:
+    """Encode one batch."""
+    bottom, top = codec.layers[0], codec.layers[-1]
+    z = stack.pop_samples(data_mean(codec, v), bottom.q_std)
+    stack.push_categorical(v.flatten().numpy(), *decoder_weights(codec, z))
+    for below, here in pairwise(codec.layers):
+        above = stack.pop_samples(z * (here.q_factor * below.bin_width / here.bin_width), here.q_std)
+        stack.push_gaussian(z, reverse_mean(codec, above, here, below, v.shape), below.p_std)
+        z = above
+    stack.push_gaussian(z, np.zeros(len(z)), top.p_std)
 
 
-def pop_images(chain: Chain, stack: Stack, shape: tuple[int, ...]) -> Tensor:
-    """Decode one group: every line of `push_images` undone, from the last to the first."""
-    first, last = chain.layers[0], chain.layers[-1]
-    z = stack.pop_normal(np.zeros(math.prod(shape)), last.outward)
-    for below, here in reversed(list(pairwise(chain.layers))):
-        lower = stack.pop_normal(reverse_mean(chain, z, here, below, shape), below.outward)
-        stack.push_sampled(z, lower * (here.factor * below.cell / here.cell), here.inward)
+def pop_images(codec: Codec, stack: AnsStack, shape: tuple[int, ...]) -> Tensor:
+    """Decode one batch: the inverse of every line of `push_images`, from the last to the first."""
+    bottom, top = codec.layers[0], codec.layers[-1]
+    z = stack.pop_gaussian(np.zeros(math.prod(shape)), top.p_std)
+    for below, here in reversed(list(pairwise(codec.layers))):
+        lower = stack.pop_gaussian(reverse_mean(codec, z, here, below, shape), below.p_std)
+        stack.push_samples(z, lower * (here.q_factor * below.bin_width / here.bin_width), here.q_std)
         z = lower
-    v = torch.from_numpy(stack.pop_level(*decoder(chain, z))).reshape(shape)
-    stack.push_sampled(z, data_mean(chain, v), first.inward)
+    v = torch.from_numpy(stack.pop_categorical(*decoder_weights(codec, z))).reshape(shape)
+    stack.push_samples(z, data_mean(codec, v), bottom.q_std)
     return v
 
 
-def data_mean(chain: Chain, v: Tensor) -> np.ndarray:
-    """α₀x in cells, flat."""
-    first = chain.layers[0]
-    return encode_levels(v, chain.levels, torch.float64).flatten().numpy() * (first.factor / first.cell)
+def data_mean(codec: Codec, v: Tensor) -> np.ndarray:
+    """α₀x in bins of the lowest layer, flat."""
+    bottom = codec.layers[0]
+    return encode_levels(v, codec.levels, torch.float64).flatten().numpy() * (bottom.q_factor / bottom.bin_width)
 
 
-def reverse_mean(chain: Chain, z: np.ndarray, here: Layer, below: Layer, shape) -> np.ndarray:
-    """The mean of p(z_s|z_t), flat, in cells of the layer below; raises FloatingPointError where it is not finite."""
-    whole = torch.from_numpy(z * here.cell).reshape(shape)
-    t, s = (torch.full((len(whole), 1, 1), layer.t, dtype=torch.float64) for layer in (here, below))
+def reverse_mean(codec: Codec, z: np.ndarray, here: Layer, below: Layer, shape) -> np.ndarray:
+    """The mean of p(z_s|z_t), flat, in bins of the layer below; raises FloatingPointError where it is not finite."""
+    latent = torch.from_numpy(z * here.bin_width).reshape(shape).to(codec.device)
+    t, s = (latent.new_full((len(latent), 1, 1), layer.t) for layer in (here, below))
     with torch.inference_mode():
-        x = chain.denoiser(whole.float(), t).x.double()
-        mean = posterior(whole, x, t, s, chain.denoiser.schedule)[0].flatten().numpy() / below.cell
+        x = codec.denoiser(latent.float(), t).x.double()
+        mean = posterior(latent, x, t, s, codec.denoiser.schedule)[0].flatten().cpu().numpy() / below.bin_width
     if not np.isfinite(mean).all():
         raise FloatingPointError(f"the network's mean at t = {here.t:g} is not finite")
     return mean
 
 
-def decoder(chain: Chain, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p(x|z₀) ∝ exp(−½e^{−γ₀}(z₀/α₀ − x)²): the level with which the table of each number begins, and the table.
+def decoder_weights(codec: Codec, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p(x|z₀) ∝ exp(−½e^{−γ₀}(z₀/α₀ − x)²): the first level of each number's row, and the rows of weights [number, level].
 
-    The table holds the levels within REACH deviations, or all where these are fewer.
+    A row has the levels within DECODER_REACH standard deviations, or all where these are fewer.
     """
-    first, levels = chain.layers[0], chain.levels
-    y = z * (first.cell / first.factor)
-    span = min(levels, 2 * math.ceil(DECODER_REACH * chain.width * levels / 2) + 1)
-    start = np.clip(np.rint((y + 1) * levels / 2 - 0.5) - span // 2, 0, levels - span).astype(np.int64)
-    values = (2.0 * (start[:, None] + np.arange(span)) + 1) / levels - 1
-    away = ((y[:, None] - values) / chain.width) ** 2 / 2
-    return start, np.exp(away.min(1, keepdims=True) - away)
+    bottom, levels = codec.layers[0], codec.levels
+    y = z * (bottom.bin_width / bottom.q_factor)
+    span = min(levels, 2 * math.ceil(DECODER_REACH * codec.decoder_std * levels / 2) + 1)
+    first = np.clip(np.rint((y + 1) * levels / 2 - 0.5) - span // 2, 0, levels - span).astype(np.int64)
+    values = (2.0 * (first[:, None] + np.arange(span)) + 1) / levels - 1
+    energy = ((y[:, None] - values) / codec.decoder_std) ** 2 / 2
+    return first, np.exp(energy.min(1, keepdims=True) - energy)
 
 
-def surroundings() -> dict:
-    """What decides, beside weights and input, the last bits of what is computed, and so whether a file decodes."""
-    return {
+def environment(device: torch.device | None = None) -> dict:
+    """What decides, beside weights and input, the last bits of what the network computes, and so whether a file decodes."""
+    where = {
         "torch": torch.__version__,
         "numpy": np.__version__,
         "constriction": version("constriction"),
@@ -195,11 +199,14 @@ def surroundings() -> dict:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
+    if device is None or device.type == "cpu":
+        return where
+    return where | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads for torch meanwhile."""
+def torch_threads(count: int) -> Iterator[None]:
+    """`count` threads for torch while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from becalm.core.files import InputError
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-"""Types of numbers, big-endian."""
+"""numpy types by the code of IDX, big-endian."""
 
 
 def read(path: Path) -> np.ndarray:
@@ -31,8 +31,8 @@ def read(path: Path) -> np.ndarray:
     return np.frombuffer(data, dtype, offset=4 + 4 * data[3]).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def packed(values: np.ndarray, zipped: bool) -> bytes:
-    """An array of uint8, or of uint16 as 32-bit numbers (IDX has no unsigned 16), as the bytes of an IDX file."""
+def encode(values: np.ndarray, zipped: bool) -> bytes:
+    """The bytes of an IDX file, gzipped or not, of an array of uint8, or of uint16 as 32-bit numbers (IDX has no uint16)."""
     code, values = (8, values) if values.dtype == np.uint8 else (12, values.astype(">i4"))
     data = bytes([0, 0, code, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
     return gzip.compress(data, mtime=0) if zipped else data

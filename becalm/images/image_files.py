@@ -1,7 +1,7 @@
-"""Sets of images for a model of whole values 0 … K − 1: a folder of image files, one image, NPY, NPZ or IDX, read and written.
+"""Read and write sets of images for a model of K levels: folders of image files, single images, NPY, NPZ and IDX files, arrays.
 
-Arrays hold the values themselves, [image, height, width] or [image, height, width, colour]. Image files hold brightness, as PNG
-scales it: v of K ≤ 256 levels is round(255 v/(K − 1)), of more round(65535 v/(K − 1)); for K = 256 the value itself.
+Arrays hold the levels 0 … K − 1 themselves, [image, height, width] or [image, height, width, colour]. Image files hold
+brightness, as PNG scales it: level v of K ≤ 256 is round(255 v/(K − 1)), of more round(65535 v/(K − 1)).
 """
 
 import os
@@ -18,23 +18,23 @@ from becalm.core.files import InputError, atomic_file, fsync_path
 from becalm.core.typing import Int, Tensor
 from becalm.images import idx
 
-PICTURES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".jpg", ".jpeg")
 """Suffixes of image files."""
 
-MOST = 64_000_000
+MAX_PIXELS = 64_000_000
 """Pixels an image file may have."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a model takes."""
+class ImageFormat:
+    """Size and number of levels of the images that a model takes."""
 
     height: int
     width: int
     colours: int
-    """1 grey, 3 colour; other numbers fit arrays alone."""
+    """1 for grey, 3 for colour; images of other numbers can only be arrays."""
     levels: int
-    """K: values are 0 to K − 1."""
+    """K: values are whole numbers from 0 to K − 1."""
 
     def __str__(self) -> str:
         kind = {1: "grey", 3: "colour"}.get(self.colours, f"{self.colours}-channel")
@@ -42,25 +42,25 @@ class Expected:
 
     @property
     def brightness(self) -> np.ndarray:
-        """What image files hold for each level [K], uint8 or uint16."""
+        """The brightness of each level in image files [K], uint8 or uint16."""
         top, dtype = (255, np.uint8) if self.levels <= 256 else (65535, np.uint16)
         return np.round(np.arange(self.levels) * (top / max(self.levels - 1, 1))).astype(dtype)
 
 
 @dataclass(frozen=True)
-class Images:
-    """A set of images with their names."""
+class ImageSet:
+    """Images with their names."""
 
     values: Int[Tensor, "image height width colour"]
     """0 to K − 1."""
     names: tuple[str, ...]
-    """The file of each, or its place in the array."""
+    """The file name of each, or its index in the array."""
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def read(path: Path, expected: Expected, array: str | None = None) -> Images:
+def read(path: Path, expected: ImageFormat, array: str | None = None) -> ImageSet:
     """A set of images from a folder, an image file, .npy, .npz (`array` says which where several fit) or IDX, plain or gzip.
 
     Raises InputError that names the first file at fault and what the model takes.
@@ -68,21 +68,26 @@ def read(path: Path, expected: Expected, array: str | None = None) -> Images:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a folder of images, .npy, .npz or an IDX file")
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        return read_pictures(path, expected)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return read_image_files(path, expected)
     if path.suffix == ".npz":
-        where, found = read_npz(path, expected, array)
-    else:
-        where, found = str(path), read_npy(path) if path.suffix == ".npy" else idx.read(path)
-    values = checked(where, found, expected)
-    return Images(values, tuple(str(i) for i in range(len(values))))
+        where, values = read_npz(path, expected, array)
+        return from_array(values, expected, where)
+    return from_array(read_npy(path) if path.suffix == ".npy" else idx.read(path), expected, str(path))
 
 
-def sources(path: Path) -> list[Path]:
-    """The files of a set: the pictures of a folder in the order of their names, or the one file."""
+def from_array(values: object, expected: ImageFormat, where: str = "images") -> ImageSet:
+    """A set of images from an array or tensor; errors call it `where`."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    images = check_array(where, array, expected)
+    return ImageSet(images, tuple(str(i) for i in range(len(images))))
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files that `read` reads: the image files of a folder in the order of their names, or the one file."""
     if not path.is_dir():
         return [path]
-    return sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith("."))
+    return sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -94,8 +99,8 @@ def read_npy(path: Path) -> np.ndarray:
         raise InputError(f"{path}: is no .npy file of numbers ({error}); write it with numpy.save") from error
 
 
-def read_npz(path: Path, expected: Expected, array: str | None) -> tuple[str, np.ndarray]:
-    """The array asked for, or the only one that can be images of the size; with the name by which errors call it."""
+def read_npz(path: Path, expected: ImageFormat, array: str | None) -> tuple[str, np.ndarray]:
+    """The array named, or the only one with the shape of images of the model; and the name by which errors call it."""
     import zipfile
 
     try:
@@ -103,36 +108,36 @@ def read_npz(path: Path, expected: Expected, array: str | None) -> tuple[str, np
             names = list(fields)
             if array is not None and array not in names:
                 raise InputError(f"{path}: has no array {array!r}; there is {', '.join(names)}")
-            found = {name: fields[name] for name in ([array] if array else names)}
+            arrays = {name: fields[name] for name in ([array] if array else names)}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is no .npz of plain arrays ({error}); write it with numpy.savez") from error
-    many = [name for name, values in found.items() if values.ndim >= 3]
-    fitting = [name for name in many if values_fit(found[name], expected)] or many or list(found)
+    many = [name for name, values in arrays.items() if values.ndim >= 3]
+    fitting = [name for name in many if fits_shape(arrays[name], expected)] or many or list(arrays)
     if len(fitting) != 1:
-        raise InputError(f"{path}: has the arrays {', '.join(found)}; say which with --array, as --array {fitting[0]}"
+        raise InputError(f"{path}: has the arrays {', '.join(arrays)}; say which with --array, as --array {fitting[0]}"
                          if fitting else f"{path}: holds no array; the model takes {expected}")  # fmt: skip
-    return f"{path}: {fitting[0]}", found[fitting[0]]
+    return f"{path}: {fitting[0]}", arrays[fitting[0]]
 
 
-def values_fit(values: np.ndarray, expected: Expected) -> bool:
-    """Whether an array has the shape of images of the model, whatever its values."""
+def fits_shape(values: np.ndarray, expected: ImageFormat) -> bool:
+    """Whether an array has the shape of images of the model."""
     size = (expected.height, expected.width)
     return values.shape[1:] in ((*size, expected.colours), *([size] if expected.colours == 1 else []))
 
 
-def checked(where: str, values: np.ndarray, expected: Expected) -> Int[Tensor, "image height width colour"]:
-    """An array as images; InputError where shape, kind or range are not those of the model."""
+def check_array(where: str, values: np.ndarray, expected: ImageFormat) -> Int[Tensor, "image height width colour"]:
+    """An array as images. Raises InputError where shape, type or range are not those of the model."""
     if values.dtype.kind not in "buif":
         raise InputError(f"{where}: holds {values.dtype}; the model takes {expected}")
-    if not values_fit(values, expected):
+    if not fits_shape(values, expected):
         shape = "[image, height, width]" if expected.colours == 1 else "[image, height, width, colour]"
         raise InputError(f"{where}: has the shape {list(values.shape)}; the model takes {expected}, as {shape}")
     if len(values) == 0:
         raise InputError(f"{where}: holds no image; the model takes {expected}")
     if values.dtype.kind == "f":
-        fractional(where, values, expected)
+        check_whole_numbers(where, values, expected)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high < expected.levels):
         first = int(np.argmax(((values < 0) | (values >= expected.levels)).reshape(len(values), -1).any(1)))
@@ -141,8 +146,8 @@ def checked(where: str, values: np.ndarray, expected: Expected) -> Int[Tensor, "
     return whole.reshape(len(values), expected.height, expected.width, expected.colours)
 
 
-def fractional(where: str, values: np.ndarray, expected: Expected) -> None:
-    """InputError for values that are not whole numbers, or only could be by chance: floats in [0, 1] for more levels than two."""
+def check_whole_numbers(where: str, values: np.ndarray, expected: ImageFormat) -> None:
+    """Raise InputError for floats that are not whole numbers, or whole by chance: all within [0, 1], for more than two levels."""
     if not np.isfinite(values).all():
         raise InputError(f"{where}: has values that are not finite; the model takes {expected}")
     low, high, top = values.min(), values.max(), expected.levels - 1
@@ -155,28 +160,28 @@ def fractional(where: str, values: np.ndarray, expected: Expected) -> None:
         raise InputError(f"{where}: holds fractions ({values.dtype}); the model takes {expected}: store whole numbers")
 
 
-def read_pictures(path: Path, expected: Expected) -> Images:
-    """An image file, or all of a folder in the order of their names."""
+def read_image_files(path: Path, expected: ImageFormat) -> ImageSet:
+    """The images of one image file, or of all in a folder in the order of their names."""
     if expected.colours not in (1, 3):
         raise InputError(f"{path}: image files are grey or colour; the model takes {expected}, so give an .npy")
-    files = sources(path)
+    files = source_files(path)
     if not files:
-        raise InputError(f"{path}: holds no image ({', '.join(PICTURES)}); the model takes {expected}")
+        raise InputError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}); the model takes {expected}")
     level = np.full(65536, -1, dtype=np.int32)
     level[expected.brightness] = np.arange(expected.levels)
-    values = np.stack([levels_of(file, picture(file, expected), level, expected) for file in files])
-    return Images(torch.from_numpy(values), tuple(file.name for file in files))
+    values = np.stack([samples_to_levels(file, read_samples(file, expected), level, expected) for file in files])
+    return ImageSet(torch.from_numpy(values), tuple(file.name for file in files))
 
 
-def picture(path: Path, expected: Expected) -> np.ndarray:
-    """The samples of an image file, [height, width, colours]; InputError where size, depth or colours are another."""
+def read_samples(path: Path, expected: ImageFormat) -> np.ndarray:
+    """The samples of an image file, [height, width, colours]. Raises InputError for another size, depth or number of colours."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MOST:
+            if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; the model takes {expected}")
-            samples, mode = opened(image)
+            samples, mode = pillow_samples(image)
     except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:
         if isinstance(error, InputError | FileNotFoundError):
             raise
@@ -193,8 +198,8 @@ def picture(path: Path, expected: Expected) -> np.ndarray:
     return samples
 
 
-def opened(image) -> tuple[np.ndarray, str]:
-    """Samples [height, width, colours] of a Pillow image and its mode: palettes resolved, full opacity dropped."""
+def pillow_samples(image) -> tuple[np.ndarray, str]:
+    """Samples [height, width, colours] of a Pillow image, and its mode, without palette and without an opaque alpha channel."""
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "RGBA") and image.getextrema()[-1] == (255, 255):
@@ -206,18 +211,18 @@ def opened(image) -> tuple[np.ndarray, str]:
     return samples.reshape(*samples.shape[:2], -1), mode
 
 
-def levels_of(path: Path, samples: np.ndarray, level: np.ndarray, expected: Expected) -> np.ndarray:
-    """The levels whose brightness an image file holds."""
+def samples_to_levels(path: Path, samples: np.ndarray, level: np.ndarray, expected: ImageFormat) -> np.ndarray:
+    """The level of each sample, by the table `level` of brightnesses. Raises InputError for a brightness of no level."""
     values = level[samples]
     if (values < 0).any():
-        first, known = samples[values < 0][0], expected.brightness
-        shown = ", ".join(str(b) for b in known[:3]) + f", … {known[-1]}"
-        raise InputError(f"{path}: brightness {first} is none of {shown}; the model takes {expected}")
+        first, allowed = samples[values < 0][0], expected.brightness
+        listed = ", ".join(str(b) for b in allowed[:3]) + f", … {allowed[-1]}"
+        raise InputError(f"{path}: brightness {first} is none of {listed}; the model takes {expected}")
     return values
 
 
 def write(path: Path, values: Int[Tensor, "image height width colour"], levels: int) -> None:
-    """Images to .npy, .npz (its array `images`), IDX (a name with idx, or .idx; .gz as well) or else a new folder of PNGs.
+    """Write images to .npy, .npz (its array `images`), IDX (a name with idx; .gz as well) or else a new folder of PNGs.
 
     Grey images are written without the axis of colours. The file, or the folder, is whole or absent; a folder that holds anything
     is refused.
@@ -226,14 +231,14 @@ def write(path: Path, values: Int[Tensor, "image height width colour"], levels: 
     array = values.cpu().numpy().astype(dtype)
     flat = array[..., 0] if array.shape[-1] == 1 else array
     if path.suffix not in (".npy", ".npz") and "idx" not in path.name:
-        return write_pictures(path, array, Expected(array.shape[1], array.shape[2], array.shape[3], levels))
+        return write_folder(path, array, ImageFormat(array.shape[1], array.shape[2], array.shape[3], levels))
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, flat)
         elif path.suffix == ".npz":
             np.savez_compressed(file, images=flat)
         else:
-            file.write(idx.packed(flat, path.suffix == ".gz"))
+            file.write(idx.encode(flat, path.suffix == ".gz"))
 
 
 def check_target(path: Path) -> None:
@@ -244,7 +249,7 @@ def check_target(path: Path) -> None:
     single = path.suffix in (".npy", ".npz") or "idx" in path.name
     if path.is_dir() and single:
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if path.suffix.lower() in PICTURES and not single:
+    if path.suffix.lower() in IMAGE_SUFFIXES and not single:
         raise InputError(f"{path}: one picture holds no set; give a new folder, .npy, .npz or a name with idx")
     if path.is_file() and not single:
         raise InputError(f"{path}: is a file; give a new folder, or a name that ends in .npy, .npz or -idx3-ubyte")
@@ -252,8 +257,8 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path}: its folder does not exist; make it first")
 
 
-def write_pictures(folder: Path, values: np.ndarray, expected: Expected) -> None:
-    """A folder of PNGs 00000.png …; values [image, height, width, colours]."""
+def write_folder(folder: Path, values: np.ndarray, expected: ImageFormat) -> None:
+    """Write a folder of PNGs 00000.png …; values [image, height, width, colours]."""
     from PIL import Image
 
     check_target(folder)
@@ -262,7 +267,7 @@ def write_pictures(folder: Path, values: np.ndarray, expected: Expected) -> None
     temporary = folder.resolve().with_name(f".becalm-{secrets.token_hex(6)}.part")
     temporary.mkdir()
     try:
-        for i, image in enumerate(brightened(values, expected)):
+        for i, image in enumerate(to_brightness(values, expected)):
             Image.fromarray(image).save(temporary / f"{i:05d}.png", optimize=True)
         fsync_path(temporary, os.O_RDONLY)
         if folder.is_dir():
@@ -272,15 +277,15 @@ def write_pictures(folder: Path, values: np.ndarray, expected: Expected) -> None
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def brightened(values: np.ndarray, expected: Expected) -> Iterator[np.ndarray]:
-    """Images as brightness, [height, width] or [height, width, 3]."""
+def to_brightness(values: np.ndarray, expected: ImageFormat) -> Iterator[np.ndarray]:
+    """The brightness of each image, [height, width] or [height, width, 3]."""
     table = expected.brightness
     for image in values:
         yield table[image[..., 0] if expected.colours == 1 else image]
 
 
-def grid(path: Path, values: Int[Tensor, "image height width colour"], levels: int, smallest: int = 56) -> None:
-    """All images side by side in one PNG, about as many rows as columns, each enlarged to at least `smallest` pixels."""
+def write_grid(path: Path, values: Int[Tensor, "image height width colour"], levels: int, smallest: int = 56) -> None:
+    """Write one PNG of all images side by side, about as many rows as columns, each enlarged to at least `smallest` pixels."""
     from PIL import Image
 
     count, height, width, colours = values.shape

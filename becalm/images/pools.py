@@ -1,4 +1,4 @@
-"""Images to learn from and to test with, as bytes: small digits, CIFAR-10, archives of any, and a swirl of known entropy."""
+"""Training and test images as bytes: small digits, CIFAR-10, NPZ files, and a spiral of points whose entropy is known."""
 
 import pickle
 import zipfile
@@ -12,64 +12,64 @@ from becalm.core.files import InputError
 from becalm.core.typing import Int, Tensor
 
 
-class Pools(NamedTuple):
-    """What is learned from and what is not, bytes."""
+class TrainTest(NamedTuple):
+    """Training and test images, bytes."""
 
     train: Int[Tensor, "image height width colour"]
     test: Int[Tensor, "image height width colour"]
 
 
-def missing() -> Pools:
-    """Says which data are missing."""
+def refuse_missing_cifar10() -> TrainTest:
+    """Raise InputError: CIFAR-10 comes from a file only."""
     raise InputError(
         "cifar10: no data; give --digits the folder of its python batches, or an .npz with x_train and x_test"
     )
 
 
-def small_digits() -> Pools:
+def load_digits8() -> TrainTest:
     """scikit-learn's 1797 digits, 8 × 8 pixels of 17 values: numpy's permutation 0, the first 1500 to train, 297 to test."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise InputError(f"digits8: needs scikit-learn ({error}); install it, or give --digits an .npz") from error
-    return divided(load_digits()["images"].astype(np.uint8))  # type: ignore
+    return split_digits8(load_digits()["images"].astype(np.uint8))  # type: ignore
 
 
-def divided(images: np.ndarray) -> Pools:
-    """The fixed split of digits8, from images [1797, 8, 8] in scikit-learn's order."""
+def split_digits8(images: np.ndarray) -> TrainTest:
+    """The fixed split of scikit-learn's digits [1797, 8, 8], given in its order."""
     order = np.random.RandomState(0).permutation(len(images))
     everything = torch.from_numpy(images[order])[..., None]
-    return Pools(everything[:1500], everything[1500:])
+    return TrainTest(everything[:1500], everything[1500:])
 
 
-def swirl() -> Pools:
-    """1024 points on a spiral, two bytes each, of which 774 differ: VDM's own example. The law itself is learned and tested."""
+def make_swirl() -> TrainTest:
+    """1024 points on a spiral, two bytes each, 774 of them distinct: VDM's example. Training and test set are the same."""
     rng = np.random.RandomState(0)
     angle = 3 * np.pi * np.sqrt(rng.rand(1024))
     radius = 2 * angle + np.pi
     spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     points = torch.from_numpy((4 * (spiral + 0.25 * rng.randn(1024, 2) + 30)).astype(np.uint8))
-    return Pools(points[:, None, :, None], points[:, None, :, None])
+    return TrainTest(points[:, None, :, None], points[:, None, :, None])
 
 
-def from_npz(path: Path) -> Pools:
+def read_npz(path: Path) -> TrainTest:
     """Images of an .npz, bytes [image, height, width] or with colours last: x_train and x_test, or `images` of digits8."""
     try:
         with np.load(path, allow_pickle=False) as fields:
             if "images" in fields and "x_train" not in fields:
-                return divided(bytes_of(path, "images", fields["images"])[..., 0])
+                return split_digits8(as_bytes(path, "images", fields["images"])[..., 0])
             lost = [name for name in ("x_train", "x_test") if name not in fields]
             if lost:
                 raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")
-            return Pools(*(torch.from_numpy(bytes_of(path, n, fields[n])) for n in ("x_train", "x_test")))
+            return TrainTest(*(torch.from_numpy(as_bytes(path, n, fields[n])) for n in ("x_train", "x_test")))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not an .npz of plain arrays ({error}); give one with x_train and x_test") from error
 
 
-def bytes_of(path: Path, name: str, images: np.ndarray) -> np.ndarray:
-    """Images [image, height, width, colour] of uint8; those of whole floats, as scikit-learn has them, are taken too."""
+def as_bytes(path: Path, name: str, images: np.ndarray) -> np.ndarray:
+    """Images [image, height, width, colour] as uint8, from any type of whole numbers (scikit-learn has floats)."""
     whole = images.astype(np.uint8) if np.issubdtype(images.dtype, np.number) else images
     if images.ndim not in (3, 4) or not np.array_equal(whole, images):
         raise InputError(
@@ -78,14 +78,14 @@ def bytes_of(path: Path, name: str, images: np.ndarray) -> np.ndarray:
     return whole if images.ndim == 4 else whole[..., None]
 
 
-def batches_of_cifar(folder: Path) -> Pools:
-    """CIFAR-10 from its python batches, data_batch_1 to 5 and test_batch."""
+def read_cifar10(folder: Path) -> TrainTest:
+    """CIFAR-10 from its Python batches, data_batch_1 to 5 and test_batch."""
     files = [folder / f"data_batch_{i}" for i in range(1, 6)], [folder / "test_batch"]
-    return Pools(*(torch.from_numpy(np.concatenate([unpickled(file) for file in part])) for part in files))
+    return TrainTest(*(torch.from_numpy(np.concatenate([read_cifar10_batch(file) for file in part])) for part in files))
 
 
-class Plain(pickle.Unpickler):
-    """Reads arrays and plain values; a pickle that would call anything else is refused."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays and plain values; refuses a pickle that would call anything else."""
 
     ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "encode"})
 
@@ -95,11 +95,11 @@ class Plain(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def unpickled(path: Path) -> np.ndarray:
+def read_cifar10_batch(path: Path) -> np.ndarray:
     """The images of one batch [image, 32, 32, 3]."""
     try:
         with open(path, "rb") as file:
-            data = Plain(file, encoding="bytes").load()[b"data"]
+            data = ArrayUnpickler(file, encoding="bytes").load()[b"data"]
         return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     except (OSError, pickle.UnpicklingError, KeyError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no batch of CIFAR-10 for python ({error}); fetch cifar-10-python.tar.gz") from error

@@ -143,7 +143,7 @@ def measured(model: VDM, images: Tensor, variance: Variance, draws: int = 16, se
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records, then write the averaged weights and say what they reach."""
-    data = vdm.pools(recipe)
+    data = vdm.load_images(recipe)
     model = vdm.begun(recipe, data.train).to(recipe.device).train()
     make = partial(vdm.batch_of, recipe, model, data.train)
     yield from train(model, partial(simple, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)

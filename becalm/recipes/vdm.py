@@ -13,7 +13,7 @@ from becalm.core.files import InputError
 from becalm.core.likelihood import Bound, concatenate_bounds
 from becalm.core.typing import Int, Tensor
 from becalm.images.digits import read_mnist
-from becalm.images.pools import Pools, batches_of_cifar, from_npz, missing, small_digits, swirl
+from becalm.images.pools import TrainTest, load_digits8, make_swirl, read_cifar10, read_npz, refuse_missing_cifar10
 from becalm.nets.precision import fast_matmul
 from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, bound, images_to_variables, losses
 from becalm.training.loop import Plan, train
@@ -118,22 +118,23 @@ SWIRL = Recipe(
 """`swirl`: the two numbers of each of 1024 points, whose law holds 4.7353 bits a number."""
 
 
-def pools(recipe: Recipe) -> Pools:
+def load_images(recipe: Recipe) -> TrainTest:
     """Training and test images. Raises InputError naming file and field."""
     if recipe.data == "mnist":
         parts = read_mnist(recipe.digits or Path("mnist.npz"))
-        found = Pools(*((part.images * 255).round().byte()[..., None] for part in parts))
+        data = TrainTest(*((part.images * 255).round().byte()[..., None] for part in parts))
     elif recipe.data == "cifar10" and recipe.digits and recipe.digits.is_dir():
-        found = batches_of_cifar(recipe.digits)
+        data = read_cifar10(recipe.digits)
     elif recipe.digits:
-        found = from_npz(recipe.digits)
+        data = read_npz(recipe.digits)
     else:
-        found = {"digits8": small_digits, "swirl": swirl, "cifar10": missing}[recipe.data]()
-    for name, images in found._asdict().items():
+        load = {"digits8": load_digits8, "swirl": make_swirl, "cifar10": refuse_missing_cifar10}[recipe.data]
+        data = load()
+    for name, images in data._asdict().items():
         if images.numel() == 0 or int(images.max()) >= recipe.levels:
-            seen = f"values up to {int(images.max())}" if images.numel() else "no images"
-            raise InputError(f"{recipe.digits or recipe.data}: {name}: {seen}, not 0 to {recipe.levels - 1}")
-    return found
+            fault = f"values up to {int(images.max())}" if images.numel() else "no images"
+            raise InputError(f"{recipe.digits or recipe.data}: {name}: {fault}, not 0 to {recipe.levels - 1}")
+    return data
 
 
 class Batch(NamedTuple):
@@ -218,7 +219,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
     The last record is the bound of the first test images, `TESTED` at most, in continuous time.
     """
-    data = pools(recipe)
+    data = load_images(recipe)
     model = begun(recipe, data.train).to(recipe.device).train()
     make = partial(batch_of, recipe, model, data.train)
     yield from train(model, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)

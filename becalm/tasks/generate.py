@@ -76,7 +76,7 @@ class Images:
         """Write a PNG of all images side by side, or of the first `most`. Raises InputError, OSError."""
         from becalm.images import image_files
 
-        image_files.grid(Path(path), torch.from_numpy(self.images[:most]), self.levels)
+        image_files.write_grid(Path(path), torch.from_numpy(self.images[:most]), self.levels)
 
 
 def generate(

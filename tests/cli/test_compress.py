@@ -61,14 +61,14 @@ def test_there_and_back_in_every_form(folder, capsys):
     for name in ("again.npy", "again-idx3-ubyte.gz", "again"):
         assert decompress(folder, "-o", folder / name) == 0
         assert "every bit as it was" in capsys.readouterr().out
-        again = image_files.read(folder / name, image_files.Expected(4, 4, 1, 17)).values[..., 0]
+        again = image_files.read(folder / name, image_files.ImageFormat(4, 4, 1, 17)).values[..., 0]
         assert np.array_equal(again.numpy(), np.load(folder / "images.npy"))
     assert (folder / "again.npy").read_bytes() == (folder / "images.npy").read_bytes()
 
 
 def test_the_threads_of_the_encoder_are_set_and_given_back():
     before = torch.get_num_threads()
-    with bits_back.threads(before + 1):
+    with bits_back.torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
@@ -137,6 +137,6 @@ def test_a_model_that_gives_no_numbers_is_named(folder, capsys):
     save(broken, folder / "model.safetensors", {"task": "likelihood"})
     assert compress(folder) == 1
     told = capsys.readouterr().err
-    assert f"{folder / 'model.safetensors'}: cannot code" in told
+    assert f"{folder / 'model.safetensors'}: cannot encode" in told
     assert "not finite" in told
     assert not (folder / "images.npy.bcz").exists()

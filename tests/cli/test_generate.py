@@ -42,7 +42,7 @@ def test_images_are_drawn_and_shown(folder, capsys, sampler):
     assert generate(folder, "-o", folder / "new", "--sampler", sampler, "--picture", folder / "all.png", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["images"], told["sampler"], told["steps"]) == (5, sampler, 6)
-    drawn = image_files.read(folder / "new", image_files.Expected(4, 6, 1, 17))
+    drawn = image_files.read(folder / "new", image_files.ImageFormat(4, 6, 1, 17))
     assert len(drawn) == 5
     assert drawn.values.unique().numel() > 3
     assert np.asarray(Image.open(folder / "all.png")).shape[0] > 2 * 4

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from becalm.compression import archive, bits_back
-from becalm.compression.ans import Stack, Uneven, random_words
+from becalm.compression.ans import AnsStack, DecodingError, initial_words
 from becalm.core import kinds, likelihood
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError
@@ -31,20 +31,20 @@ def small(levels=17, colours=1, seed=0):
     return model
 
 
-def drawn(model, count, seed=0):
+def random_images(model, count, seed=0):
     shape = (count, *model.shape)
     return torch.randint(model.levels, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def chain_of(model, steps):
-    return bits_back.chain(model.denoiser, model.levels, steps, model.start)
+def codec_of(model, steps):
+    return bits_back.make_codec(model.denoiser, model.levels, steps, model.start)
 
 
 def there_and_back(model, images, steps, batch=64):
-    chain, v = chain_of(model, steps), images_to_variables(model, images)
-    *_, coded = bits_back.encode(chain, v, batch)
-    assert coded.count == len(v) == sum(coded.groups)
-    return torch.cat(list(bits_back.decode(chain, coded, (v.shape[1], v.shape[2])))[::-1]).equal(v), coded
+    codec, v = codec_of(model, steps), images_to_variables(model, images)
+    *_, bits = bits_back.encode(codec, v, batch)
+    assert bits.count == len(v) == sum(bits.batches)
+    return torch.cat(list(bits_back.decode(codec, bits, (v.shape[1], v.shape[2])))[::-1]).equal(v), bits
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 1000])
@@ -52,9 +52,9 @@ def there_and_back(model, images, steps, batch=64):
 def test_every_image_comes_back(levels, colours):
     model = small(levels, colours)
     for count, steps, batch in ((1, 1, 1), (30, 6, 8)):
-        right, coded = there_and_back(model, drawn(model, count), steps, batch)
+        right, bits = there_and_back(model, random_images(model, count), steps, batch)
         assert right
-        assert max(coded.groups) <= batch
+        assert max(bits.batches) <= batch
 
 
 @pytest.mark.parametrize("head", ["levels", "eps", "v", "x"])
@@ -63,42 +63,42 @@ def test_every_kind_of_model_codes(head, network, schedule):
     torch.manual_seed(1)
     parts = NetworkConfig(network, {"width": 8, "depth": 1}), NoiseConfig(schedule, gamma_min=-8.0)
     model = VDM([4, 4, 1], 16, head, *parts).eval()
-    assert there_and_back(model, drawn(model, 12), 4)[0]
+    assert there_and_back(model, random_images(model, 12), 4)[0]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([0.5, 3.0, 8.0, 700.0]), st.floats(0, 1e5))
 @settings(max_examples=40, deadline=None)
 def test_a_stack_gives_back_what_it_took(seed, count, std, far):
     rng = np.random.default_rng(seed)
-    stack, means = Stack.random(), rng.normal(size=(2, count)) * far
-    z = stack.pop_sampled(means[0], std)
-    stack.push_normal(z, means[1] * 3, std)
+    stack, means = AnsStack.fresh(), rng.normal(size=(2, count)) * far
+    z = stack.pop_samples(means[0], std)
+    stack.push_gaussian(z, means[1] * 3, std)
     start, table = rng.integers(0, 9, count), rng.random((count, 5)) + 1e-9
     v = start + rng.integers(0, 5, count)
-    stack.push_level(v, start, table)
-    stack.settle()
-    words, unused = stack.written()
-    again = Stack.read(words, stack.initial, unused)
-    assert np.array_equal(again.pop_level(start, table), v)
-    assert np.array_equal(again.pop_normal(means[1] * 3, std), z)
-    again.push_sampled(z, means[0], std)
-    assert again.as_at_first()
+    stack.push_categorical(v, start, table)
+    stack.unload_words()
+    words, n_unused = stack.message()
+    again = AnsStack.from_message(words, stack.n_initial, n_unused)
+    assert np.array_equal(again.pop_categorical(start, table), v)
+    assert np.array_equal(again.pop_gaussian(means[1] * 3, std), z)
+    again.push_samples(z, means[0], std)
+    assert again.is_fresh()
 
 
 def test_samples_of_the_stack_are_normal():
     """Though what lies on top was pushed by wrong probabilities."""
-    stack, found = Stack.random(), []
+    stack, found = AnsStack.fresh(), []
     for _ in range(50):
-        stack.push_normal(np.full(100, 30), np.zeros(100), 8.0)
-        found.append(stack.pop_sampled(np.full(100, 0.3), 8.0))
+        stack.push_gaussian(np.full(100, 30), np.zeros(100), 8.0)
+        found.append(stack.pop_samples(np.full(100, 0.3), 8.0))
     z = np.concatenate(found)
     assert abs(z.mean() - 0.3) < 4 * 8 / len(z) ** 0.5
     assert abs(z.std() - 8) < 4 * 8 / (2 * len(z)) ** 0.5
 
 
 def test_no_word_is_random_twice():
-    assert np.array_equal(random_words(50)[-20:], random_words(20))
-    assert len(np.unique(random_words(1000))) == 1000
+    assert np.array_equal(initial_words(50)[-20:], initial_words(20))
+    assert len(np.unique(initial_words(1000))) == 1000
 
 
 def test_the_length_is_that_of_the_bound_of_the_same_steps():
@@ -110,52 +110,52 @@ def test_the_length_is_that_of_the_bound_of_the_same_steps():
     denoiser = Denoiser(lambda z, t, given: law.log().expand(*z.shape, levels), schedule, kinds.levels(values))
     generator = torch.Generator().manual_seed(0)
     v = torch.multinomial(law, 5000 * 12, True, generator=generator).reshape(5000, 12, 1)
-    *_, coded = bits_back.encode(bits_back.chain(denoiser, levels, steps), v, 256)
+    *_, bits = bits_back.encode(bits_back.make_codec(denoiser, levels, steps), v, 256)
     x = likelihood.encode_levels(v, levels)
     bound = likelihood.bits_per_dim(denoiser, x, levels, steps, steps, generator=generator, batch=1000)
-    total, bits = bound.estimates()["total"], 32 * len(coded.words) / v.numel()
+    total, length = bound.estimates()["total"], 32 * len(bits.words) / v.numel()
     assert total.bits_error < 0.005 * total.bits
-    assert abs(bits / total.bits - 1) < 0.02
-    assert 32 * (coded.initial - coded.unused) < 0.01 * bits * v.numel()
+    assert abs(length / total.bits - 1) < 0.02
+    assert 32 * (bits.n_initial - bits.n_unused) < 0.01 * length * v.numel()
 
 
 def test_other_numbers_of_the_network_are_noticed():
     model = small()
-    v = images_to_variables(model, drawn(model, 20))
-    *_, coded = bits_back.encode(chain_of(model, 5), v)
+    v = images_to_variables(model, random_images(model, 20))
+    *_, bits = bits_back.encode(codec_of(model, 5), v)
     other = small(seed=1)
-    with pytest.raises((Uneven, FloatingPointError)):
-        list(bits_back.decode(chain_of(other, 5), coded, (12, 1)))
+    with pytest.raises((DecodingError, FloatingPointError)):
+        list(bits_back.decode(codec_of(other, 5), bits, (12, 1)))
 
 
 def test_bad_values_and_steps_are_refused():
     model = small()
     with pytest.raises(ValueError, match="do not fit 17 levels"):
-        next(bits_back.encode(chain_of(model, 5), images_to_variables(model, drawn(model, 2) + 1) + 16))
+        next(bits_back.encode(codec_of(model, 5), images_to_variables(model, random_images(model, 2) + 1) + 16))
     with pytest.raises(ValueError, match="steps 0"):
-        chain_of(model, 0)
+        codec_of(model, 0)
 
 
 @pytest.fixture
 def written(tmp_path):
     model = small()
-    images = drawn(model, 9)
-    *_, coded = bits_back.encode(chain_of(model, 3), images_to_variables(model, images))
-    archive.write(tmp_path / "a.bcz", model, images, coded)
-    return model, images, coded, tmp_path / "a.bcz"
+    images = random_images(model, 9)
+    *_, bits = bits_back.encode(codec_of(model, 3), images_to_variables(model, images))
+    (tmp_path / "a.bcz").write_bytes(archive.pack(model, images, bits))
+    return model, images, bits, tmp_path / "a.bcz"
 
 
 def test_a_file_holds_all_the_decoder_needs(written):
-    model, images, coded, path = written
-    header, again = archive.read(path)
-    assert again.groups == coded.groups
-    assert np.array_equal(again.words, coded.words)
-    archive.fitting(path, header, model, "it")
-    archive.confirm(path, header, images)
+    model, images, bits, path = written
+    header, again = archive.unpack(archive.read(path), path)
+    assert again.batches == bits.batches
+    assert np.array_equal(again.words, bits.words)
+    archive.check_model(path, header, model, "it")
+    archive.check_images(path, header, images)
     with pytest.raises(InputError, match="do not come out as they went in"):
-        archive.confirm(path, header, 16 - images)
+        archive.check_images(path, header, 16 - images)
     with pytest.raises(InputError, match="was coded with the model of fingerprint"):
-        archive.fitting(path, header, small(seed=1), "it")
+        archive.check_model(path, header, small(seed=1), "it")
 
 
 def test_any_byte_that_changes_and_any_cut_is_noticed(written):
@@ -164,15 +164,15 @@ def test_any_byte_that_changes_and_any_cut_is_noticed(written):
     for at in {*range(0, 40), *range(40, len(data), 13), len(data) - 1}:
         path.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
         with pytest.raises(InputError, match=r"a\.bcz: "):
-            archive.read(path)
+            archive.unpack(archive.read(path), path)
         path.write_bytes(data[:at])
         with pytest.raises(InputError, match=r"a\.bcz: "):
-            archive.read(path)
+            archive.unpack(archive.read(path), path)
     path.write_bytes(data + b"\0")
     with pytest.raises(InputError, match="something was appended"):
-        archive.read(path)
+        archive.unpack(archive.read(path), path)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=30))
 def test_runs_are_the_groups(sizes):
-    assert [size for size, times in archive.runs(tuple(sizes)) for _ in range(times)] == sizes
+    assert [size for size, times in archive.run_lengths(tuple(sizes)) for _ in range(times)] == sizes

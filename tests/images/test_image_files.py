@@ -12,13 +12,13 @@ from PIL import Image
 from becalm.core.files import InputError
 from becalm.images import idx, image_files
 from becalm.images.digits import read_mnist
-from becalm.images.image_files import Expected
+from becalm.images.image_files import ImageFormat
 
-GREY = Expected(3, 4, 1, 256)
+GREY = ImageFormat(3, 4, 1, 256)
 FORMS = ["folder", "a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz"]
 
 
-def some(expected: Expected, count: int = 5, seed: int = 0) -> torch.Tensor:
+def some(expected: ImageFormat, count: int = 5, seed: int = 0) -> torch.Tensor:
     shape = (count, expected.height, expected.width, expected.colours)
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(expected.levels, shape, generator=generator, dtype=torch.int32)
@@ -28,7 +28,7 @@ def some(expected: Expected, count: int = 5, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("levels", [2, 17, 256, 1000, 65536])
 @pytest.mark.parametrize("colours", [1, 3])
 def test_what_is_written_is_read(tmp_path, name, levels, colours):
-    expected = Expected(3, 4, colours, levels)
+    expected = ImageFormat(3, 4, colours, levels)
     values = some(expected)
     if name == "folder" and colours == 3 and levels > 256:
         with pytest.raises(InputError, match="no PNG holds"):
@@ -44,7 +44,7 @@ def test_what_is_written_is_read(tmp_path, name, levels, colours):
 @given(levels=st.integers(2, 65536), count=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_brightness_tells_every_level_apart(levels, count, seed):
-    table = Expected(1, 1, 1, levels).brightness
+    table = ImageFormat(1, 1, 1, levels).brightness
     assert len(np.unique(table)) == levels
     assert table[0] == 0
     assert table[-1] == (255 if levels <= 256 else 65535)
@@ -67,7 +67,7 @@ def test_a_single_image_and_the_order_of_names(tmp_path):
 
 
 def test_palettes_and_opaque_images_are_what_they_show(tmp_path):
-    colour = Expected(3, 4, 3, 256)
+    colour = ImageFormat(3, 4, 3, 256)
     values = some(colour, 1)[0].numpy().astype(np.uint8) // 64 * 64
     Image.fromarray(values).convert("RGBA").save(tmp_path / "a.png")
     assert np.array_equal(image_files.read(tmp_path / "a.png", colour).values[0].numpy(), values)
@@ -106,7 +106,7 @@ def test_the_first_file_at_fault_in_a_folder_is_named(tmp_path, change, words):
 def test_brightness_between_the_levels_is_refused(tmp_path):
     picture(tmp_path / "a.png", colour=13)
     with pytest.raises(InputError, match=r"a.png: brightness 13 is none of 0, 16, 32, … 255; .* 0 to 16"):
-        image_files.read(tmp_path / "a.png", Expected(3, 4, 1, 17))
+        image_files.read(tmp_path / "a.png", ImageFormat(3, 4, 1, 17))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_npz_of_several_sets_wants_to_know_which(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    good = idx.packed(some(GREY).numpy().astype(np.uint8)[..., 0], zipped=True)
+    good = idx.encode(some(GREY).numpy().astype(np.uint8)[..., 0], zipped=True)
     for data in (b"", b"PK\3\4", gzip.compress(b"\0\0\x08\3")[:-4], good[:-9], gzip.decompress(good)[:-1]):
         for name in ("a.npy", "a.npz", "a.idx"):
             (tmp_path / name).write_bytes(data)
@@ -183,15 +183,15 @@ def test_a_folder_that_holds_anything_is_not_written_to(tmp_path):
 
 @pytest.mark.parametrize("colours", [1, 3])
 def test_a_sheet_shows_every_image(tmp_path, colours):
-    values = some(Expected(8, 8, colours, 256), 5)
-    image_files.grid(tmp_path / "a.png", values, 256, smallest=8)
+    values = some(ImageFormat(8, 8, colours, 256), 5)
+    image_files.write_grid(tmp_path / "a.png", values, 256, smallest=8)
     sheet = np.asarray(Image.open(tmp_path / "a.png")).reshape(17, 26, colours)
     assert np.array_equal(sheet[9:17, 9:17], values[4].numpy())
     assert (sheet[9:17, 18:26] == 96).all()
 
 
 def test_mnist_as_it_comes(shared):
-    found = image_files.read(shared("data/mnist.npz"), Expected(28, 28, 1, 256), "x_test")
+    found = image_files.read(shared("data/mnist.npz"), ImageFormat(28, 28, 1, 256), "x_test")
     assert found.values.shape == (10000, 28, 28, 1)
     known = read_mnist(shared("data/mnist.npz"))[1].images
     assert torch.equal(found.values[..., 0].float() / 255, known)

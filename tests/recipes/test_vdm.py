@@ -46,7 +46,7 @@ def small(tmp_path, **how):
 
 
 def test_the_swirl_is_the_law_whose_entropy_is_known():
-    points = vdm.swirl().train.flatten(1).numpy()
+    points = vdm.make_swirl().train.flatten(1).numpy()
     _, counts = np.unique(points, axis=0, return_counts=True)
     assert len(counts) == 774
     assert -(counts / 1024 * np.log2(counts / 1024)).sum() / 2 == pytest.approx(4.7353, abs=1e-4)
@@ -54,11 +54,11 @@ def test_the_swirl_is_the_law_whose_entropy_is_known():
 
 def test_small_digits_are_split_the_same_way_from_package_and_file(tmp_path):
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
-    data = vdm.pools(vdm.DIGITS8)
+    data = vdm.load_images(vdm.DIGITS8)
     assert data.train.shape == (1500, 8, 8, 1) and data.test.shape == (297, 8, 8, 1)
     assert int(data.train.max()) == 16
     np.savez(tmp_path / "digits8x8.npz", images=load_digits().images)
-    again = vdm.pools(replace(vdm.DIGITS8, digits=tmp_path / "digits8x8.npz"))
+    again = vdm.load_images(replace(vdm.DIGITS8, digits=tmp_path / "digits8x8.npz"))
     assert torch.equal(again.train, data.train) and torch.equal(again.test, data.test)
 
 
@@ -66,7 +66,7 @@ def test_mnist_keeps_its_bytes(shared, tmp_path):
     with np.load(shared("data/mnist.npz")) as fields:
         few = {name: fields[name][:100] for name in fields}
     np.savez(tmp_path / "mnist.npz", **few)
-    data = vdm.pools(replace(vdm.MNIST, digits=tmp_path / "mnist.npz"))
+    data = vdm.load_images(replace(vdm.MNIST, digits=tmp_path / "mnist.npz"))
     assert np.array_equal(data.test[..., 0].numpy(), few["x_test"])
     assert data.train.shape == (100, 28, 28, 1) and data.train.dtype == torch.uint8
 
@@ -77,12 +77,12 @@ def test_cifar_s_batches_are_read_and_other_pickles_refused(tmp_path):
     for name in files:
         pixels = rng.integers(0, 256, (3, 3072), np.uint8)
         (tmp_path / name).write_bytes(pickle.dumps({b"data": pixels, b"labels": [0, 1, 2]}, protocol=2))
-    data = vdm.pools(replace(vdm.CIFAR10, digits=tmp_path))
+    data = vdm.load_images(replace(vdm.CIFAR10, digits=tmp_path))
     assert data.train.shape == (15, 32, 32, 3) and data.test.shape == (3, 32, 32, 3)
     assert int(data.test[1, 2, 5, 1]) == pixels[1, 1024 + 2 * 32 + 5]
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": print}))
     with pytest.raises(InputError, match="test_batch: no batch of CIFAR-10.*print"):
-        vdm.pools(replace(vdm.CIFAR10, digits=tmp_path))
+        vdm.load_images(replace(vdm.CIFAR10, digits=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_cifar_s_batches_are_read_and_other_pickles_refused(tmp_path):
 def test_wrong_files_are_named(fields, message, tmp_path):
     np.savez(tmp_path / "bad.npz", **fields)
     with pytest.raises(InputError, match=f"bad.npz.*{message}"):
-        vdm.pools(replace(vdm.DIGITS8, digits=tmp_path / "bad.npz"))
+        vdm.load_images(replace(vdm.DIGITS8, digits=tmp_path / "bad.npz"))
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"none.npz"):
-        vdm.pools(replace(vdm.CIFAR10, digits=tmp_path / "none.npz"))
+        vdm.load_images(replace(vdm.CIFAR10, digits=tmp_path / "none.npz"))
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(InputError, match=r"text.npz: not an .npz"):
-        vdm.pools(replace(vdm.SWIRL, digits=tmp_path / "text.npz"))
+        vdm.load_images(replace(vdm.SWIRL, digits=tmp_path / "text.npz"))
     with pytest.raises(InputError, match="cifar10: no data"):
-        vdm.pools(vdm.CIFAR10)
+        vdm.load_images(vdm.CIFAR10)
 
 
 # Training
@@ -114,7 +114,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
 
 def test_the_level_aware_head_begins_at_the_histogram(tmp_path):
     recipe = small(tmp_path)
-    data = vdm.pools(recipe)
+    data = vdm.load_images(recipe)
     model = vdm.begun(recipe, data.train)
     share = (torch.bincount(data.train.flatten().int(), minlength=17) + 1) / (data.train.numel() + 17)
     torch.testing.assert_close(model.logits.bias.softmax(0), share)
@@ -128,7 +128,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(how, tmp_path):
     last = list(vdm.run(whole))[-1]
     assert last["test"]["total"] > 0
     halves = replace(whole, run=tmp_path / "halves")
-    data = vdm.pools(halves)
+    data = vdm.load_images(halves)
     model = vdm.begun(halves, data.train).train()
     make = partial(vdm.batch_of, halves, model, data.train)
     for _ in vdm.train(
@@ -144,7 +144,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(how, tmp_path):
 def test_a_run_from_weights_keeps_their_network_and_fits_another_schedule(tmp_path):
     first = small(tmp_path)
     list(vdm.run(first))
-    images, start = vdm.pools(first).train, first.run / "digits8.safetensors"
+    images, start = vdm.load_images(first).train, first.run / "digits8.safetensors"
     old = load(start, VDM)
     for schedule in ("linear", "few steps"):
         model = vdm.begun(replace(first, start=start, schedule=schedule, widths=(99,)), images)
