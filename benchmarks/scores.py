@@ -27,8 +27,8 @@ from becalm.core.flow_solvers import runge_kutta
 from becalm.core.langevin import mala, ula
 from becalm.core.scores import detached_score, score_at_level, score_of_energy
 from becalm.recipes import ebm_toy, plane
-from becalm.recipes.ebm_toy import NOISY, OBJECTIVES, Recipe
-from becalm.systems.fields import Learner
+from becalm.recipes.ebm_toy import DENOISING, OBJECTIVES, Recipe
+from becalm.systems.fields import TrainingState
 from becalm.training.loop import Plan, train
 
 RESULTS = Path(__file__).parent / "results" / "scores.json"
@@ -57,9 +57,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def recipe_of(objective: str) -> Recipe:
+def recipe_for(objective: str) -> Recipe:
     """How an objective is learned here."""
-    energy = objective in ebm_toy.ENERGY
+    energy = objective in ebm_toy.NEED_ENERGY
     plan = Plan(
         steps=BUDGETS[objective],
         learning_rate=3e-3,
@@ -70,34 +70,34 @@ def recipe_of(objective: str) -> Recipe:
         bfloat16=False,
     )
     sigma = 0.1 if objective == "denoising" else 0.05
-    recipe = Recipe(objective=objective, model="energy" if energy else "score", sigma=sigma, plan=plan)  # type: ignore[arg-type]
+    recipe = Recipe(objective=objective, model="energy" if energy else "score", sigma_min=sigma, plan=plan)  # type: ignore[arg-type]
     return replace(recipe, batch=1024) if objective == "denoising" else recipe
 
 
-def learned(recipe: Recipe) -> tuple[Learner, float]:
-    """The learner after its plan, weights averaged, and the CPU-seconds it took."""
-    learner, density = ebm_toy.build_learner(recipe), ebm_toy.density_of(recipe)
+def train_model(recipe: Recipe) -> tuple[TrainingState, float]:
+    """The training after its plan, weights averaged, and the CPU-seconds it took."""
+    training, density = ebm_toy.build_model(recipe), ebm_toy.make_density(recipe)
     start = time.process_time()
     with TemporaryDirectory() as folder:
-        make = partial(ebm_toy.batch_of, recipe, density)
+        make = partial(ebm_toy.sample_batch, recipe, density)
         loss = partial(ebm_toy.loss, recipe)
-        for _ in train(learner, loss, lambda first: map(make, count(first)), recipe.plan, Path(folder)):
+        for _ in train(training, loss, lambda first: map(make, count(first)), recipe.plan, Path(folder)):
             pass
-    return learner, time.process_time() - start
+    return training, time.process_time() - start
 
 
 def objective_row(objective: str) -> dict:
     """Agreement of an objective's score with that of the data, and with that of the noisy data it learned from."""
-    recipe = recipe_of(objective)
-    learner, seconds = learned(recipe)
-    density, score = eight_gaussians(), score_at_level(learner.denoiser, learner.least())
+    recipe = recipe_for(objective)
+    training, seconds = train_model(recipe)
+    density, score = eight_gaussians(), score_at_level(training.denoiser, training.t_min)
     row = {"steps": recipe.plan.steps, "batch": recipe.batch, "cpu_seconds": round(seconds, 1)}
-    for name, truth in {"clean": density, "noisy": density.convolve(recipe.sigma)}.items():
-        if name == "clean" or objective in NOISY:
-            found = score_agreement(score, truth.sample(20_000, generator(7)).float()[:, None], truth.score)
-            row |= {f"{name}_{key}": round(value, 5) for key, value in found._asdict().items()}
+    for name, truth in {"clean": density, "noisy": density.convolve(recipe.sigma_min)}.items():
+        if name == "clean" or objective in DENOISING:
+            agreement = score_agreement(score, truth.sample(20_000, generator(7)).float()[:, None], truth.score)
+            row |= {f"{name}_{key}": round(value, 5) for key, value in agreement._asdict().items()}
     if objective in ("contrastive", "persistent"):
-        samples = plane.draw_samples(learner.denoiser, False, 1500, 2, generator(5))
+        samples = plane.sample_model(training.denoiser, False, 1500, 2, generator(5))
         test = two_sample_test(samples, density.sample(1500, generator(6)).float(), 1999, generator(8))
         row |= {"distance": test.distance, "limit": test.critical_value}
     return row
@@ -105,19 +105,19 @@ def objective_row(objective: str) -> dict:
 
 def sampling_row() -> dict:
     """The multi-level model: two-sample test and mode weights of its samples, nats of its flow, against the exact density."""
-    recipe = replace(recipe_of("denoising_stable_target"), batch=1024, sigma=0.02)
-    learner, seconds = learned(replace(recipe, plan=replace(recipe.plan, steps=8000)))
-    density, denoiser, size = eight_gaussians(), learner.denoiser, 2000
-    samples = plane.draw_samples(denoiser, True, size, 2, generator(5)).double()
+    recipe = replace(recipe_for("denoising_stable_target"), batch=1024, sigma_min=0.02)
+    training, seconds = train_model(replace(recipe, plan=replace(recipe.plan, steps=8000)))
+    density, denoiser, size = eight_gaussians(), training.denoiser, 2000
+    samples = plane.sample_model(denoiser, True, size, 2, generator(5)).double()
     test = two_sample_test(samples, density.sample(size, generator(6)), 1999, generator(8))
     share = torch.cdist(samples, density.centres).argmin(1).bincount(minlength=8) / size
     off = (share - 1 / 8).abs().max() / math.sqrt(1 / 8 * 7 / 8 / size)
     x = density.sample(1000, generator(9)).float()[:, None]
-    ends = 2 * math.log(recipe.sigma), 2 * math.log(recipe.high)
+    ends = 2 * math.log(recipe.sigma_min), 2 * math.log(recipe.sigma_max)
     nats = log_density(denoiser, x, runge_kutta(60), gamma_min=ends[0], gamma_max=ends[1])
     row = {"cpu_seconds": round(seconds, 1), "distance": test.distance, "limit": test.critical_value, "p": test.p}
     row["worst_mode_in_se"] = round(float(off), 2)
-    for name, truth in (("noisy", density.convolve(recipe.sigma)), ("clean", density)):
+    for name, truth in (("noisy", density.convolve(recipe.sigma_min)), ("clean", density)):
         away = nats.nats - truth.log_prob(x[:, 0].double())
         row |= {
             f"nats_off_{name}": round(float(away.mean()), 4),

@@ -1,4 +1,4 @@
-"""The recipe `ebm_toy`: a density of the plane learned as a score or an energy, by any loss, with pictures."""
+"""The recipe `ebm_toy`: learn a density of the plane as a score or an energy, by any loss, and plot it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,16 +15,17 @@ from becalm.core.denoiser import Denoiser
 from becalm.core.densities import Checkerboard, Density, GaussianMixture, Mixture, eight_gaussians, rings
 from becalm.core.files import InputError, atomic_file
 from becalm.core.process import noise_like
+from becalm.core.schedule import Ladder
 from becalm.core.scores import score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.recipes import plane
-from becalm.systems.ebm import energy_at, traceable_at
-from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma
+from becalm.systems.ebm import energy_at_level, smooth_score_at_level
+from becalm.systems.fields import EnergyModel, ScoreModel, TrainingState, score_of_sigma
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
 ONE = torch.ones(1, 1, 1, dtype=torch.float64)
-"""t of the only level, where there is one."""
+"""t = 1: that of the only level, where there is one."""
 
 Objective = Literal[
     "explicit",
@@ -45,7 +46,7 @@ Objective = Literal[
 
 @dataclass(frozen=True)
 class Recipe:
-    """Learn a density of the plane by a loss of your choice, and draw what was learned."""
+    """Learn a density of the plane by a loss of your choice, and plot what was learned."""
 
     density: Literal["eight", "rings", "checkerboard", "surface"] = "eight"
     """What to learn: eight Gaussians, three rings, a blurred checkerboard; or the points of a torus in space."""
@@ -57,18 +58,18 @@ class Recipe:
     """Folder of the run: its log, its state, its weights and pictures; an interrupted run continues from there."""
     batch: int = 512
     """Samples in a batch, all new."""
-    sigma: float = 0.05
-    """Noise of the denoising losses of one level; of those of many the least."""
-    high: float = 10.0
-    """Greatest noise of the denoising losses of many levels."""
+    sigma_min: float = 0.05
+    """σ of the denoising losses of one level, and the least of those of many."""
+    sigma_max: float = 10.0
+    """The greatest σ of the denoising losses of many levels."""
     levels: int = 12
     """Their levels."""
-    slices: int = 1
-    """Probes a sample, for the losses that slice."""
-    chain: int = 20
+    probes: int = 1
+    """Random directions a sample, for the sliced losses."""
+    langevin_steps: int = 20
     """Langevin steps of a negative, for the contrastive losses."""
-    size: float = 0.005
-    """Their size h."""
+    step_size: float = 0.005
+    """Their step size h."""
     buffer: int = 4096
     """Persistent chains."""
     width: int = 128
@@ -92,25 +93,25 @@ class Recipe:
     """Steps, rates, log and saves."""
 
 
-ENERGY = ("finite_sliced_energy", "contrastive", "persistent")
+NEED_ENERGY = ("finite_sliced_energy", "contrastive", "persistent")
 """Losses that need an energy."""
 
-MANY = ("denoising_multilevel", "denoising_multilevel_control_variate", "denoising_stable_target")
+MULTILEVEL = ("denoising_multilevel", "denoising_multilevel_control_variate", "denoising_stable_target")
 """Losses of many levels."""
 
-NOISY = ("denoising", "denoising_control_variate", *MANY)
+DENOISING = ("denoising", "denoising_control_variate", *MULTILEVEL)
 """Losses that learn the score of noisy data."""
 
 
 class Batch(NamedTuple):
-    """New samples and the seed of what is drawn beside them."""
+    """New samples, and the seed of the loss's random draws."""
 
     x: Float[Tensor, "batch 1 channel"]
     seed: int
 
 
-def density_of(recipe: Recipe) -> GaussianMixture | Mixture | Checkerboard:
-    """What is learned. The points of a shape are a mixture of narrow Gaussians, whose blurs are known (ShapeGF)."""
+def make_density(recipe: Recipe) -> GaussianMixture | Mixture | Checkerboard:
+    """The density to learn. The points of a surface are a mixture of narrow Gaussians, closed under noise (ShapeGF)."""
     if recipe.density == "surface":
         points = torus(2000, torch.Generator().manual_seed(recipe.seed))
         return GaussianMixture(points, torch.full((2000,), 1 / 2000).double(), torch.full((2000,), 0.02).double())
@@ -119,7 +120,7 @@ def density_of(recipe: Recipe) -> GaussianMixture | Mixture | Checkerboard:
 
 
 def torus(size: int, generator: torch.Generator, large: float = 1.0, small: float = 0.4) -> Float[Tensor, "point 3"]:
-    """Points evenly on a torus, by rejection: a ring of the tube has area ∝ R + r cos φ."""
+    """Uniform points on a torus of radii R and r, by rejection: the area at the angle φ of the tube is ∝ R + r cos φ."""
     tries = 4 * size
     around, along, chance = 2 * torch.pi * torch.rand(3, tries, generator=generator, dtype=torch.float64)
     kept = chance / (2 * torch.pi) < (large + small * along.cos()) / (large + small)
@@ -128,154 +129,162 @@ def torus(size: int, generator: torch.Generator, large: float = 1.0, small: floa
     return torch.stack([reach * around.cos(), reach * around.sin(), small * along.sin()], -1)
 
 
-def batch_of(recipe: Recipe, density: Density, step: int) -> Batch:
+def sample_batch(recipe: Recipe, density: Density, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     x = density.sample(recipe.batch, generator).float()[:, None]
     return Batch(x, int(torch.randint(2**62, (), generator=generator)))
 
 
-def explicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    return scores.explicit(score_at_level(learner.denoiser, learner.least()), x, density_of(recipe).score)
+def explicit(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Explicit score matching at σ_min: the density's own score is the target."""
+    return scores.explicit(score_at_level(training.denoiser, training.t_min), x, make_density(recipe).score)
 
 
-def implicit(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    return scores.loss_in_chunks(partial(scores.implicit, traceable_at(learner.denoiser, learner.least())), x)
+def implicit(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Implicit score matching at σ_min, with the exact trace."""
+    return scores.loss_in_chunks(partial(scores.implicit, smooth_score_at_level(training.denoiser, training.t_min)), x)
 
 
-def by_probes(loss: Callable) -> Callable:
-    """A loss of a score, samples and probes as one of the learner."""
+def with_probes(loss: Callable) -> Callable:
+    """The objective of a loss (score, samples, probes)."""
 
-    def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-        score = traceable_at(learner.denoiser, learner.least())
-        return scores.loss_in_chunks(partial(loss, score), x, scores.rademacher_probes(x, generator, recipe.slices))
-
-    return objective
-
-
-def finite_sliced_energy(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    energy = energy_at(learner.denoiser, learner.least())
-    return scores.finite_sliced_energy(energy, x, scores.rademacher_probes(x, generator, recipe.slices))
-
-
-def by_noise(loss: Callable) -> Callable:
-    """A loss of a score, samples, noise and σ as one of the learner."""
-
-    def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-        score = score_at_level(learner.denoiser, learner.least())
-        return loss(score, x, noise_like(x, generator), recipe.sigma)
+    def objective(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        score = smooth_score_at_level(training.denoiser, training.t_min)
+        return scores.loss_in_chunks(partial(loss, score), x, scores.rademacher_probes(x, generator, recipe.probes))
 
     return objective
 
 
-def by_levels(loss: Callable) -> Callable:
-    """A loss of a score at many levels, samples, noise and σ as one of the learner."""
+def finite_sliced_energy(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Sliced score matching of an energy by finite differences, at σ_min."""
+    energy = energy_at_level(training.denoiser, training.t_min)
+    return scores.finite_sliced_energy(energy, x, scores.rademacher_probes(x, generator, recipe.probes))
 
-    def objective(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-        sigma = learner.spread(len(x), generator)
-        return loss(by_sigma(learner.denoiser), x, noise_like(x, generator), sigma)
+
+def with_noise(loss: Callable) -> Callable:
+    """The objective of a loss (score, samples, noise, σ) at σ_min."""
+
+    def objective(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        score = score_at_level(training.denoiser, training.t_min)
+        return loss(score, x, noise_like(x, generator), recipe.sigma_min)
+
+    return objective
+
+
+def with_sigmas(loss: Callable) -> Callable:
+    """The objective of a loss (score of z and σ, samples, noise, σ) over all σ."""
+
+    def objective(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        sigma = training.sample_sigmas(len(x), generator)
+        return loss(score_of_sigma(training.denoiser), x, noise_like(x, generator), sigma)
 
     return objective
 
 
 def denoising_multilevel_control_variate(
-    learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator
+    training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator
 ) -> Tensor:
-    """The same with the control variate at every level: twice the work, and much less noise where σ is small."""
-    sigma = learner.spread(len(x), generator)
-    score = score_at_level(learner.denoiser, learner.model.schedule.time(2 * sigma.log())[:, None, None])
+    """Denoising over all σ with the control variate: twice the work, and much less gradient noise where σ is small."""
+    sigma = training.sample_sigmas(len(x), generator)
+    score = score_at_level(training.denoiser, training.model.schedule.time(2 * sigma.log())[:, None, None])
     return sigma.square() * scores.denoising_control_variate(score, x, noise_like(x, generator), sigma)
 
 
-def chains_of(recipe: Recipe) -> contrastive.LangevinChains:
-    """How negatives are sampled."""
-    return contrastive.LangevinChains(recipe.chain, recipe.size)
+def langevin_chains(recipe: Recipe) -> contrastive.LangevinChains:
+    """How the negatives are sampled."""
+    return contrastive.LangevinChains(recipe.langevin_steps, recipe.step_size)
 
 
-def contrastive_divergence(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    energy = energy_at(learner.denoiser, learner.least())
-    return contrastive.contrastive_loss(energy, x, contrastive.cd_negatives(energy, x, chains_of(recipe), generator))
+def contrastive_divergence(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Contrastive divergence at σ_min: negatives by a few Langevin steps from the data."""
+    energy = energy_at_level(training.denoiser, training.t_min)
+    return contrastive.contrastive_loss(
+        energy, x, contrastive.cd_negatives(energy, x, langevin_chains(recipe), generator)
+    )
 
 
-def persistent(learner: Learner, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """The chains that were run go back into the learner; new ones begin in a wide Gaussian."""
-    energy, shape = energy_at(learner.denoiser, learner.least()), x.shape[1:]
+def persistent(training: TrainingState, x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Persistent contrastive divergence: the chains' new states replace the old; fresh chains start in a wide Gaussian."""
+    energy, shape = energy_at_level(training.denoiser, training.t_min), x.shape[1:]
 
     def fresh(count: int, generator: torch.Generator | None) -> Tensor:
         return 2 * torch.randn(count, *shape, generator=generator)
 
-    found = contrastive.persistent_negatives(energy, learner.chains, len(x), fresh, chains_of(recipe), generator)
-    learner.chains.copy_(found.buffer)
-    return contrastive.contrastive_loss(energy, x, found.z)
+    negatives = contrastive.persistent_negatives(
+        energy, training.chains, len(x), fresh, langevin_chains(recipe), generator
+    )
+    training.chains.copy_(negatives.buffer)
+    return contrastive.contrastive_loss(energy, x, negatives.z)
 
 
-OBJECTIVES: dict[str, Callable[[Learner, Tensor, Recipe, torch.Generator], Tensor]] = {
+OBJECTIVES: dict[str, Callable[[TrainingState, Tensor, Recipe, torch.Generator], Tensor]] = {
     "explicit": explicit,
     "implicit": implicit,
-    "sliced": by_probes(scores.sliced),
-    "sliced_reduced": by_probes(scores.sliced_reduced),
-    "finite_sliced": by_probes(scores.finite_sliced),
+    "sliced": with_probes(scores.sliced),
+    "sliced_reduced": with_probes(scores.sliced_reduced),
+    "finite_sliced": with_probes(scores.finite_sliced),
     "finite_sliced_energy": finite_sliced_energy,
-    "denoising": by_noise(scores.denoising),
-    "denoising_control_variate": by_noise(scores.denoising_control_variate),
-    "denoising_multilevel": by_levels(scores.denoising_multilevel),
+    "denoising": with_noise(scores.denoising),
+    "denoising_control_variate": with_noise(scores.denoising_control_variate),
+    "denoising_multilevel": with_sigmas(scores.denoising_multilevel),
     "denoising_multilevel_control_variate": denoising_multilevel_control_variate,
-    "denoising_stable_target": by_levels(scores.denoising_stable_target),
+    "denoising_stable_target": with_sigmas(scores.denoising_stable_target),
     "contrastive": contrastive_divergence,
     "persistent": persistent,
 }
-"""Each of `core.scores` and `core.contrastive`, as a function of the learner and what a step brings."""
+"""Every loss of `core.scores` and `core.contrastive` as a function of the model, a batch, the recipe and a generator."""
 
 
-def build_learner(recipe: Recipe) -> Learner:
-    """The learner before its first step: seeded weights, chains in a wide Gaussian; raises InputError for what does not fit."""
-    if recipe.objective in ENERGY and recipe.model != "energy":
+def build_model(recipe: Recipe) -> TrainingState:
+    """The model before training: seeded weights, chains from a wide Gaussian. Raises InputError for options that do not fit."""
+    if recipe.objective in NEED_ENERGY and recipe.model != "energy":
         raise InputError(
             f"--model score: a network of vectors has no energy, which {recipe.objective} needs; --model energy"
         )
-    many, channels = recipe.objective in MANY, 3 if recipe.density == "surface" else 2
-    ladder = (recipe.high, recipe.sigma, recipe.levels) if many else (0.2, 0.2, 1)
+    many, channels = recipe.objective in MULTILEVEL, 3 if recipe.density == "surface" else 2
+    ladder = Ladder(recipe.sigma_max, recipe.sigma_min, recipe.levels) if many else Ladder(0.2, 0.2, 1)
     generator = torch.Generator().manual_seed(recipe.seed)
-    power = float(density_of(recipe).sample(4096, generator).square().mean())
-    family = {"score": ScoreModel, "energy": EnergyModel}[recipe.model]
+    data_variance = float(make_density(recipe).sample(4096, generator).square().mean())
+    system = {"score": ScoreModel, "energy": EnergyModel}[recipe.model]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = family(channels, 0, recipe.width, recipe.depth, power, *ladder)
+        model = system(channels, 0, recipe.width, recipe.depth, data_variance, ladder)
     places = recipe.buffer if recipe.objective == "persistent" else 0
-    return Learner(model, 2 * torch.randn(places, 1, channels, generator=generator))
+    return TrainingState(model, 2 * torch.randn(places, 1, channels, generator=generator))
 
 
-def loss(recipe: Recipe, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+def loss(recipe: Recipe, training: TrainingState, batch: Batch) -> dict[str, Tensor]:
     """The objective's mean over a batch."""
     generator = torch.Generator().manual_seed(batch.seed)
-    return {"loss": OBJECTIVES[recipe.objective](learner, batch.x, recipe, generator).mean()}
+    return {"loss": OBJECTIVES[recipe.objective](training, batch.x, recipe, generator).mean()}
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
-    """Train to the end of the plan, yielding the log's records; then the weights, what they are worth, and pictures."""
-    learner, density = build_learner(recipe), density_of(recipe)
-    make = partial(batch_of, recipe, density)
-    yield from train(learner, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
-    model = learner.model.eval()
+    """Train to the end of the plan, yielding the log's records; then save the weights, and evaluate and plot the model."""
+    training, density = build_model(recipe), make_density(recipe)
+    make = partial(sample_batch, recipe, density)
+    yield from train(training, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    model = training.model.eval()
     facts = {"task": "learn a density", "recipe": "ebm_toy", "objective": recipe.objective, "density": recipe.density}
     save(model, recipe.run / "ebm_toy.safetensors", {**facts, "steps": recipe.plan.steps, "seed": recipe.seed})
-    yield evaluate(recipe, learner.denoiser)
+    yield evaluate(recipe, training.denoiser)
 
 
 def evaluate(recipe: Recipe, denoiser: Denoiser) -> dict[str, float]:
-    """Measure the model at its least noise, write `measures.json` and `picture.png`, and return the measures."""
-    density, generator = density_of(recipe), torch.Generator().manual_seed(recipe.seed + 1)
-    noise = recipe.sigma if recipe.objective in NOISY else 0.0
+    """Evaluate the model at its lowest noise level, write `measures.json` and `picture.png`, and return the measures."""
+    density, generator = make_density(recipe), torch.Generator().manual_seed(recipe.seed + 1)
+    noise = recipe.sigma_min if recipe.objective in DENOISING else 0.0
     truth = density.convolve(noise) if noise else density
-    learned = plane.Learned(denoiser, ONE / denoiser.schedule.steps, truth)
+    learned = plane.LearnedDensity(denoiser, ONE / denoiser.schedule.steps, truth)
     channels = 3 if recipe.density == "surface" else 2
-    samples = plane.draw_samples(denoiser, recipe.objective in MANY, 1000, channels, generator)
-    found = plane.measures(learned, samples, density)
+    samples = plane.sample_model(denoiser, recipe.objective in MULTILEVEL, 1000, channels, generator)
+    measures = plane.evaluate_samples(learned, samples, density)
     with atomic_file(recipe.run / "measures.json") as temporary:
-        temporary.write_text(json.dumps(found) + "\n")
+        temporary.write_text(json.dumps(measures) + "\n")
     if isinstance(density, GaussianMixture) and channels == 3:
-        shown = plane.Learned(denoiser, ONE / 2, density.convolve(float(denoiser.schedule(ONE / 2).sigma)))
-        plane.draw_section(shown, density.centres.float(), recipe.run / "picture.png")
+        section = plane.LearnedDensity(denoiser, ONE / 2, density.convolve(float(denoiser.schedule(ONE / 2).sigma)))
+        plane.plot_section(section, density.centres.float(), recipe.run / "picture.png")
     else:
-        plane.draw(learned, samples, recipe.run / "picture.png", generator)
-    return found
+        plane.plot_density(learned, samples, recipe.run / "picture.png", generator)
+    return measures

@@ -1,4 +1,4 @@
-"""What a learned density of a few numbers is worth, and its pictures: density, score as arrows, samples, a way of Langevin's."""
+"""Evaluate and plot learned densities of a few numbers: the density, the score as arrows, samples, one Langevin chain."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +15,19 @@ from becalm.core.sample import sample
 from becalm.core.scores import Score, score_at_level
 from becalm.core.typing import Float, Tensor
 from becalm.core.walk import together
-from becalm.systems.ebm import Energy, energy_at
+from becalm.systems.ebm import EnergyScore, energy_at_level
 
-REACH = 3.6
-"""Half the side of a picture."""
+HALF_SIDE = 3.6
+"""Half the side of a plot."""
 
 
-class Learned(NamedTuple):
-    """A learned density at one level of noise, beside the true one."""
+class LearnedDensity(NamedTuple):
+    """A learned density at one noise level, and the true one."""
 
     denoiser: Denoiser
-    """What was learned."""
+    """The learned score or energy."""
     t: Tensor
-    """The level that is looked at, [1, 1, 1]."""
+    """The noise level, [1, 1, 1]."""
     truth: Density
     """The density of the data at that level."""
 
@@ -37,7 +37,7 @@ class Learned(NamedTuple):
         return score_at_level(self.denoiser, self.t)
 
 
-def draw_samples(denoiser: Denoiser, many: bool, size: int, channels: int, generator: torch.Generator) -> Tensor:
+def sample_model(denoiser: Denoiser, many: bool, size: int, channels: int, generator: torch.Generator) -> Tensor:
     """Samples [size, channels] of a learned model: annealed Langevin down its ladder, or 600 plain steps from a wide Gaussian."""
     ladder = denoiser.schedule
     if many:
@@ -52,45 +52,53 @@ def draw_samples(denoiser: Denoiser, many: bool, size: int, channels: int, gener
     return z[:, 0]
 
 
-def measures(learned: Learned, samples: Float[Tensor, "sample channel"], clean: Density) -> dict[str, float]:
+def evaluate_samples(
+    learned: LearnedDensity, samples: Float[Tensor, "sample channel"], clean: Density
+) -> dict[str, float]:
     """Cosine and relative Fisher divergence at the level, and the energy distance of samples to as many of the clean density."""
     generator = torch.Generator().manual_seed(20_260_101)
     x = learned.truth.sample(5_000, generator).float()[:, None]
-    found = score_agreement(learned.score, x, learned.truth.score)
+    agreement = score_agreement(learned.score, x, learned.truth.score)
     test = two_sample_test(samples, clean.sample(len(samples), generator).float(), 999, generator)
-    return {**found._asdict(), "distance": test.distance, "limit": test.critical_value}
+    return {**agreement._asdict(), "distance": test.distance, "limit": test.critical_value}
 
 
-def grid(count: int, reach: float = REACH) -> Float[Tensor, "place 2"]:
-    """The places of a square grid, rows from below."""
-    axis = torch.linspace(-reach, reach, count)
+def grid_points(count: int, half_side: float = HALF_SIDE) -> Float[Tensor, "place 2"]:
+    """Points of a square grid, rows from below."""
+    axis = torch.linspace(-half_side, half_side, count)
     return torch.cartesian_prod(axis, axis).flip(1)
 
 
-def draw(learned: Learned, samples: Float[Tensor, "sample 2"], path: Path, generator: torch.Generator) -> None:
-    """Write a PNG of four panels: the density, the learned score as arrows, samples, and one chain's way."""
-    figure, panels = sheet(4)
-    shades = learned.truth.log_prob(grid(160)).exp().reshape(160, 160)
+def plot_density(
+    learned: LearnedDensity, samples: Float[Tensor, "sample 2"], path: Path, generator: torch.Generator
+) -> None:
+    """Write a PNG of four panels: the density, the learned score as arrows, samples, and one Langevin chain."""
+    figure, panels = new_figure(4)
+    shades = learned.truth.log_prob(grid_points(160)).exp().reshape(160, 160)
     for panel, title in zip(panels, ("density", "learned score", "samples", "one Langevin chain"), strict=True):
         panel.set_title(title, fontsize=9)
         panel.imshow(
-            shades, origin="lower", extent=[-REACH, REACH] * 2, cmap="Blues", alpha=1 - 0.6 * (title != "density")
+            shades,
+            origin="lower",
+            extent=[-HALF_SIDE, HALF_SIDE] * 2,
+            cmap="Blues",
+            alpha=1 - 0.6 * (title != "density"),
         )
-    if isinstance(learned.denoiser.network, Energy):
-        panels[0].contour(*grid_of(learned), colors="tab:red", linewidths=0.6)
+    if isinstance(learned.denoiser.network, EnergyScore):
+        panels[0].contour(*density_grid(learned), colors="tab:red", linewidths=0.6)
         panels[0].set_title("density; learned contours", fontsize=9)
-    arrows(panels[1], grid(24), lambda x: learned.score(x[:, None])[:, 0], "k")
+    plot_arrows(panels[1], grid_points(24), lambda x: learned.score(x[:, None])[:, 0], "k")
     panels[2].plot(*samples.T, ",", color="tab:red", alpha=0.6)
-    start = torch.tensor([[[-0.8 * REACH, 0.7 * REACH]]])
-    way = torch.stack([state.z[0, 0] for state in ula(learned.score, start, 2e-3, 400, generator=generator)])
-    panels[3].plot(*way.T, "-", color="tab:red", linewidth=0.6)
+    start = torch.tensor([[[-0.8 * HALF_SIDE, 0.7 * HALF_SIDE]]])
+    chain = torch.stack([state.z[0, 0] for state in ula(learned.score, start, 2e-3, 400, generator=generator)])
+    panels[3].plot(*chain.T, "-", color="tab:red", linewidth=0.6)
     panels[3].plot(*start[0, 0], "o", color="k", markersize=3)
-    written(figure, panels, path)
+    save_figure(figure, panels, path)
 
 
-def draw_section(learned: Learned, points: Float[Tensor, "point 3"], path: Path) -> None:
-    """Write a PNG of a surface's section z = 0: the true score of its noisy points, in closed form, and the learned one."""
-    figure, panels = sheet(2)
+def plot_section(learned: LearnedDensity, points: Float[Tensor, "point 3"], path: Path) -> None:
+    """Write a PNG of the section z = 0 of a surface: the score of its noisy points in closed form, and the learned one."""
+    figure, panels = new_figure(2)
     near = points[points[:, 2].abs() < 0.1]
     truth = learned.truth
     fields: tuple[tuple[str, Score], ...] = (
@@ -100,13 +108,13 @@ def draw_section(learned: Learned, points: Float[Tensor, "point 3"], path: Path)
     for panel, (title, score) in zip(panels, fields, strict=True):
         panel.set_title(title, fontsize=9)
         panel.plot(*near[:, :2].T, ".", color="tab:blue", markersize=2)
-        flat = grid(26, 1.8)
-        arrows(panel, torch.cat([flat, torch.zeros(len(flat), 1)], 1), score, "k")
-    written(figure, panels, path)
+        flat = grid_points(26, 1.8)
+        plot_arrows(panel, torch.cat([flat, torch.zeros(len(flat), 1)], 1), score, "k")
+    save_figure(figure, panels, path)
 
 
-def sheet(count: int):
-    """A figure with `count` square panels in a row."""
+def new_figure(count: int):
+    """A figure of `count` square panels in a row, and the panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,28 +123,28 @@ def sheet(count: int):
     return figure, list(figure.subplots(1, count))
 
 
-def written(figure, panels: list, path: Path) -> None:
-    """Write the figure, its panels without ticks."""
+def save_figure(figure, panels: list, path: Path) -> None:
+    """Write the figure as a PNG, its panels without ticks."""
     for panel in panels:
         panel.set(aspect="equal", xticks=[], yticks=[])
         if panel.images:
-            panel.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH))
+            panel.set(xlim=(-HALF_SIDE, HALF_SIDE), ylim=(-HALF_SIDE, HALF_SIDE))
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def arrows(panel, places: Float[Tensor, "place channel"], score: Callable[[Tensor], Tensor], colour: str) -> None:
-    """Arrows along the first two axes, their lengths as the root of the score's, so that near and far are seen."""
+def plot_arrows(panel, places: Float[Tensor, "place channel"], score: Callable[[Tensor], Tensor], colour: str) -> None:
+    """Plot a score along the first two axes as arrows, as long as the root of its length, so that small ones are seen."""
     with torch.no_grad():
-        found = score(places)
-    found = found / found.norm(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
-    panel.quiver(*places[:, :2].T, *found[:, :2].T, color=colour, width=0.004, alpha=0.7)
+        vectors = score(places)
+    vectors = vectors / vectors.norm(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
+    panel.quiver(*places[:, :2].T, *vectors[:, :2].T, color=colour, width=0.004, alpha=0.7)
 
 
-def grid_of(learned: Learned) -> tuple[Tensor, Tensor, Tensor]:
-    """Places and the learned density e^{−E}, normalised over the picture."""
-    places = grid(160)
+def density_grid(learned: LearnedDensity) -> tuple[Tensor, Tensor, Tensor]:
+    """A grid of points and the learned density e^{−E} there, normalised over the plot."""
+    places = grid_points(160)
     with torch.no_grad():
-        log = -energy_at(learned.denoiser, learned.t)(places[:, None])
+        log = -energy_at_level(learned.denoiser, learned.t)(places[:, None])
     across, up = places.T.reshape(2, 160, 160)
     return across, up, log.softmax(0).reshape(160, 160)

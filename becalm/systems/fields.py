@@ -1,12 +1,12 @@
-"""NCSN and its energy: the scores of noisy data at the levels of a ladder, as vectors or as the gradient of one number.
+"""Noise-conditional scores (NCSN, Song & Ermon 2019) and energies: a vector field, or the gradient of one number, at every σ.
 
-z = x + σε, σ from `high` to `low` (Song & Ermon 2019). With p the mean square of the data and w = √(σ² + p), the network F sees
-z/w, of unit size, and tells what the linear guess leaves over (the preconditioning of Karras et al. 2022, § 5, for ε):
+z = x + σε, σ from σ_max to σ_min on a ladder of levels. With p the mean square of the data and w = √(σ² + p), the network F takes
+z/w, of unit size, and gives what the score of N(0, p) leaves over (the preconditioning of Karras et al. 2022, § 5, for ε):
 
     ε̂(z, σ) = σ z/w² + (√p/w) F(z/w, σ),      E(z, σ) = ‖z‖²/2w² + (√p/σ) Σ F(z/w, σ),
 
-so that σ∇E has the same shape as ε̂. The score is −ε̂/σ or −∇E; nothing is learned where noise drowns the data, and far away the
-square holds the energy up.
+so that σ∇E has the same form as ε̂. The score is −ε̂/σ or −∇E. Where σ is far above the data nothing is left to learn, and far from
+the data the square makes the energy grow.
 """
 
 import torch
@@ -22,17 +22,36 @@ from becalm.nets.mlp import Mlp
 from becalm.systems.ebm import energy_denoiser
 
 
-class Field(nn.Module):
-    """What the two have in common: network, ladder and scale.
+class NoiseConditionalModel(nn.Module):
+    """The network, the ladder of noise levels and the scale of the data, which scores and energies share.
 
     With `side` 0 each variable is a vector of `channels` numbers, by itself; else the variables are the pixels of a square.
     """
 
-    single = False
-    """Whether the network tells one number of a variable, in place of as many as the variable has."""
+    scalar_output = False
+    """Whether the network gives one number a variable, in place of one a channel."""
 
     def __init__(
         self,
+        channels: int = 2,
+        side: int = 0,
+        width: int = 128,
+        depth: int = 3,
+        data_variance: float = 1.0,
+        ladder: Ladder | None = None,
+    ):
+        """`data_variance` is p, the mean square of the data; `width` and `depth` are those of the network."""
+        super().__init__()
+        self.schedule, self.data_variance = ladder or Ladder(), data_variance
+        outputs = 1 if self.scalar_output else channels
+        self.network = ConvNet(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
+        self.config = {"channels": channels, "side": side, "width": width, "depth": depth, "power": data_variance}
+        levels = self.schedule
+        self.config |= {"high": levels.sigma_max, "low": levels.sigma_min, "steps": levels.steps}
+
+    @classmethod
+    def build(
+        cls,
         channels: int = 2,
         side: int = 0,
         width: int = 128,
@@ -42,53 +61,52 @@ class Field(nn.Module):
         low: float = 0.01,
         steps: int = 10,
     ):
-        super().__init__()
-        self.schedule, self.power = Ladder(high, low, steps), power
-        outputs = 1 if self.single else channels
-        self.network = ConvNet(channels, outputs, side, width, depth) if side else Mlp(channels, outputs, width, depth)
-        self.config = {"channels": channels, "side": side, "width": width, "depth": depth, "power": power}
-        self.config |= {"high": high, "low": low, "steps": steps}
+        """The model of a `config` as weight files store it: flat, under the field names of the file format."""
+        return cls(channels, side, width, depth, power, Ladder(high, low, steps))
 
-    def asked(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """F, σ and w, the last two broadcasting over z."""
+    def network_output(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """F(z/w, σ), σ and w, the last two broadcasting over z."""
         level = self.schedule(t)
-        wide = (level.sigma.square() + self.power).sqrt().to(z)
-        return self.network(z / wide, level.gamma), level.sigma.to(z), wide
+        scale = (level.sigma.square() + self.data_variance).sqrt().to(z)
+        return self.network(z / scale, level.gamma), level.sigma.to(z), scale
 
 
-class ScoreModel(Field):
+class ScoreModel(NoiseConditionalModel):
     """ε̂ = −σ times the score, called as network(z, t, given)."""
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model as every sampler, loss and likelihood takes it."""
+        return Denoiser(self, self.schedule, kinds.eps)
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "batch variable channel"]:
         """t [batch, variables, 1] or anything that broadcasts, above 0."""
-        said, sigma, wide = self.asked(z, t)
-        return sigma / wide.square() * z + self.power**0.5 / wide * said
+        output, sigma, scale = self.network_output(z, t)
+        return sigma / scale.square() * z + self.data_variance**0.5 / scale * output
 
 
-class EnergyModel(Field):
+class EnergyModel(NoiseConditionalModel):
     """E(z, t), one number a sample, called as network(z, t, given)."""
 
-    single = True
+    scalar_output = True
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model as every sampler, loss and likelihood takes it."""
+        return energy_denoiser(self, self.schedule)
 
     def forward(
         self, z: Float[Tensor, "batch variable channel"], t: Tensor, given: dict[str, Tensor] | None = None
     ) -> Float[Tensor, " batch"]:
         """t [batch, variables, 1] or anything that broadcasts, above 0."""
-        said, sigma, wide = self.asked(z, t)
-        return (z / wide).square().sum((1, 2)) / 2 + (self.power**0.5 / sigma * said).sum((1, 2))
+        output, sigma, scale = self.network_output(z, t)
+        return (z / scale).square().sum((1, 2)) / 2 + (self.data_variance**0.5 / sigma * output).sum((1, 2))
 
 
-def denoiser_of(model: ScoreModel | EnergyModel) -> Denoiser:
-    """The model as what every sampler, loss and likelihood takes."""
-    if isinstance(model, EnergyModel):
-        return energy_denoiser(model, model.schedule)
-    return Denoiser(model, model.schedule, kinds.eps)
-
-
-class Learner(nn.Module):
-    """A model in training, with its persistent chains: they are part of the state, so that a run can be continued."""
+class TrainingState(nn.Module):
+    """A model in training with its persistent Langevin chains, which are part of the state: a run can be continued."""
 
     chains: Tensor
 
@@ -100,19 +118,20 @@ class Learner(nn.Module):
     @property
     def denoiser(self) -> Denoiser:
         """The model as a denoiser."""
-        return denoiser_of(self.model)
+        return self.model.denoiser
 
-    def least(self) -> Float[Tensor, "1 1 1"]:
-        """t of the least noise."""
+    @property
+    def t_min(self) -> Float[Tensor, "1 1 1"]:
+        """t of the lowest level, σ_min."""
         return torch.full((1, 1, 1), 1 / self.model.schedule.steps, dtype=torch.float64)
 
-    def spread(self, size: int, generator: torch.Generator | None) -> Float[Tensor, " size"]:
-        """σ of each sample of a batch, log σ evenly over the whole ladder, not only its rungs: an ODE passes between them."""
+    def sample_sigmas(self, size: int, generator: torch.Generator | None) -> Float[Tensor, " size"]:
+        """σ for each sample of a batch, log σ stratified over [log σ_min, log σ_max] and not only at the levels, for the ODE."""
         share = (torch.arange(size, dtype=torch.float64) + torch.rand(1, generator=generator)) / size
-        first = 1 / self.model.schedule.steps
-        return self.model.schedule(first + share * (1 - first)).sigma
+        t_min = 1 / self.model.schedule.steps
+        return self.model.schedule(t_min + share * (1 - t_min)).sigma
 
 
-def by_sigma(denoiser: Denoiser) -> LeveledScore:
+def score_of_sigma(denoiser: Denoiser) -> LeveledScore:
     """The score as a function of (z, σ/α), for `scores.denoising_multilevel`."""
     return lambda z, sigma: score_at_level(denoiser, denoiser.schedule.time(2 * sigma.double().log()))(z)

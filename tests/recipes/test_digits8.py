@@ -32,9 +32,9 @@ def file(tmp_path):
 
 
 def test_a_file_is_split_and_pixels_are_variables(file):
-    known, unseen = digits8.read(file)
+    known, unseen = digits8.read_digits(file)
     assert (len(known), len(unseen)) == (48, 12)
-    x = digits8.variables(known.images)
+    x = digits8.to_variables(known.images)
     assert x.shape == (48, 64, 1) and x.max() == 1 and x.min() == -1
     assert x[0, 8 * 3 + 5, 0] == 2 * known.images[0, 3, 5] - 1
 
@@ -52,20 +52,20 @@ BAD = {
 def test_what_is_no_set_of_digits_is_refused(fields, message, tmp_path):
     np.savez(tmp_path / "bad.npz", **fields)
     with pytest.raises(InputError, match=message) as error:
-        digits8.read(tmp_path / "bad.npz")
+        digits8.read_digits(tmp_path / "bad.npz")
     assert "bad.npz" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_what_is_no_npz_is_refused(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InputError, match="bad.npz"):
-        digits8.read(tmp_path / "bad.npz")
+        digits8.read_digits(tmp_path / "bad.npz")
 
 
 def test_corruptions_change_what_they_say_and_nothing_else():
     images = torch.rand(30, 8, 8, generator=generator()).clamp_min(0.01)
     digits = Digits(images, torch.arange(30) % 10)
-    x = digits8.variables(images)
+    x = digits8.to_variables(images)
     changed = {name: change(digits, generator(1)) for name, change in digits8.CORRUPTIONS.items()}
     assert all(v.shape == x.shape for v in changed.values())
     assert ((changed["erased"] == -1).sum((1, 2)) == 16).all()
@@ -95,4 +95,4 @@ def test_a_run_leaves_weights_samples_and_measures(recipe, file, tmp_path, monke
 
 def test_a_score_cannot_learn_by_contrast(file):
     with pytest.raises(InputError, match="--model score: .* --model energy"):
-        digits8.build_learner(replace(digits8.NCSN, objective="persistent"), torch.rand(4, 64, 1))
+        digits8.build_model(replace(digits8.NCSN, objective="persistent"), torch.rand(4, 64, 1))

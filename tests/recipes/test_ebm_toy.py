@@ -16,55 +16,55 @@ from becalm.training.loop import Plan, train
 from becalm.weights.store import load
 
 PLAN = Plan(steps=4, learning_rate=1e-3, bfloat16=False, log_every=1, save_every=2)
-SMALL = ebm_toy.Recipe(batch=32, width=16, depth=2, levels=4, chain=3, buffer=64, plan=PLAN)
+SMALL = ebm_toy.Recipe(batch=32, width=16, depth=2, levels=4, langevin_steps=3, buffer=64, plan=PLAN)
 
 
 def recipe_of(objective: str) -> ebm_toy.Recipe:
-    model = "energy" if objective in ebm_toy.ENERGY else "score"
+    model = "energy" if objective in ebm_toy.NEED_ENERGY else "score"
     return replace(SMALL, objective=objective, model=model)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("objective", ebm_toy.OBJECTIVES)
 def test_every_objective_has_a_gradient_for_every_weight_that_counts(objective):
     recipe = recipe_of(objective)
-    learner, batch = ebm_toy.build_learner(recipe), ebm_toy.batch_of(recipe, ebm_toy.density_of(recipe), 0)
-    loss = ebm_toy.loss(recipe, learner, batch)["loss"]
+    training, batch = ebm_toy.build_model(recipe), ebm_toy.sample_batch(recipe, ebm_toy.make_density(recipe), 0)
+    loss = ebm_toy.loss(recipe, training, batch)["loss"]
     loss.backward()
     assert torch.isfinite(loss)
-    leaving = learner.model.network.leave.weight.grad
+    leaving = training.model.network.leave.weight.grad
     assert leaving is not None and leaving.abs().max() > 0
-    assert torch.equal(loss, ebm_toy.loss(recipe, ebm_toy.build_learner(recipe), batch)["loss"]), "seeded"
+    assert torch.equal(loss, ebm_toy.loss(recipe, ebm_toy.build_model(recipe), batch)["loss"]), "seeded"
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    density = ebm_toy.density_of(SMALL)
-    one, again, other = (ebm_toy.batch_of(SMALL, density, step) for step in (3, 3, 4))
+    density = ebm_toy.make_density(SMALL)
+    one, again, other = (ebm_toy.sample_batch(SMALL, density, step) for step in (3, 3, 4))
     assert torch.equal(one.x, again.x) and one.seed == again.seed
     assert not torch.equal(one.x, other.x)
 
 
 def test_a_run_with_persistent_chains_continues_as_if_it_had_not_been_cut(tmp_path):
     recipe = recipe_of("persistent")
-    density, ends = ebm_toy.density_of(recipe), []
+    density, ends = ebm_toy.make_density(recipe), []
     for cuts in ((4,), (2, 4)):
         for steps in cuts:
-            learner, folder = ebm_toy.build_learner(recipe), tmp_path / str(len(cuts))
-            make = partial(ebm_toy.batch_of, recipe, density)
+            training, folder = ebm_toy.build_model(recipe), tmp_path / str(len(cuts))
+            make = partial(ebm_toy.sample_batch, recipe, density)
             batches = map(make, count(0)) if steps == cuts[0] else map(make, count(cuts[0]))
             plan = replace(PLAN, steps=4)
             limited = (b for b, _ in zip(batches, range(steps), strict=False))
-            list(train(learner, partial(ebm_toy.loss, recipe), lambda start, b=limited: b, plan, folder))
+            list(train(training, partial(ebm_toy.loss, recipe), lambda start, b=limited: b, plan, folder))
         ends.append(torch.load(tmp_path / str(len(cuts)) / "state.pt", weights_only=True))
     for name, value in ends[0]["model"].items():
         torch.testing.assert_close(value, ends[1]["model"][name], rtol=1e-4, atol=1e-6)
-    moved = (ends[0]["model"]["chains"] != ebm_toy.build_learner(recipe).chains).any()
+    moved = (ends[0]["model"]["chains"] != ebm_toy.build_model(recipe).chains).any()
     assert moved and ends[1]["step"] == 4
 
 
 def test_vectors_are_refused_where_an_energy_is_needed():
-    for objective in ebm_toy.ENERGY:
+    for objective in ebm_toy.NEED_ENERGY:
         with pytest.raises(InputError, match=f"--model score: .* {objective} needs; --model energy"):
-            ebm_toy.build_learner(replace(recipe_of(objective), model="score"))
+            ebm_toy.build_model(replace(recipe_of(objective), model="score"))
 
 
 def test_a_run_leaves_weights_measures_and_a_picture(tmp_path):
@@ -86,7 +86,7 @@ def test_the_torus_is_evenly_covered():
 
 def test_a_surface_s_score_in_closed_form_leads_back_to_it():
     recipe = replace(SMALL, density="surface")
-    density = ebm_toy.density_of(recipe)
+    density = ebm_toy.make_density(recipe)
     assert isinstance(density, GaussianMixture)
     blurred = density.convolve(0.1)
     z = density.sample(300, torch.Generator().manual_seed(1)) + 0.1
@@ -96,4 +96,4 @@ def test_a_surface_s_score_in_closed_form_leads_back_to_it():
         return ((x[:, :2].norm(dim=1) - 1).square() + x[:, 2].square()).sqrt().sub(0.4).abs().mean()
 
     assert off(back) < 0.6 * off(z)
-    assert ebm_toy.build_learner(recipe).model.config["channels"] == 3
+    assert ebm_toy.build_model(recipe).model.config["channels"] == 3

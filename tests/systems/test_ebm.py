@@ -11,7 +11,14 @@ from becalm.core.process import corrupt
 from becalm.core.sample import heun, reverse, sample
 from becalm.core.schedule import Ladder, Linear
 from becalm.core.walk import together
-from becalm.systems.ebm import Energy, Residual, Timeless, energy_at, energy_denoiser, traceable_at
+from becalm.systems.ebm import (
+    EnergyScore,
+    ResidualEnergy,
+    UnconditionalEnergy,
+    energy_at_level,
+    energy_denoiser,
+    smooth_score_at_level,
+)
 from tests.core.test_sample import final, generator, two_sample
 from tests.worlds import MIXTURE, optimal
 
@@ -68,7 +75,7 @@ def test_langevin_takes_an_energy_in_all_its_forms():
     t = torch.full((1, 1, 1), 0.4, dtype=torch.float64)
     ebm = energy_denoiser(exact(), SCHEDULE)
     z = torch.randn(20, 1, 2, generator=generator(), dtype=torch.float64)
-    energy = energy_at(ebm, t)
+    energy = energy_at_level(ebm, t)
     torch.testing.assert_close(scores.score_of_energy(energy)(z), scores.score_at_level(ebm, t)(z))
     plain = final(ula(scores.score_at_level(ebm, t), z, 0.01, 20, generator=generator(1))).z
     same = final(ula(scores.score_of_energy(energy), z, 0.01, 20, generator=generator(1))).z
@@ -103,7 +110,9 @@ def test_it_learns(loss):
         if loss == "denoising":
             value = (ebm(z, t).eps - eps).square().sum(-1).mean()
         else:
-            value = scores.sliced_reduced(traceable_at(ebm, t), z, scores.rademacher_probes(z, generator(k))).mean()
+            value = scores.sliced_reduced(
+                smooth_score_at_level(ebm, t), z, scores.rademacher_probes(z, generator(k))
+            ).mean()
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -115,11 +124,11 @@ def test_it_learns(loss):
 
 def test_a_residual_is_a_scalar_and_a_timeless_one_does_not_look_at_t():
     z = torch.randn(5, 3, 2, generator=generator())
-    halved = energy_denoiser(Residual(lambda z, t, given: z / 2), SCHEDULE)
+    halved = energy_denoiser(ResidualEnergy(lambda z, t, given: z / 2), SCHEDULE)
     t = torch.full((5, 1, 1), 0.5)
-    torch.testing.assert_close(energy_at(halved, t)(z), z.square().sum((1, 2)) / 8)
+    torch.testing.assert_close(energy_at_level(halved, t)(z), z.square().sum((1, 2)) / 8)
     torch.testing.assert_close(scores.score_at_level(halved, t)(z), -z / 4, rtol=1e-5, atol=1e-6)
-    clean = Energy(Timeless(lambda z: z.square().sum((1, 2), keepdim=True)))
+    clean = EnergyScore(UnconditionalEnergy(lambda z: z.square().sum((1, 2), keepdim=True)))
     torch.testing.assert_close(clean(z, t), -2 * z)
 
 
@@ -130,7 +139,7 @@ def test_vectors_are_refused_where_an_energy_is_wanted():
         energy_denoiser(vectors, SCHEDULE)(z, levels(4))
     assert "½‖x − f(x)‖²" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(ValueError, match="Small is a network of vectors"):
-        energy_at(Denoiser(vectors, SCHEDULE, kinds.score), levels(4))
+        energy_at_level(Denoiser(vectors, SCHEDULE, kinds.score), levels(4))
 
 
 def test_kinks_are_refused_for_traces_alone():
@@ -138,12 +147,12 @@ def test_kinks_are_refused_for_traces_alone():
     for kink in (nn.ReLU(), nn.LeakyReLU(), nn.Hardtanh()):
         ebm = energy_denoiser(Small(1, kink), SCHEDULE)
         with pytest.raises(ValueError, match=rf"layers.1 is {type(kink).__name__}"):
-            traceable_at(ebm, levels(4))
+            smooth_score_at_level(ebm, levels(4))
         assert scores.denoising(scores.score_at_level(ebm, levels(4)), z, z, 0.5).shape == (4,)
         with pytest.raises(ValueError, match="derivative is exactly 0"):
             scores.implicit(scores.score_at_level(ebm, levels(4)), z)
     relu = Denoiser(Small(2, nn.ReLU()), SCHEDULE, kinds.score)
-    vectors = traceable_at(relu, levels(4))
+    vectors = smooth_score_at_level(relu, levels(4))
     assert scores.sliced(vectors, z, z[None]).shape == (4,)
 
 

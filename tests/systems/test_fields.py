@@ -12,10 +12,11 @@ from becalm.core.flow_likelihood import log_density
 from becalm.core.flow_solvers import runge_kutta
 from becalm.core.langevin import annealed_langevin, mala
 from becalm.core.sample import sample
+from becalm.core.schedule import Ladder
 from becalm.core.scores import denoising, denoising_multilevel, score_at_level, score_of_energy
 from becalm.core.walk import together
-from becalm.systems.ebm import energy_at, traceable_at
-from becalm.systems.fields import EnergyModel, Learner, ScoreModel, by_sigma, denoiser_of
+from becalm.systems.ebm import energy_at_level, smooth_score_at_level
+from becalm.systems.fields import EnergyModel, ScoreModel, TrainingState, score_of_sigma
 from becalm.weights.store import load, save
 
 MODES = GaussianMixture(
@@ -41,15 +42,15 @@ def stirred(model):
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("t", [0.1, 0.55, 1.0])
 def test_a_fresh_model_is_the_score_of_a_gaussian_as_wide_as_the_data(family, t):
-    model = family(2, power=0.7, high=5.0, low=0.05, steps=10)
+    model = family(2, data_variance=0.7, ladder=Ladder(5.0, 0.05, 10))
     z, level = torch.randn(6, 1, 2, generator=generator()), torch.full((1, 1, 1), t, dtype=torch.float64)
     sigma = float(model.schedule(level).sigma)
     truth = isotropic_gaussian(2, math.sqrt(0.7)).convolve(sigma).score(z)
-    torch.testing.assert_close(score_at_level(denoiser_of(model), level)(z), truth, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(score_at_level(model.denoiser, level)(z), truth, rtol=1e-4, atol=1e-5)
 
 
 def test_the_flow_of_a_fresh_model_gives_the_gaussian_s_log_density():
-    denoiser = denoiser_of(ScoreModel(2, power=0.7, high=40.0, low=0.05, steps=10).double())
+    denoiser = ScoreModel(2, data_variance=0.7, ladder=Ladder(40.0, 0.05, 10)).double().denoiser
     x, ends = torch.randn(5, 1, 2, generator=generator()).double(), [2 * math.log(v) for v in (0.05, 40.0)]
     found = log_density(denoiser, x, runge_kutta(40), gamma_min=ends[0], gamma_max=ends[1])
     truth = isotropic_gaussian(2, math.sqrt(0.7)).convolve(0.05).log_prob(x[:, 0])
@@ -58,11 +59,11 @@ def test_the_flow_of_a_fresh_model_gives_the_gaussian_s_log_density():
 
 @pytest.mark.parametrize("side", [0, 4])
 def test_an_energy_s_score_is_its_gradient_and_as_large_as_the_score_model_s(side):
-    model = stirred(EnergyModel(1, side, 8, 2, 0.5, 3.0, 0.05, 6)).double()
-    denoiser, z = denoiser_of(model), torch.randn(3, 16, 1, generator=generator()).double()
+    model = stirred(EnergyModel(1, side, 8, 2, 0.5, Ladder(3.0, 0.05, 6))).double()
+    denoiser, z = model.denoiser, torch.randn(3, 16, 1, generator=generator()).double()
     for t in (1 / 6, 1.0):
         level = torch.full((1, 1, 1), t, dtype=torch.float64)
-        energy = energy_at(denoiser, level)
+        energy = energy_at_level(denoiser, level)
         torch.testing.assert_close(denoiser(z, level).eps, -model.schedule(level).sigma * score_of_energy(energy)(z))
         assert denoiser(z, level).eps.abs().max() < 10, "of unit size at every level, as noise is"
         h = 1e-6 * torch.randn(z.shape, generator=generator(1)).double()
@@ -74,19 +75,19 @@ def test_an_energy_s_score_is_its_gradient_and_as_large_as_the_score_model_s(sid
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_levels_may_differ_from_sample_to_sample(family):
-    denoiser = denoiser_of(stirred(family(2, power=1.0, high=4.0, low=0.1, steps=5)))
+    denoiser = stirred(family(2, data_variance=1.0, ladder=Ladder(4.0, 0.1, 5))).denoiser
     z, t = torch.randn(4, 1, 2, generator=generator()), torch.tensor([0.2, 0.4, 0.75, 1.0]).double()[:, None, None]
     whole = denoiser(z, t).eps
     for i in range(4):
         torch.testing.assert_close(denoiser(z[i : i + 1], t[i : i + 1]).eps, whole[i : i + 1], rtol=1e-4, atol=1e-5)
     sigma = denoiser.schedule(t).sigma.to(z)
-    torch.testing.assert_close(by_sigma(denoiser)(z, sigma), -whole / sigma, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(score_of_sigma(denoiser)(z, sigma), -whole / sigma, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", [0, 4])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_file_keeps_a_model(name, side, tmp_path):
-    model = stirred(FAMILIES[name](1, side, 8, 2, 0.4, 7.0, 0.03, 9))
+    model = stirred(FAMILIES[name](1, side, 8, 2, 0.4, Ladder(7.0, 0.03, 9)))
     save(model, tmp_path / "model.safetensors", {"task": "learn"})
     back = load(tmp_path / "model.safetensors", FAMILIES[name])
     assert back.schedule == model.schedule and back.config == model.config
@@ -95,30 +96,30 @@ def test_a_file_keeps_a_model(name, side, tmp_path):
 
 
 def test_a_score_has_no_energy_and_the_message_says_so():
-    denoiser, level = denoiser_of(ScoreModel()), torch.ones(1, 1, 1)
+    denoiser, level = ScoreModel().denoiser, torch.ones(1, 1, 1)
     assert denoiser.kind is kinds.eps
     with pytest.raises(ValueError, match="ScoreModel is a network of vectors; an energy is wanted"):
-        energy_at(denoiser, level)
-    assert traceable_at(denoiser_of(EnergyModel()), level) is not None
+        energy_at_level(denoiser, level)
+    assert smooth_score_at_level(EnergyModel().denoiser, level) is not None
 
 
 def test_a_learner_spreads_levels_over_the_whole_ladder_and_its_chains_are_state():
-    learner = Learner(EnergyModel(high=8.0, low=0.02, steps=7), torch.randn(5, 1, 2))
-    sigma = learner.spread(700, generator())
+    training = TrainingState(EnergyModel(ladder=Ladder(8.0, 0.02, 7)), torch.randn(5, 1, 2))
+    sigma = training.sample_sigmas(700, generator())
     assert sigma.min() >= 0.02 * 0.999 and sigma.max() <= 8.001
     share = torch.log(sigma / 0.02) / math.log(400)
     assert torch.histc(share, 7, 0, 1).tolist() == pytest.approx([100] * 7, abs=1)
-    assert torch.equal(learner.state_dict()["chains"], learner.chains)
-    assert float(learner.model.schedule(learner.least()).sigma) == pytest.approx(0.02)
-    assert {id(p) for p in learner.parameters()} == {id(p) for p in learner.model.parameters()}
+    assert torch.equal(training.state_dict()["chains"], training.chains)
+    assert float(training.model.schedule(training.t_min).sigma) == pytest.approx(0.02)
+    assert {id(p) for p in training.parameters()} == {id(p) for p in training.model.parameters()}
 
 
-def trained(learner: Learner, loss, steps: int, rate: float) -> None:
-    optimiser = torch.optim.Adam(learner.parameters(), lr=rate, betas=(0.9, 0.99))
+def train_model(training: TrainingState, loss, steps: int, rate: float) -> None:
+    optimiser = torch.optim.Adam(training.parameters(), lr=rate, betas=(0.9, 0.99))
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for k in range(steps):
         optimiser.zero_grad()
-        loss(learner, generator(k)).backward()
+        loss(training, generator(k)).backward()
         optimiser.step()
         plan.step()
 
@@ -126,18 +127,18 @@ def trained(learner: Learner, loss, steps: int, rate: float) -> None:
 def test_many_levels_learn_a_mixture_that_annealed_langevin_and_the_flow_then_know():
     """Three unequal Gaussians in a second: score, mode weights within 4 binomial SE, two-sample test, and nats."""
 
-    def loss(learner, g):
+    def loss(training, g):
         x = MODES.sample(512, g).float()[:, None]
-        sigma, eps = learner.spread(512, g), torch.randn(x.shape, generator=g)
-        return denoising_multilevel(by_sigma(learner.denoiser), x, eps, sigma).mean()
+        sigma, eps = training.sample_sigmas(512, g), torch.randn(x.shape, generator=g)
+        return denoising_multilevel(score_of_sigma(training.denoiser), x, eps, sigma).mean()
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = Learner(ScoreModel(2, 0, 64, 3, 1.0, 4.0, 0.3, 6), torch.zeros(0, 1, 2))
-    trained(learner, loss, 500, 5e-3)
-    denoiser, truth = learner.denoiser, MODES.convolve(0.3)
+        training = TrainingState(ScoreModel(2, 0, 64, 3, 1.0, Ladder(4.0, 0.3, 6)), torch.zeros(0, 1, 2))
+    train_model(training, loss, 500, 5e-3)
+    denoiser, truth = training.denoiser, MODES.convolve(0.3)
     x = truth.sample(4000, generator(9)).float()[:, None]
-    found = score_agreement(score_at_level(denoiser, learner.least()), x, truth.score)
+    found = score_agreement(score_at_level(denoiser, training.t_min), x, truth.score)
     assert found.cosine > 0.98 and found.fisher < 0.05
     z = 4 * torch.randn(800, 1, 2, generator=generator(1))
     ones = torch.ones(1, 1, 1, dtype=torch.float64)
@@ -156,19 +157,19 @@ def test_many_levels_learn_a_mixture_that_annealed_langevin_and_the_flow_then_kn
 def test_an_energy_learns_and_mala_keeps_its_law():
     density = eight_gaussians(1.0, 0.6).convolve(0.3)
 
-    def loss(learner, g):
+    def loss(training, g):
         x = eight_gaussians(1.0, 0.6).sample(512, g).float()[:, None]
         return denoising(
-            score_at_level(learner.denoiser, learner.least()), x, torch.randn(x.shape, generator=g), 0.3
+            score_at_level(training.denoiser, training.t_min), x, torch.randn(x.shape, generator=g), 0.3
         ).mean()
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = Learner(EnergyModel(2, 0, 32, 2, 0.86, 0.3, 0.3, 1), torch.zeros(0, 1, 2))
-    trained(learner, loss, 150, 1e-2)
+        training = TrainingState(EnergyModel(2, 0, 32, 2, 0.86, Ladder(0.3, 0.3, 1)), torch.zeros(0, 1, 2))
+    train_model(training, loss, 150, 1e-2)
     x = density.sample(2000, generator(5)).float()[:, None]
-    found = score_agreement(score_at_level(learner.denoiser, learner.least()), x, density.score)
+    found = score_agreement(score_at_level(training.denoiser, training.t_min), x, density.score)
     assert found.cosine > 0.98 and found.fisher < 0.05
-    for state in mala(energy_at(learner.denoiser, learner.least()), x, 0.2, 20, generator=generator(6)):
+    for state in mala(energy_at_level(training.denoiser, training.t_min), x, 0.2, 20, generator=generator(6)):
         z = state.z
     assert abs(z.square().sum((1, 2)).mean() / x.square().sum((1, 2)).mean() - 1) < 0.06
