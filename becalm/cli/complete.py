@@ -41,6 +41,7 @@ class Complete:
     def run(self) -> None:
         """Complete, write, print the summary."""
         from becalm.cli import shapes
+        from becalm.cli.progress import with_progress
         from becalm.tasks import complete
 
         shapes.check_request(self, self.output, (self.part,))
@@ -48,4 +49,4 @@ class Complete:
         reports = complete.steps(
             self.model, self.part, self.number, self.label, self.share, self.points, sampler, self.seed, self.device
         )
-        shapes.write_result(shapes.with_progress(reports, "completing"), self, self.output)
+        shapes.write_result(with_progress(reports, "completing"), self, self.output)

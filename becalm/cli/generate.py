@@ -44,6 +44,7 @@ class Generate:
         from dataclasses import replace
 
         from becalm.cli import shapes
+        from becalm.cli.progress import with_progress
         from becalm.core.files import InputError, check_outputs
         from becalm.images import image_files
         from becalm.tasks import generate
@@ -63,7 +64,7 @@ class Generate:
         update, steps = self.sampler or model.default_sampler.update, self.steps or model.default_sampler.steps
         sampler = replace(model.default_sampler, update=update, steps=steps, guidance=self.guidance)
         reports = generate.steps(model, self.number, self.label, self.points, sampler, self.seed, self.device)
-        result = shapes.with_progress(reports, "generating")
+        result = with_progress(reports, "generating")
         if isinstance(result, Shapes):
             return shapes.write_result(result, self, self.output)
         result.save(self.output)

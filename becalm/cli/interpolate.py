@@ -41,6 +41,7 @@ class Interpolate:
     def run(self) -> None:
         """Interpolate, write, print the summary."""
         from becalm.cli import shapes
+        from becalm.cli.progress import with_progress
         from becalm.tasks import interpolate
 
         shapes.check_request(self, self.output, (self.one, self.other))
@@ -48,4 +49,4 @@ class Interpolate:
         reports = interpolate.steps(
             self.model, self.one, self.other, self.number, self.label, self.points, sampler, self.seed, self.device
         )
-        shapes.write_result(shapes.with_progress(reports, "interpolating"), self, self.output, self.number)
+        shapes.write_result(with_progress(reports, "interpolating"), self, self.output, self.number)

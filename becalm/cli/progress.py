@@ -10,7 +10,7 @@ def with_progress(reports: Iterable[Progress], label: str) -> Any:
     """Run a task to its end with a bar of its progress, and return its result."""
     from tqdm import tqdm
 
-    with tqdm(total=100, desc=label, unit="%", disable=None, bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    with tqdm(total=100, desc=label, unit="%", disable=None) as bar:
         for report in reports:
-            bar.update(100 * report.done - bar.n)
+            bar.update(int(100 * report.done) - bar.n)
     return report.result

@@ -1,7 +1,6 @@
-"""What the commands for shapes share: checks before the work, progress, files and the summary."""
+"""What the commands for shapes share: checks before the work, files and the summary."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,6 @@ def sampler_of(steps: int) -> Any:
     if steps < 1:
         raise InputError(f"--steps {steps}: must be at least 1")
     return Sampler(steps)
-
-
-def with_progress(reports: Iterable, name: str) -> Any:
-    """Run a task with a progress bar on standard error, and return its result."""
-    from tqdm import tqdm
-
-    with tqdm(total=100, desc=name, unit="%", disable=None) as bar:
-        for report in reports:
-            bar.update(int(100 * report.done) - bar.n)
-    return report.result
 
 
 def write_result(result: Any, request: Any, output: Path, columns: int = 8) -> None:

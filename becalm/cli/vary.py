@@ -41,6 +41,7 @@ class Vary:
     def run(self) -> None:
         """Vary, write, print the summary."""
         from becalm.cli import shapes
+        from becalm.cli.progress import with_progress
         from becalm.tasks import vary
 
         shapes.check_request(self, self.output, (self.shape,))
@@ -48,4 +49,4 @@ class Vary:
         reports = vary.steps(
             self.model, self.shape, self.amount, self.number, self.label, self.points, sampler, self.seed, self.device
         )
-        shapes.write_result(shapes.with_progress(reports, "varying"), self, self.output)
+        shapes.write_result(with_progress(reports, "varying"), self, self.output)

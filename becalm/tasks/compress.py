@@ -15,8 +15,10 @@ from becalm.compression import archive, bits_back
 from becalm.compression.ans import DecodingError
 from becalm.core.device import device_of
 from becalm.core.files import InputError
-from becalm.tasks.image_models import check_at_least_one, load_image_model, read_images
+from becalm.systems.vdm import VDM
+from becalm.tasks.image_models import check_at_least_one, read_images
 from becalm.tasks.progress import Progress, final_result
+from becalm.tasks.shapes import load_on, model_name
 
 
 def compress(
@@ -48,7 +50,7 @@ def steps(
 ) -> Iterator[Progress]:
     """`compress`, with a report after each batch."""
     check_at_least_one(timesteps=timesteps, batch=batch)
-    vdm, name = load_image_model(model, device)
+    vdm, name = load_on(model, device, VDM).eval(), model_name(model)
     read, v = read_images(vdm, images, array)
     what = str(images) if isinstance(images, str | Path) else "images"
     codec = bits_back.make_codec(vdm.denoiser, vdm.levels, timesteps, vdm.start, device)

@@ -11,9 +11,9 @@ from becalm.compression import archive, bits_back
 from becalm.compression.ans import DecodingError
 from becalm.core.device import device_of
 from becalm.core.files import InputError
-from becalm.systems.vdm import variables_to_images
-from becalm.tasks.image_models import load_image_model
+from becalm.systems.vdm import VDM, variables_to_images
 from becalm.tasks.progress import Progress, final_result
+from becalm.tasks.shapes import load_on, model_name
 
 
 def decompress(model: str | Path | nn.Module, data: bytes | str | Path, device: str = "cpu") -> np.ndarray:
@@ -29,7 +29,7 @@ def steps(model: str | Path | nn.Module, data: bytes | str | Path, device: str =
     """`decompress`, with a report after each batch."""
     what, data = ("data", data) if isinstance(data, bytes) else (data, archive.read(data))
     header, bits = archive.unpack(data, what)
-    vdm, name = load_image_model(model, device)
+    vdm, name = load_on(model, device, VDM).eval(), model_name(model)
     archive.check_model(what, header, vdm, name)
     height, width, colours = vdm.shape
     codec = bits_back.make_codec(vdm.denoiser, vdm.levels, bits.steps, vdm.start, device)

@@ -1,7 +1,6 @@
 """How many bits a model needs for images: `becalm.likelihood("mnist", images).bits_per_dim`."""
 
 import csv
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from becalm.core.likelihood import Bound, Estimate, concatenate_bounds, mean_est
 from becalm.core.typing import Int, Tensor
 from becalm.images.image_files import ImageSet
 from becalm.systems.vdm import VDM, bound, encode_levels
-from becalm.tasks.html import summary_html
-from becalm.tasks.image_models import check_at_least_one, load_image_model, read_images
+from becalm.tasks.html import png_bytes, summary_html
+from becalm.tasks.image_models import check_at_least_one, read_images
 from becalm.tasks.progress import Progress, final_result
+from becalm.tasks.shapes import load_on, model_name
 
 TERMS = ("prior", "reconstruction", "diffusion")
 """The terms of the bound, in the order in which they are shown."""
@@ -110,11 +110,7 @@ class Likelihood:
         rows: dict[str, object] = {"bits a dimension": with_error(self.bits_per_dim, self.standard_error)}
         rows |= {name: with_error(self.terms[name].bits, self.terms[name].bits_error) for name in TERMS}
         rows |= {"images": len(self.images), "dimensions": self.dimensions}
-        try:
-            picture = self.png(worst=MAX_DRAWN)
-        except ModuleNotFoundError:  # without matplotlib the table has to do
-            picture = None
-        return summary_html("Likelihood", rows, picture)
+        return summary_html("Likelihood", rows, png_bytes(lambda path: self.draw(path, MAX_DRAWN)))
 
     def save(self, path: Path | str) -> None:
         """Write a CSV file with a line an image: bits a dimension and the terms of the bound."""
@@ -126,11 +122,6 @@ class Likelihood:
 
     def draw(self, path: Path | str, worst: int = 0) -> None:
         """Write a PNG of a histogram of the images' bits and, below it, of the `worst` images that need the most."""
-        with atomic_file(Path(path)) as temporary:
-            temporary.write_bytes(self.png(worst))
-
-    def png(self, worst: int = 0) -> bytes:
-        """The picture of `draw`."""
         from matplotlib.figure import Figure
 
         rows = self.images.values[self.worst(min(worst, MAX_DRAWN))]
@@ -144,9 +135,8 @@ class Likelihood:
             panel = figure.add_subplot(grid[1, i])  # type: ignore[index]
             panel.imshow(image.squeeze(-1).numpy() / max(self.levels - 1, 1), cmap="gray", vmin=0, vmax=1)
             panel.axis("off")
-        with io.BytesIO() as file:
-            figure.savefig(file, format="png", dpi=120)
-            return file.getvalue()
+        with atomic_file(Path(path)) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
 
 
 def with_error(value: float, error: float) -> str:
@@ -190,7 +180,7 @@ def steps(
     check_at_least_one(timesteps=timesteps, draws=draws, batch=batch)
     if flow:
         check_at_least_one(flow_steps=flow.steps, probes=flow.probes)
-    vdm, name = load_image_model(model, device)
+    vdm, name = load_on(model, device, VDM).eval(), model_name(model)
     if flow and vdm.start > 0:
         raise InputError(f"{name}: γ(0) is infinite, so the flow has no first state; leave out the flow")
     read, v = read_images(vdm, images, array)

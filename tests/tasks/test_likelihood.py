@@ -117,7 +117,7 @@ def test_it_prints_and_draws(file, tmp_path):
         ({"images": np.array([["a"]])}, "images: holds <U1"),
         ({"model": "jets"}, "VDM is needed"),
         ({"model": "nothing"}, "nothing: no such file, and no packaged model"),
-        ({"model": torch.nn.Linear(1, 1)}, "model: is Linear; a VDM is needed"),
+        ({"model": torch.nn.Linear(1, 1)}, "Linear: model: is Linear; here VDM is needed"),
         ({"timesteps": 0}, "timesteps: 0; must be at least 1"),
         ({"draws": 0}, "draws: 0; must be at least 1"),
         ({"batch": -1}, "batch: -1; must be at least 1"),
@@ -134,7 +134,7 @@ def test_wrong_input_gives_one_line(file, change, words):
 def test_damaged_weights_are_refused(tmp_path):
     model = small_vdm()
     torch.nn.init.constant_(model.logits.bias, torch.nan)
-    with pytest.raises(InputError, match="model: has no finite bound for image 0"):
+    with pytest.raises(InputError, match="VDM: has no finite bound for image 0"):
         likelihood(model, random_images(2))
 
 
