@@ -28,39 +28,39 @@ from becalm.training import average
 from becalm.training.loop import learning_rate_at, make_optimiser
 
 RESULTS = Path(__file__).parent / "results" / "vdm.json"
-CHAINS = (10, 100, 1000, None)
+TIMESTEPS = (10, 100, 1000, None)
 LEVELS = replace(vdm.DIGITS8, widths=(48, 96))
-EPS = replace(LEVELS, head="eps", low=-8.0)
+EPS = replace(LEVELS, head="eps", gamma_min=-8.0)
 
 ROWS = {
     "levels": LEVELS,
     "levels, no Fourier features": replace(LEVELS, octaves=0),
     "levels, least variance": replace(LEVELS, schedule="least variance"),
-    "levels, trained at T = 10": replace(LEVELS, chain=10),
+    "levels, trained at T = 10": replace(LEVELS, timesteps=10),
     "eps": EPS,
     "eps, no Fourier features": replace(EPS, octaves=0),
     "eps, learned linear": replace(EPS, schedule="learned linear"),
     "eps, learned": replace(EPS, schedule="learned"),
     "eps, least variance": replace(EPS, schedule="least variance"),
-    "eps, trained at T = 10": replace(EPS, chain=10),
-    "eps, trained at T = 100": replace(EPS, chain=100),
+    "eps, trained at T = 10": replace(EPS, timesteps=10),
+    "eps, trained at T = 100": replace(EPS, timesteps=100),
 }
 """What is trained, by name."""
 
 
-def trained(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[VDM, int]:
+def train_model(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[VDM, int]:
     """The averaged model after so many CPU-seconds of this process, and its steps.
 
     The learning rate follows its cosine in time rather than steps, so that a slow row gets the whole of it as well.
     """
-    model, plan = vdm.begun(recipe, images).train(), replace(recipe.plan, steps=10**6, warmup=0)
+    model, plan = vdm.build_model(recipe, images).train(), replace(recipe.plan, steps=10**6, warmup=0)
     optimiser, kept = make_optimiser(model, plan), average.copy_weights(model)
     began, step = time.process_time(), 0
     while (gone := (time.process_time() - began) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(plan, int(gone * plan.steps)) * min(1.0, (step + 1) / recipe.plan.warmup)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = vdm.loss(recipe, model, vdm.batch_of(recipe, model, images, step))["loss"]
+            loss = vdm.loss(recipe, model, vdm.sample_batch(recipe, model, images, step))["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
@@ -73,10 +73,10 @@ def trained(recipe: vdm.Recipe, images: torch.Tensor, seconds: float) -> tuple[V
 
 def row(recipe: vdm.Recipe, data: vdm.TrainTest, seconds: float, draws: int) -> dict:
     """One training, its bound for each T, and the variance of a single draw's diffusion term over times and noise."""
-    model, steps = trained(recipe, data.train, seconds)
-    found = {str(chain or "∞"): vdm.measured(model, data.test, chain, draws) for chain in CHAINS}
+    model, steps = train_model(recipe, data.train, seconds)
+    bits = {str(count or "∞"): vdm.evaluate_bound(model, data.test, count, draws) for count in TIMESTEPS}
     ends = [round(float(gamma), 3) for gamma in model.schedule(torch.tensor([0.0, 1.0])).gamma.detach()]
-    values = {"steps": steps, "seconds": seconds, "draws": draws, "gamma": ends, "bits_per_dim": found}
+    values = {"steps": steps, "seconds": seconds, "draws": draws, "gamma": ends, "bits_per_dim": bits}
     settings = {
         name: value for name, value in asdict(recipe).items() if name not in ("digits", "run", "plan", "device")
     }
@@ -88,8 +88,8 @@ def variance(model: VDM, images: torch.Tensor, draws: int) -> float:
     """Mean over images of the variance of ℓ = ½γ′m at independent t and ε, (bits a dimension)², in continuous time."""
     generator, v = torch.Generator().manual_seed(1), images_to_variables(model, images)
     with torch.autocast("cpu", torch.bfloat16):
-        seen = [bound(model, v, None, 1, generator) for _ in range(4 * draws)]
-    nats = torch.stack([one.diffusion for one in seen]) / (seen[0].dimensions * math.log(2))
+        bounds = [bound(model, v, None, 1, generator) for _ in range(4 * draws)]
+    nats = torch.stack([one.diffusion for one in bounds]) / (bounds[0].dimensions * math.log(2))
     return round(float(nats.var(0).mean()), 5)
 
 
@@ -97,12 +97,12 @@ def step_seconds(head: str, bfloat16: bool, times: int = 5) -> float:
     """CPU-seconds of a training step of VDM's U-Net, C = 64, n = 4, on 16 images of 32 × 32 × 3: median of some."""
     recipe = replace(vdm.CIFAR10, network="flat", widths=(64,), depth=4, dropout=0.0, batch=16, head=head)  # type: ignore[arg-type]
     images = torch.randint(256, (64, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
-    model, spent = vdm.begun(recipe, images).train(), []
+    model, spent = vdm.build_model(recipe, images).train(), []
     optimiser = make_optimiser(model, recipe.plan)
     for step in range(times + 1):
         began = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = vdm.loss(recipe, model, vdm.batch_of(recipe, model, images, step))["loss"]
+            loss = vdm.loss(recipe, model, vdm.sample_batch(recipe, model, images, step))["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.plan.gradient_clip)
@@ -113,14 +113,14 @@ def step_seconds(head: str, bfloat16: bool, times: int = 5) -> float:
 
 def table(rows: dict[str, dict]) -> str:
     """The rows as text."""
-    chains = [str(chain or "∞") for chain in CHAINS]
+    columns = [str(count or "∞") for count in TIMESTEPS]
     lines = [
         " | ".join(
-            ["row".ljust(28), *(f"T = {c}".rjust(8) for c in chains), "± (∞)", "variance", "γ(0)", "γ(1)", "steps"]
+            ["row".ljust(28), *(f"T = {c}".rjust(8) for c in columns), "± (∞)", "variance", "γ(0)", "γ(1)", "steps"]
         )
     ]
     for name, values in rows.items():
-        bits = [f"{values['bits_per_dim'][chain]['total']:8.3f}" for chain in chains]
+        bits = [f"{values['bits_per_dim'][count]['total']:8.3f}" for count in columns]
         low, high = values["gamma"]
         error = values["bits_per_dim"]["∞"]["error"]
         lines.append(

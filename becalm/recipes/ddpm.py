@@ -29,7 +29,7 @@ Variance = Literal["small", "large"]
 
 @dataclass(frozen=True)
 class Recipe(vdm.Recipe):
-    """Train DDPM: the network tells ε, of a chain of fixed noise."""
+    """Train DDPM: the network predicts ε, the noise schedule is the fixed betas."""
 
 
 DIGITS8 = Recipe(
@@ -39,8 +39,8 @@ DIGITS8 = Recipe(
     widths=(48, 96),
     head="eps",
     schedule="betas",
-    low=-9.2,
-    high=10.1,
+    gamma_min=-9.2,
+    gamma_max=10.1,
     octaves=0,
     batch=128,
     plan=Plan(steps=1500, learning_rate=2e-3, warmup=50, ema_decay=0.995),
@@ -48,7 +48,7 @@ DIGITS8 = Recipe(
 """`ddpm_digits8`: three minutes on one core."""
 
 
-def simple(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor]:
+def simple_loss(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor]:
     """L_simple = E |ε − ε̂(z_t, t)|² a number, t uniform on 1 … T (eq. 14)."""
     generator, steps = torch.Generator().manual_seed(batch.seed), round(1 / model.start)
     x = encode_levels(model, batch.v.to(recipe.device))
@@ -58,7 +58,7 @@ def simple(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, Tensor
     return {"loss": error.mean() / x[0].numel()}
 
 
-def chain(
+def chain_bound(
     denoiser: Denoiser,
     x: Float[Tensor, "batch variable channel"],
     levels: int,
@@ -71,19 +71,19 @@ def chain(
     `variance` is σ² of the reverse steps: `large` β_t, `small` β̃_t, with β₁ at t = 1 for either, where β̃ is 0.
     """
     schedule: Betas = denoiser.schedule
-    steps, found = schedule.steps, []
+    steps, kl = schedule.steps, []
     for u in stratified(draws * len(x), 1, generator).reshape(draws, len(x), 1, 1).to(x.device):
         t = (2 + torch.floor(u * (steps - 1)).clamp_max(steps - 2)) / steps
-        found.append((steps - 1) * divergence(denoiser, x, t, noise_like(x, generator), variance))
+        kl.append((steps - 1) * transition_kl(denoiser, x, t, noise_like(x, generator), variance))
     first = torch.full((len(x), 1, 1), 1 / steps, dtype=torch.float64, device=x.device)
     _, alpha, sigma = schedule(first)
     z = alpha.to(x) * x + sigma.to(x) * noise_like(x, generator)
-    decoded = discretised(x, denoiser(z, first, None).x, sigma / alpha, levels)
-    between = torch.stack(found).mean(0)
-    return likelihood.Bound(likelihood.prior_kl(x, schedule), -decoded.sum((1, 2)), between, x[0].numel())
+    log_p = discretized_log_prob(x, denoiser(z, first, None).x, sigma / alpha, levels)
+    diffusion = torch.stack(kl).mean(0)
+    return likelihood.Bound(likelihood.prior_kl(x, schedule), -log_p.sum((1, 2)), diffusion, x[0].numel())
 
 
-def divergence(
+def transition_kl(
     denoiser: Denoiser,
     x: Float[Tensor, "batch variable channel"],
     t: Float[Tensor, "batch 1 1"],
@@ -103,15 +103,15 @@ def divergence(
     return ((ratio - 1 - ratio.log() + ((true - mean) / wide).square()) / 2).sum((1, 2))
 
 
-def discretised(
+def discretized_log_prob(
     x: Float[Tensor, "*batch variable channel"],
     mean: Float[Tensor, "*batch variable channel"],
-    deviation: Tensor,
+    std: Tensor,
     levels: int,
 ) -> Float[Tensor, "*batch variable channel"]:
-    """log ∫ N(y; mean, deviation²) dy over the bin of each level, x ± 1/K, the outermost without end (eq. 13)."""
+    """log ∫ N(y; mean, std²) dy over the bin of each level, x ± 1/K, the outermost bins unbounded (eq. 13)."""
     x, mean = x.double(), mean.double()
-    above, below = ((x + side / levels - mean) / deviation for side in (1, -1))
+    above, below = ((x + side / levels - mean) / std for side in (1, -1))
     number = likelihood.nearest_level(x, levels)
     above = torch.where(number == levels - 1, torch.inf, above)
     below = torch.where(number == 0, -torch.inf, below)
@@ -123,33 +123,37 @@ def discretised(
 
 
 @torch.no_grad()
-def measured(model: VDM, images: Tensor, variance: Variance, draws: int = 16, seed: int = 0) -> dict[str, float]:
+def evaluate_chain_bound(
+    model: VDM, images: Tensor, variance: Variance, draws: int = 16, seed: int = 0
+) -> dict[str, float]:
     """The bound of the chain in bits a dimension by term: prior L_T, diffusion Σ L_{t−1}, reconstruction L_0."""
     generator, denoiser = torch.Generator().manual_seed(seed), model.denoiser
     with fast_matmul(next(model.parameters()).device.type):
         parts = [
-            chain(
+            chain_bound(
                 denoiser,
-                encode_levels(model, images_to_variables(model, some)),
+                encode_levels(model, images_to_variables(model, part)),
                 model.levels,
                 variance,
                 draws,
                 generator,
             )
-            for some in images.split(vdm.HELD)
+            for part in images.split(vdm.EVAL_BATCH)
         ]
-    return vdm.summary(likelihood.concatenate_bounds(parts))
+    return vdm.bits_by_term(likelihood.concatenate_bounds(parts))
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
-    """Train to the end of the plan, yielding the log's records, then write the averaged weights and say what they reach."""
+    """Train to the end of the plan, yielding the log's records, then save the averaged weights and evaluate them."""
     data = vdm.load_images(recipe)
-    model = vdm.begun(recipe, data.train).to(recipe.device).train()
-    make = partial(vdm.batch_of, recipe, model, data.train)
-    yield from train(model, partial(simple, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
-    test = data.test[: vdm.TESTED]
-    found = {name: measured(model.eval(), test, name) for name in ("small", "large")}
+    model = vdm.build_model(recipe, data.train).to(recipe.device).train()
+    make = partial(vdm.sample_batch, recipe, model, data.train)
+    yield from train(
+        model, partial(simple_loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run
+    )
+    test = data.test[: vdm.MAX_TEST_IMAGES]
+    test_bits = {name: evaluate_chain_bound(model.eval(), test, name) for name in ("small", "large")}
     facts = {"task": "likelihood and generation", "recipe": f"ddpm_{recipe.data}", "steps": recipe.plan.steps}
     path = recipe.run / f"ddpm_{recipe.data}.safetensors"
-    save(model.cpu(), path, facts | {"seed": recipe.seed, "bits_per_dim": found})
-    yield {"step": recipe.plan.steps, "test": found}
+    save(model.cpu(), path, facts | {"seed": recipe.seed, "bits_per_dim": test_bits})
+    yield {"step": recipe.plan.steps, "test": test_bits}

@@ -31,7 +31,7 @@ def gen(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(vdm, "SEEN", 0)
+    monkeypatch.setattr(vdm, "EVAL_NUMBERS", 0)
 
 
 def small(tmp_path, **how):
@@ -115,13 +115,13 @@ def test_missing_and_broken_files_are_named(tmp_path):
 def test_the_level_aware_head_begins_at_the_histogram(tmp_path):
     recipe = small(tmp_path)
     data = vdm.load_images(recipe)
-    model = vdm.begun(recipe, data.train)
+    model = vdm.build_model(recipe, data.train)
     share = (torch.bincount(data.train.flatten().int(), minlength=17) + 1) / (data.train.numel() + 17)
     torch.testing.assert_close(model.logits.bias.softmax(0), share)
 
 
 @pytest.mark.parametrize(
-    "how", [{"schedule": "learned"}, {"schedule": "least variance", "dropout": 0.3}, {"head": "eps", "chain": 5}]
+    "how", [{"schedule": "learned"}, {"schedule": "least variance", "dropout": 0.3}, {"head": "eps", "timesteps": 5}]
 )
 def test_an_interrupted_run_ends_where_the_whole_one_does(how, tmp_path):
     whole = small(tmp_path, **how)
@@ -129,8 +129,8 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(how, tmp_path):
     assert last["test"]["total"] > 0
     halves = replace(whole, run=tmp_path / "halves")
     data = vdm.load_images(halves)
-    model = vdm.begun(halves, data.train).train()
-    make = partial(vdm.batch_of, halves, model, data.train)
+    model = vdm.build_model(halves, data.train).train()
+    make = partial(vdm.sample_batch, halves, model, data.train)
     for _ in vdm.train(
         model, partial(vdm.loss, halves), lambda start: map(make, range(start, 2)), halves.plan, halves.run
     ):
@@ -147,19 +147,19 @@ def test_a_run_from_weights_keeps_their_network_and_fits_another_schedule(tmp_pa
     images, start = vdm.load_images(first).train, first.run / "digits8.safetensors"
     old = load(start, VDM)
     for schedule in ("linear", "few steps"):
-        model = vdm.begun(replace(first, start=start, schedule=schedule, widths=(99,)), images)
+        model = vdm.build_model(replace(first, start=start, schedule=schedule, widths=(99,)), images)
         assert model.config == {**old.config, "schedule": schedule}
         for name, weight in model.network.state_dict().items():
             assert torch.equal(weight, old.network.state_dict()[name]), name
-    old = vdm.begun(replace(first, schedule="least variance"), images)
+    old = vdm.build_model(replace(first, schedule="least variance"), images)
     with torch.no_grad():
         old.schedule.low.sub_(1.5)
     save(old, start, {})
-    model = vdm.begun(replace(first, start=start, schedule="few steps"), images)
+    model = vdm.build_model(replace(first, start=start, schedule="few steps"), images)
     assert float(model.schedule.low) == float(old.schedule.low)
     assert float(model.schedule(torch.ones(())).gamma) == pytest.approx(float(old.schedule(torch.ones(())).gamma))
     with pytest.raises(InputError, match=r"digits8.safetensors: made for images of \[8, 8, 1\] and 17 levels"):
-        vdm.begun(replace(first, start=start, levels=99), images)
+        vdm.build_model(replace(first, start=start, levels=99), images)
 
 
 def test_ddpm_runs_and_its_model_is_read_again(tmp_path):
@@ -175,7 +175,7 @@ def test_ddpm_runs_and_its_model_is_read_again(tmp_path):
 
 
 def chained(eps, variance, x, seed=0):
-    return ddpm.chain(Denoiser(lambda z, t, given: eps(z), Betas(), kinds.eps), x, 17, variance, 4, gen(seed))
+    return ddpm.chain_bound(Denoiser(lambda z, t, given: eps(z), Betas(), kinds.eps), x, 17, variance, 4, gen(seed))
 
 
 def test_with_the_small_variance_the_chain_is_vdm_s_bound():
@@ -190,7 +190,7 @@ def test_with_the_small_variance_the_chain_is_vdm_s_bound():
 def test_each_term_is_the_divergence_torch_computes(variance):
     x, eps = (torch.randn(5, 3, 2, generator=gen(i)) for i in (0, 1))
     t = torch.tensor([2, 10, 300, 999, 1000.0], dtype=torch.float64)[:, None, None] / 1000
-    found = ddpm.divergence(Denoiser(lambda z, t, given: 0.8 * z, Betas(), kinds.eps), x, t, eps, variance)
+    found = ddpm.transition_kl(Denoiser(lambda z, t, given: 0.8 * z, Betas(), kinds.eps), x, t, eps, variance)
     beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     bar = torch.cumprod(1 - beta, 0)
     i = (t * 1000).round().long() - 1
@@ -209,6 +209,6 @@ def test_the_decoder_s_levels_add_up_to_one_and_far_tails_stay_finite():
     values = likelihood.encode_levels(torch.arange(17), 17, torch.float64)[:, None, None]
     for mean, deviation in ((0.03, 0.01), (-1.4, 0.2), (0.9, 0.05)):
         centre, wide = torch.full((17, 1, 1), mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64)
-        logs = ddpm.discretised(values, centre, wide, 17)
+        logs = ddpm.discretized_log_prob(values, centre, wide, 17)
         assert torch.isfinite(logs).all()
         assert float(logs.exp().sum()) == pytest.approx(1, abs=1e-12)
