@@ -78,8 +78,7 @@ def read(path: Path, expected: ImageFormat, array: str | None = None) -> ImageSe
 
 def from_array(values: object, expected: ImageFormat, where: str = "images") -> ImageSet:
     """A set of images from an array or tensor; errors call it `where`."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    images = check_array(where, array, expected)
+    images = check_array(where, np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values), expected)
     return ImageSet(images, tuple(str(i) for i in range(len(images))))
 
 
@@ -243,7 +242,6 @@ def write(path: Path, values: Int[Tensor, "image height width colour"], levels: 
 
 def check_target(path: Path) -> None:
     """Raise InputError where images could not be written to `path`, before the work is done."""
-    path = Path(path)
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path}: the folder is not empty; give a new one")
     single = path.suffix in (".npy", ".npz") or "idx" in path.name
@@ -289,13 +287,14 @@ def write_grid(path: Path, values: Int[Tensor, "image height width colour"], lev
     from PIL import Image
 
     count, height, width, colours = values.shape
-    columns = int(np.ceil(np.sqrt(count)))
-    rows, times = -(-count // columns), max(1, -(-smallest // max(height, width)))
+    columns, times = int(np.ceil(np.sqrt(count))), max(1, -(-smallest // max(height, width)))
+    rows = -(-count // columns)
     table = np.round(np.arange(levels) * (255 / max(levels - 1, 1))).astype(np.uint8)
     cells = np.full((rows * columns, height + 1, width + 1, colours), 96, dtype=np.uint8)
     cells[:count, :-1, :-1] = table[values.cpu().numpy()]
     sheet = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
-    sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), colours)[:-1, :-1]
-    sheet = sheet.repeat(times, 0).repeat(times, 1)
+    sheet = (
+        sheet.reshape(rows * (height + 1), columns * (width + 1), colours)[:-1, :-1].repeat(times, 0).repeat(times, 1)
+    )
     with atomic_file(path) as temporary:
         Image.fromarray(sheet[..., 0] if colours == 1 else sheet[..., :3]).save(temporary, format="PNG")

@@ -24,7 +24,7 @@ from becalm.tasks.shapes import load_on, model_name
 def compress(
     model: str | Path | nn.Module,
     images: Any,
-    timesteps: int = 50,
+    steps: int = 50,
     batch: int = 64,
     check: bool = False,
     array: str | None = None,
@@ -33,27 +33,27 @@ def compress(
     """Images as bytes, such as `becalm compress` writes to a file; `becalm.decompress` gives them back bit for bit.
 
     `images` is an array [image, height, width] or [image, height, width, colour] of whole numbers 0 … K − 1, or a path (see
-    `becalm.likelihood`). Twice as many `timesteps` take twice as long and come nearer to the bound of infinitely many. At most
+    `becalm.likelihood`). Twice as many `steps` take twice as long and come nearer to the bound of infinitely many. At most
     `batch` images go through the network at once; `check` decompresses at once and compares. Raises InputError.
     """
-    return final_result(steps(model, images, timesteps, batch, check, array, device))
+    return final_result(iter_compress(model, images, steps, batch, check, array, device))
 
 
-def steps(
+def iter_compress(
     model: str | Path | nn.Module,
     images: Any,
-    timesteps: int = 50,
+    steps: int = 50,
     batch: int = 64,
     check: bool = False,
     array: str | None = None,
     device: str = "cpu",
 ) -> Iterator[Progress]:
     """`compress`, with a report after each batch."""
-    check_at_least_one(timesteps=timesteps, batch=batch)
+    check_at_least_one(steps=steps, batch=batch)
     vdm, name = load_on(model, device, VDM).eval(), model_name(model)
     read, v = read_images(vdm, images, array)
     what = str(images) if isinstance(images, str | Path) else "images"
-    codec = bits_back.make_codec(vdm.denoiser, vdm.levels, timesteps, vdm.start, device)
+    codec = bits_back.make_codec(vdm.denoiser, vdm.levels, steps, vdm.start, device)
     work = len(v) * (2 if check else 1)
     try:
         for bits in bits_back.encode(codec, v, batch):
@@ -73,3 +73,7 @@ def steps(
         if not torch.equal(torch.cat(decoded[::-1]), v):
             raise InputError(fault)
     yield Progress(1.0, None, archive.pack(vdm, read.values, bits, device_of(device)))
+
+
+steps = iter_compress
+"""The name that the generator of every task has."""

@@ -79,7 +79,7 @@ class Likelihood:
     """The images with their names."""
     levels: int
     """How many values a number can take."""
-    timesteps: int | None
+    steps: int | None
     """T of the bound; None for infinitely many."""
     flow: FlowBits | None = None
     """The likelihood of the probability-flow ODE, where it was asked for."""
@@ -94,7 +94,7 @@ class Likelihood:
         return torch.from_numpy(self.per_image).argsort(descending=True)[:count].tolist()
 
     def __repr__(self) -> str:
-        steps = "infinitely many" if self.timesteps is None else self.timesteps
+        steps = "infinitely many" if self.steps is None else self.steps
         lines = [f"bits a dimension  {with_error(self.bits_per_dim, self.standard_error)}"]
         lines += [f"images            {len(self.images):,} of {self.dimensions:,} dimensions, {steps} steps"]
         lines += [f"  {name:<15} {with_error(self.terms[name].bits, self.terms[name].bits_error)}" for name in TERMS]
@@ -147,7 +147,7 @@ def with_error(value: float, error: float) -> str:
 def likelihood(
     model: str | Path | nn.Module,
     images: Any,
-    timesteps: int | None = None,
+    steps: int | None = None,
     draws: int = 1,
     flow: FlowSettings | None = None,
     batch: int = 128,
@@ -158,17 +158,17 @@ def likelihood(
     """The variational bound of images by a model of them, in bits a dimension with a standard error, split into its terms.
 
     `images` is an array [image, height, width] or [image, height, width, colour] of whole numbers 0 … K − 1, or the path of a
-    folder of images, an image, an .npy, an .npz (`array` names one of several) or an IDX file. `timesteps` is T, None for
+    folder of images, an image, an .npy, an .npz (`array` names one of several) or an IDX file. `steps` is T, None for
     infinitely many; `draws` is how many noise levels each image gets; with `flow` the likelihood of the probability-flow ODE is
     computed as well. `batch` images go through the network at once. Raises InputError.
     """
-    return final_result(steps(model, images, timesteps, draws, flow, batch, seed, array, device))
+    return final_result(iter_likelihood(model, images, steps, draws, flow, batch, seed, array, device))
 
 
-def steps(
+def iter_likelihood(
     model: str | Path | nn.Module,
     images: Any,
-    timesteps: int | None = None,
+    steps: int | None = None,
     draws: int = 1,
     flow: FlowSettings | None = None,
     batch: int = 128,
@@ -177,7 +177,7 @@ def steps(
     device: str = "cpu",
 ) -> Iterator[Progress]:
     """`likelihood`, with a report after each batch."""
-    check_at_least_one(timesteps=timesteps, draws=draws, batch=batch)
+    check_at_least_one(steps=steps, draws=draws, batch=batch)
     if flow:
         check_at_least_one(flow_steps=flow.steps, probes=flow.probes)
     vdm, name = load_on(model, device, VDM).eval(), model_name(model)
@@ -188,7 +188,7 @@ def steps(
     bounds, densities, work = [], [], len(batches) * (2 if flow else 1)
     for rows in batches:
         with torch.no_grad():
-            bounds.append(bound(vdm, rows, timesteps, draws, generator))
+            bounds.append(bound(vdm, rows, steps, draws, generator))
         yield Progress(len(bounds) / (work + 1))
     found = concatenate_bounds(bounds)
     if not torch.isfinite(found.total).all():
@@ -200,17 +200,19 @@ def steps(
             densities.append(flow_density(vdm, rows, settings, generator))
             yield Progress((len(bounds) + len(densities)) / (work + 1))
     flow_bits = mean_flow_bits(densities, settings) if flow else None
-    yield Progress(1.0, None, likelihood_of(found, read, vdm.levels, timesteps, flow_bits))
+    yield Progress(1.0, None, likelihood_of(found, read, vdm.levels, steps, flow_bits))
 
 
-def likelihood_of(
-    found: Bound, images: ImageSet, levels: int, timesteps: int | None, flow: FlowBits | None
-) -> Likelihood:
+steps = iter_likelihood
+"""The name that the generator of every task has."""
+
+
+def likelihood_of(found: Bound, images: ImageSet, levels: int, steps: int | None, flow: FlowBits | None) -> Likelihood:
     """The result for the bounds of images."""
     terms, scale = found.estimates(), found.dimensions * math.log(2)
     each: dict[str, np.ndarray] = {name: (getattr(found, name) / scale).cpu().numpy() for name in TERMS}
     total, mean = (found.total / scale).cpu().numpy(), terms["total"]
-    return Likelihood(mean.bits, mean.bits_error, total, terms, each, images, levels, timesteps, flow)
+    return Likelihood(mean.bits, mean.bits_error, total, terms, each, images, levels, steps, flow)
 
 
 def flow_density(

@@ -22,8 +22,8 @@ def file(tmp_path):
 def test_images_come_back_from_every_form(file, tmp_path):
     images = random_images(15)
     np.save(tmp_path / "images.npy", images)
-    (tmp_path / "a.bcz").write_bytes(becalm.compress(file, tmp_path / "images.npy", timesteps=4))
-    data = becalm.compress(small_vdm(logits=1.0), torch.from_numpy(images), timesteps=4)
+    (tmp_path / "a.bcz").write_bytes(becalm.compress(file, tmp_path / "images.npy", steps=4))
+    data = becalm.compress(small_vdm(logits=1.0), torch.from_numpy(images), steps=4)
     assert isinstance(data, bytes) and (tmp_path / "a.bcz").read_bytes() == data
     for form in (data, tmp_path / "a.bcz", str(tmp_path / "a.bcz")):
         again = becalm.decompress(file, form)
@@ -36,12 +36,12 @@ def test_images_keep_type_and_colours(levels, colours, dtype):
     parts = NetworkConfig("mlp", {"width": 8, "depth": 1}), NoiseConfig(gamma_min=-8.0)
     model = VDM([2, 3, colours], levels, "levels", *parts, features=4).eval()
     images = np.random.default_rng(0).integers(0, levels, (5, 2, 3, colours)).astype(dtype)
-    again = becalm.decompress(model, becalm.compress(model, images, timesteps=3))
+    again = becalm.decompress(model, becalm.compress(model, images, steps=3))
     assert np.array_equal(again, images[..., 0] if colours == 1 else images) and again.dtype == dtype
 
 
 def test_progress_rises_to_the_result(file):
-    reports = list(compress.steps(file, random_images(20), timesteps=3, batch=6, check=True))
+    reports = list(compress.steps(file, random_images(20), steps=3, batch=6, check=True))
     shares = [report.done for report in reports]
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 4
     assert [report.result is None for report in reports] == [True] * (len(reports) - 1) + [False]
@@ -51,7 +51,7 @@ def test_progress_rises_to_the_result(file):
 
 
 def test_the_encoder_s_threads_are_set_only_while_it_decodes(file, monkeypatch):
-    data, before = becalm.compress(file, random_images(5), timesteps=2), torch.get_num_threads()
+    data, before = becalm.compress(file, random_images(5), steps=2), torch.get_num_threads()
     seen = []
     mean = bits_back.reverse_mean
     monkeypatch.setattr(bits_back, "reverse_mean", lambda *a: (seen.append(torch.get_num_threads()), mean(*a))[1])
@@ -64,7 +64,7 @@ def test_the_encoder_s_threads_are_set_only_while_it_decodes(file, monkeypatch):
 def test_a_check_that_fails_gives_no_bytes(file, monkeypatch):
     monkeypatch.setattr(bits_back, "decode", lambda codec, bits, shape: iter([torch.zeros(3, 16, 1).long()]))
     with pytest.raises(InputError, match="images: do not come out as they went in"):
-        becalm.compress(file, random_images(3), timesteps=2, check=True)
+        becalm.compress(file, random_images(3), steps=2, check=True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_check_that_fails_gives_no_bytes(file, monkeypatch):
     [
         ({"images": np.zeros((2, 5, 5), np.uint8)}, r"images: has the shape \[2, 5, 5\]"),
         ({"images": "nowhere"}, "nowhere: no such file or folder"),
-        ({"timesteps": 0}, "timesteps: 0; must be at least 1"),
+        ({"steps": 0}, "steps: 0; must be at least 1"),
         ({"batch": 0}, "batch: 0; must be at least 1"),
         ({"model": "jets"}, "VDM is needed"),
         ({"device": "abacus"}, "abacus: is not a device"),
@@ -80,12 +80,12 @@ def test_a_check_that_fails_gives_no_bytes(file, monkeypatch):
 )
 def test_wrong_input_gives_one_line(file, change, words):
     with pytest.raises(InputError, match=words) as error:
-        becalm.compress(**{"model": file, "images": random_images(3), "timesteps": 2} | change)
+        becalm.compress(**{"model": file, "images": random_images(3), "steps": 2} | change)
     assert "\n" not in str(error.value)
 
 
 def test_other_models_and_damaged_bytes_give_one_line(file, tmp_path):
-    data = becalm.compress(file, random_images(3), timesteps=2)
+    data = becalm.compress(file, random_images(3), steps=2)
     other = saved(tmp_path, small_vdm(1, logits=1.0), "other")
     for model, damaged, words in (
         (other, data, "data: was coded with the model of fingerprint"),

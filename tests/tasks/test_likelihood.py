@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_the_bound(file):
     v = images_to_variables(model, torch.from_numpy(images)[..., None])
     with torch.no_grad():
         direct = bound(model, v, 9, 3, torch.Generator().manual_seed(5))
-    found = likelihood(file, images, timesteps=9, draws=3, seed=5)
+    found = likelihood(file, images, steps=9, draws=3, seed=5)
     scale = 16 * math.log(2)
     np.testing.assert_allclose(found.per_image, (direct.total / scale).numpy())
     assert found.bits_per_dim == pytest.approx(found.per_image.mean())
@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_the_bound(file):
         np.testing.assert_allclose(found.per_image_terms[name], (getattr(direct, name) / scale).numpy())
         assert found.terms[name].bits == pytest.approx(found.per_image_terms[name].mean())
     assert found.terms["total"].bits == found.bits_per_dim
-    assert (found.dimensions, found.timesteps, found.levels) == (16, 9, 17)
+    assert (found.dimensions, found.steps, found.levels) == (16, 9, 17)
 
 
 def test_batches_change_nothing_but_the_draws(file):
@@ -118,7 +118,7 @@ def test_it_prints_and_draws(file, tmp_path):
         ({"model": "jets"}, "VDM is needed"),
         ({"model": "nothing"}, "nothing: no such file, and no packaged model"),
         ({"model": torch.nn.Linear(1, 1)}, "Linear: model: is Linear; here VDM is needed"),
-        ({"timesteps": 0}, "timesteps: 0; must be at least 1"),
+        ({"steps": 0}, "steps: 0; must be at least 1"),
         ({"draws": 0}, "draws: 0; must be at least 1"),
         ({"batch": -1}, "batch: -1; must be at least 1"),
         ({"flow": FlowSettings(0)}, "flow_steps: 0; must be at least 1"),
