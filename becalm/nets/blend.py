@@ -22,8 +22,8 @@ N_INVARIANTS = 20
 class Graph(NamedTuple):
     """Points with directed edges from each to some of its neighbours; lengths are absolute."""
 
-    points: Float[Tensor, "point 3"]
-    """Positions."""
+    offsets: Float[Tensor, "point edge 3"]
+    """Vectors to each point's neighbours: positions themselves are not needed, and far from the origin float32 is too coarse."""
     scale: Float[Tensor, " point"]
     """The local unit of length at each point."""
     edges: Int[Tensor, "point edge"]
@@ -40,7 +40,13 @@ class BlendOutput(NamedTuple):
     log_var: Float[Tensor, " point"]
     """Logarithm of the expected squared error of `displacement`, per coordinate, in units of the local scale squared."""
     log_noise: Float[Tensor, " point"]
-    """Logarithm of the noise variance at the point, per coordinate, in units of the local scale squared."""
+    """Logarithm of the noise variance at the point, across the surface, in units of the local scale squared."""
+    shared: Float[Tensor, " point"]
+    """Logit of the share of that variance which neighbouring points have in common."""
+    log_length: Float[Tensor, " point"]
+    """Logarithm of the distance over which they share it, in units of the local scale."""
+    surface: Float[Tensor, " point"]
+    """Logit of the probability that the point is of a surface, not of leaves, wires or strays."""
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -75,17 +81,18 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """New features and displacements, computed `chunk` points at a time (None: all at once)."""
         here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
-        state = torch.cat([graph.points, move, graph.normals.flatten(1), graph.scale[:, None]], 1)
+        state = torch.cat([move, graph.normals.flatten(1), graph.scale[:, None]], 1)
         rows = torch.arange(len(h), device=h.device).split(chunk or len(h))
-        parts = [self.forward_rows(r, h[r], here[r], there, state, graph.edges[r], candidates[r]) for r in rows]
+        parts = [self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in rows]
         h, move = (torch.cat(part) for part in zip(*parts, strict=True))
         return h, move * graph.scale[:, None]
 
     def forward_rows(
-        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, state: Tensor, edges: Tensor, candidates: Tensor
+        self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, state: Tensor, graph: Graph, candidates: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """New features and displacements of the points numbered `rows`, whose edges are given; `state` as in `edge_features`."""
-        vectors, invariants = edge_features(state[rows], state, edges)
+        """New features and displacements of the points numbered `rows`; `state` as in `edge_features`."""
+        edges = graph.edges[rows]
+        vectors, invariants = edge_features(state[rows], state, edges, graph.offsets[rows])
         edge = self.edge(invariants).unflatten(0, (len(rows), -1))
         m = nn.functional.silu(here[:, None] + there[edges] + edge)
         m = nn.functional.silu(self.message(m))
@@ -94,7 +101,7 @@ class Layer(nn.Module):
         gate = self.coefficients(m).tanh() * weight.repeat(1, 1, N_EDGE_VECTORS)
         gathered = diagonal_blocks(gate.mT @ vectors.type_as(gate), N_EDGE_VECTORS).flatten(1, 2).type_as(state)
         pooled = diagonal_blocks(weight.type_as(m).mT @ m, self.channels).flatten(1)
-        own = state[rows, 3:6]
+        own = state[rows, :3]
         length = asinh((gathered.square().sum(-1) + 1e-8).sqrt())
         along = asinh((gathered * own[:, None]).sum(-1))
         h = self.norm(h + self.update(torch.cat([h, pooled, length, along], -1)).type_as(state))
@@ -103,22 +110,25 @@ class Layer(nn.Module):
 
 
 def edge_features(
-    here: Float[Tensor, "row 16"], state: Float[Tensor, "point 16"], edges: Int[Tensor, "row edge"]
+    here: Float[Tensor, "row 13"],
+    state: Float[Tensor, "point 13"],
+    edges: Int[Tensor, "row edge"],
+    offsets: Float[Tensor, "row edge 3"],
 ) -> tuple[Tensor, Tensor]:
-    """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from points `here` to neighbours.
+    """Vectors [row, edge, KINDS · 3] and invariants [row · edge, INVARIANTS] from points `here` to neighbours at `offsets`.
 
-    The state of a point is its position (3), its displacement in units of its own scale (3), three normals (9) and its scale (1).
+    The state of a point is its displacement in units of its own scale (3), three normals (9) and its scale (1).
     Edge vectors are between displaced points, in units of the row's scale. In memory axes and invariants come first and edges
     last, for speed.
     """
     here = here.T[..., None]
     there = state.index_select(0, edges.flatten()).T.unflatten(1, (len(edges), -1)).contiguous()
-    unit = here[15]
-    start = (there[:3] - here[:3]) / unit
-    ratio = there[15:] / unit
-    moves, own = there[3:6] * ratio, here[3:6]
+    unit = here[12]
+    start = offsets.permute(2, 0, 1) / unit
+    ratio = there[12:] / unit
+    moves, own = there[:3] * ratio, here[:3]
     now = start + moves - own
-    n_i, n_j = here[6:15].unflatten(0, (3, 3)), there[6:15].unflatten(0, (3, 3))
+    n_i, n_j = here[3:12].unflatten(0, (3, 3)), there[3:12].unflatten(0, (3, 3))
     height = (n_j * now).sum(1)
     onto = n_j[:2] * height[:2, None]
     vectors = torch.cat([now, moves - own, onto.flatten(0, 1)])
@@ -176,7 +186,7 @@ class Blend(nn.Module):
         self.enter = mlp(features + 2, 2 * width, width)
         self.first = nn.Linear(width, candidates)
         self.layers = nn.ModuleList(Layer(width, candidates, channels) for _ in range(layers))
-        self.leave = nn.Linear(width, 2)
+        self.leave = nn.Linear(width, 5)
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
 
@@ -204,8 +214,8 @@ class Blend(nn.Module):
         known = ~sigma.isnan()
         level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
         hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
-        h = self.enter(torch.cat([(features - self.mean) / self.deviation, hint], -1)).type_as(graph.points)
-        move = (self.first(h).type_as(graph.points).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
+        h = self.enter(torch.cat([(features - self.mean) / self.deviation, hint], -1)).type_as(graph.offsets)
+        move = (self.first(h).type_as(graph.offsets).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
         for layer in self.layers:
             h, move = layer(h, move, graph, candidates, chunk)
-            yield BlendOutput(move, *self.leave(h).type_as(graph.points).unbind(-1))
+            yield BlendOutput(move, *self.leave(h).type_as(graph.offsets).unbind(-1))

@@ -1,8 +1,8 @@
 """Matrix products in bfloat16 where the hardware supports them, float32 elsewhere; inference without gradients."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, TypeVar
 
 import torch
 
@@ -14,10 +14,11 @@ def fast_matmul(device: str) -> AbstractContextManager:
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_has_bfloat16())
 
 
-def inference_iter(items: Iterator[Item]) -> Iterator[Item]:
-    """The items of an iterator, each computed in inference mode under `fast_matmul`; the consumer's mode is unchanged."""
+def inference_iter(items: Iterator[Item], products: Literal["fast", "float32"] = "fast") -> Iterator[Item]:
+    """The items of an iterator, each computed in inference mode, under `fast_matmul` or in float32; the consumer's mode is
+    unchanged."""
     while True:
-        with torch.inference_mode(), fast_matmul("cpu"):
+        with torch.inference_mode(), fast_matmul("cpu") if products == "fast" else nullcontext():
             try:
                 item = next(items)
             except StopIteration:

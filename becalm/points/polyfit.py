@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Float, Int, Shaped, Tensor
 
 SCALES = (12, 24, 48, 96, 192)
 """Neighbours in each fit, the point itself included; each covers twice the area of the one before."""
@@ -37,11 +37,10 @@ class LocalFits(NamedTuple):
     """Unit normals of the fitted planes, up to their sign."""
 
 
-def local_scale(points: Float[Tensor, "point 3"], neighbours: Int[Tensor, "point k"]) -> Float[Tensor, " point"]:
+def local_scale(points: Shaped[Tensor, "point 3"], neighbours: Int[Tensor, "point k"]) -> Float[Tensor, " point"]:
     """The unit of length at each point: mean distance to its 16 nearest neighbours, averaged over the 32 nearest points."""
     near = (points[neighbours[:, 1:17]] - points[:, None]).norm(dim=-1).mean(1)
-    smooth = near[neighbours[:, :32]].mean(1)
-    return smooth.clamp_min(1e-3 * smooth.mean() + 1e-30)
+    return near[neighbours[:, :32]].mean(1).float().clamp_min(1e-30)
 
 
 def fit_jets(
@@ -51,17 +50,29 @@ def fit_jets(
     queries: Int[Tensor, " query"],
     scales: tuple[int, ...] = SCALES,
 ) -> LocalFits:
-    """Planes and quadrics fitted around the points numbered `queries`, given their nearest `neighbours` (themselves first).
+    """Planes and quadrics fitted around the points numbered `queries`, given their nearest `neighbours` (themselves first)."""
+    return fit_neighbours(points, neighbours, points[queries], scale, scales)
+
+
+def fit_neighbours(
+    points: Shaped[Tensor, "point 3"],
+    neighbours: Int[Tensor, "query k"],
+    centres: Shaped[Tensor, "query 3"],
+    scale: Float[Tensor, " query"],
+    scales: tuple[int, ...],
+) -> LocalFits:
+    """Planes and quadrics fitted around the places `centres` to their nearest `neighbours` among `points`, nearest first.
 
     Each fit weighs its k neighbours by exp(−2 r²/r_k²), takes the plane of least variance and regresses the heights above it on
-    the six monomials up to order two, by ridge regression with a small penalty.
+    the six monomials up to order two, by ridge regression with a small penalty. Differences are taken in the precision of the
+    points, the rest is float32.
     """
     with torch.autocast(points.device.type, enabled=False):  # bfloat16 would ruin the fits
         axes = points.T.contiguous()
         parts = [
-            _fit_scales(((axes[:, n] - axes[:, q, None]) / s[:, None]).transpose(0, 1), scales)
-            for n, s, q in zip(
-                neighbours.split(FIT_CHUNK), scale.split(FIT_CHUNK), queries.split(FIT_CHUNK), strict=True
+            _fit_scales(((axes[:, n] - c.T[:, :, None]) / s[:, None]).transpose(0, 1).float(), scales)
+            for n, s, c in zip(
+                neighbours.split(FIT_CHUNK), scale.split(FIT_CHUNK), centres.split(FIT_CHUNK), strict=True
             )
         ]
     return LocalFits(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))

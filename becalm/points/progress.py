@@ -19,6 +19,12 @@ class DenoiseProgress(NamedTuple):
     """Estimated standard deviation `[n]` of the error of the new position, per coordinate; None where there is no estimate."""
     outlier: np.ndarray | None = None
     """Bool `[n]`: the outliers, which are left in place; None where they have not been sought yet."""
+    shared: np.ndarray | None = None
+    """Share `[n]` of the noise's variance which neighbouring points have in common; None where there is no estimate."""
+    length: np.ndarray | None = None
+    """Distance `[n]` over which they do; None where there is no estimate."""
+    surface: np.ndarray | None = None
+    """Probability `[n]` that the point is of a surface, not of leaves, wires or strays; None where there is no estimate."""
 
 
 def final_progress(reports: Iterable[DenoiseProgress]) -> DenoiseProgress:

@@ -35,12 +35,12 @@ def equalize_spacing(xyz: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     With h the local spacing (mean distance to six neighbours, averaged over eight), u_ij = (x_i − x_j)/h within the tangent plane
     and the mobility m = s⁴/(s⁴ + HALF_MOBILITY⁴), s = σ/h, a step is
     Δx = STEP_SIZE · h [m Σ_j u_ij exp(−2 |x_i − x_j|³/h³) − (1 − m + ATTRACTION · m) (x − x⁰)/h]:
-    where σ is small against the spacing nothing moves, and no point moves farther than 2σ. σ is clipped to 1.5 times its upper
-    quartile: detail finer than the spacing has residuals like noise, and must not be spread out.
+    where σ is small against the spacing nothing moves, and no point moves farther than 2σ. σ is clipped to 1.5 times its mean
+    over the neighbours: detail finer than the spacing has residuals like noise, and must not be spread out.
     """
-    start = torch.as_tensor(xyz - xyz.mean(0), dtype=torch.float32)
-    level = torch.as_tensor(np.minimum(sigma, 1.5 * np.quantile(sigma, 0.75)), dtype=torch.float32)
     distances, indices = knn(xyz, min(PLANE_NEIGHBOURS + 1, len(xyz)))
+    start = torch.as_tensor(xyz - xyz.mean(0), dtype=torch.float32)
+    level = torch.as_tensor(np.minimum(sigma, 1.5 * sigma[indices].mean(1)), dtype=torch.float32)
     rows = torch.arange(len(xyz)).split(CHUNK)
     normals = torch.cat([plane_normals(start[torch.as_tensor(indices[r])]) for r in rows])
     near = torch.as_tensor(distances[:, 1:7].mean(1), dtype=torch.float32).clamp_min(1e-30)

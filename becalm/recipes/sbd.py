@@ -11,7 +11,8 @@ import torch
 
 from becalm.core.typing import Tensor
 from becalm.shapes.cloud_pairs import cloud_pair
-from becalm.systems.jets import Jets, TrainingItem, item_to, merge_items, training_item
+from becalm.systems.jets import Jets
+from becalm.systems.jets_training import TrainingItem, item_to, merge_items, training_item
 from becalm.systems.sbd import SBD, losses
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
@@ -63,7 +64,7 @@ def make_batch(recipe: Recipe, step: int) -> Batch:
     numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
     pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
     assumed_sigma = np.concatenate([p.sigma * np.exp(recipe.sigma_error * rng.standard_normal()) for p in pairs])
-    items = [training_item(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
+    items = [training_item(pair) for pair in pairs]
     return Batch(items, torch.as_tensor(assumed_sigma, dtype=torch.float32), int(rng.integers(2**63)))
 
 

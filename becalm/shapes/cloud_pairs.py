@@ -12,6 +12,8 @@ from becalm.points.elimination import eliminate
 from becalm.points.neighbours import knn
 from becalm.shapes.charts import SurfaceSampler
 from becalm.shapes.random_surfaces import random_surface_sampler, rotation
+from becalm.shapes.scan_scenes import object_source, radius_of_share, random_place, random_scene
+from becalm.shapes.simulated_sensor import Region, random_errors, sensor_scan
 
 INTERIOR_NEIGHBOURS = 192
 """A point is `interior` when this many of its nearest noisy neighbours are in the item."""
@@ -28,6 +30,64 @@ class CloudPair(NamedTuple):
     """[n] noise level of each point: the root of its mean squared displacement per coordinate."""
     interior: np.ndarray
     """[n] bool: the noisy point has the same nearest neighbours as in the uncropped cloud."""
+    shared: np.ndarray
+    """[n] the part of `sigma` that neighbours have in common."""
+    length: np.ndarray
+    """[n] the distance over which they do."""
+    surface: np.ndarray
+    """[n] bool: the point is of a surface."""
+    normals: np.ndarray | None = None
+    """[n, 3] normals at the clean positions, where they are known."""
+
+    def select(self, rows: np.ndarray) -> "CloudPair":
+        """Some of its points."""
+        return CloudPair._make(None if part is None else part[rows] for part in self)
+
+    def transform(self, turn: np.ndarray, scale: float) -> "CloudPair":
+        """The pair turned by a rotation [3, 3] and scaled."""
+        clean, noisy = (x @ turn.T * scale for x in (self.clean, self.noisy))
+        normals = None if self.normals is None else self.normals @ turn.T
+        sigma, shared, length = (x * scale for x in (self.sigma, self.shared, self.length))
+        return CloudPair(clean, noisy, sigma, self.interior, shared, length, self.surface, normals)
+
+
+def white_pair(
+    clean: np.ndarray, noisy: np.ndarray, sigma: np.ndarray, interior: np.ndarray | None = None
+) -> CloudPair:
+    """A pair of clouds [n, 3] of a surface whose noise, of level `sigma` [n], neighbours do not share."""
+    every, none = np.ones(len(clean), bool), np.zeros(len(clean))
+    return CloudPair(clean, noisy, sigma, every if interior is None else interior, none, none, every)
+
+
+def training_pair(seed: int, index: int, meshes: Path | None = None, scanned: float = 0.65) -> CloudPair:
+    """Item `index` of the endless training set `seed`: with probability `scanned` as a sensor makes it, else a `cloud_pair`."""
+    rng = np.random.default_rng([seed, index, 1])
+    return sensor_pair(rng, meshes) if rng.random() < scanned else cloud_pair(seed, index, meshes)
+
+
+def sensor_pair(rng: np.random.Generator, meshes: Path | None = None) -> CloudPair:
+    """A part of a simulated scan: 3 000 to 9 000 points out of scans of 100 000 to 20 million (shapes/simulated_sensor.py).
+
+    Parts without any surface are drawn anew nine times in ten.
+    """
+    files = training_mesh_files(meshes) if meshes else ()
+    source = object_source(files)
+    while True:
+        scene, model, count = random_scene(rng, source), random_errors(rng), int(rng.integers(3000, 9000))
+        centre = random_place(scene, rng)
+        share = count / np.exp(rng.uniform(np.log(100_000), np.log(20_000_000)))
+        radius = radius_of_share(scene, centre, share, rng)
+        scan = sensor_scan(Region(scene, centre, radius, count), model, rng)
+        if len(scan.clean) > 500 and (scan.surface.mean() > 0.15 or rng.random() < 0.1):
+            break
+    sigma = np.sqrt(scan.white**2 + scan.shared**2)
+    pair = CloudPair(
+        scan.clean, scan.noisy, sigma, np.ones(len(sigma), bool), scan.shared, scan.length, scan.surface, scan.normals
+    )
+    whole = share >= 1
+    margin = 3 * float(np.sqrt(np.mean(sigma**2)))
+    pair = crop_pair(pair, centre, 12_000, np.inf if whole else max(radius - margin, radius / 2))
+    return pair.transform(rotation(rng), float(np.exp(rng.uniform(-1, 1))))
 
 
 def cloud_pair(seed: int, index: int, meshes: Path | None = None) -> CloudPair:
@@ -47,11 +107,11 @@ def cloud_pair(seed: int, index: int, meshes: Path | None = None) -> CloudPair:
     level = random_noise_level(rng, spacing)
     centre = candidates[rng.integers(len(candidates))]
     clean, complete = sample_region(candidates, centre, total, size, 5 * level + 4 * spacing, rng)
-    moved, sigma = random_noise(clean, level, spacing, rng)
-    pair = crop_pair(clean, clean + moved, sigma, centre, size, complete)
-    turn = rotation(rng).T * np.exp(rng.uniform(-1, 1))
-    scale = np.linalg.norm(turn[0])
-    return CloudPair(pair.clean @ turn, pair.noisy @ turn, pair.sigma * scale, pair.interior)
+    moved, sigma, length = random_noise(clean, level, spacing, rng)
+    shared, every = np.where(length > 0, sigma, 0.0), np.ones(len(clean), bool)
+    pair = CloudPair(clean, clean + moved, sigma, every, shared, np.full(len(clean), length), every)
+    pair = crop_pair(pair, centre, size, complete)
+    return pair.transform(rotation(rng), float(np.exp(rng.uniform(-1, 1))))
 
 
 def random_sampler(rng: np.random.Generator, meshes: Path | None) -> SurfaceSampler:
@@ -117,7 +177,10 @@ def sample_region(
 
 
 def random_noise(clean: np.ndarray, level: float, spacing: float, rng: np.random.Generator):
-    """Displacements [n, 3] by a random law, and their σ [n]; with probability 1/6 σ varies over the cloud."""
+    """Displacements [n, 3] by a random law, their σ [n] and the distance over which neighbours share them (0: they do not).
+
+    With probability 1/6 σ varies over the cloud.
+    """
     sigma = np.full(len(clean), level)
     if rng.random() < 1 / 6:
         slope = (clean - clean.mean(axis=0)) @ noise_laws.unit_directions(1, rng)[0]
@@ -125,24 +188,25 @@ def random_noise(clean: np.ndarray, level: float, spacing: float, rng: np.random
     kind = "gaussian" if rng.random() < 2 / 3 else str(rng.choice(list(noise_laws.LAWS)))
     parameter = sigma / np.sqrt(noise_laws.VARIANCE_FACTOR[kind])
     if kind == "correlated":
-        return noise_laws.correlated(clean, parameter, rng, float(spacing * rng.uniform(1, 4))), sigma
-    return noise_laws.LAWS[kind](clean, parameter, rng), sigma
+        length = float(spacing * rng.uniform(1, 4))
+        return noise_laws.correlated(clean, parameter, rng, length), sigma, np.sqrt(2) * length
+    return noise_laws.LAWS[kind](clean, parameter, rng), sigma, 0.0
 
 
-def crop_pair(clean, noisy, sigma: np.ndarray, centre: np.ndarray, size: int, complete: float = np.inf) -> CloudPair:
-    """The pair of the `size` noisy points [n, 3] nearest to `centre`, or of those within `complete` where they are fewer.
+def crop_pair(pair: CloudPair, centre: np.ndarray, size: int, complete: float = np.inf) -> CloudPair:
+    """The `size` points whose noisy positions are nearest to `centre`, or those within `complete` where they are fewer.
 
     `interior` is conservative: it may be False for an interior point, never True for another. In a ball of radius R a point at
     distance d has its k nearest neighbours inside when r_k ≤ R − d. As r_k is 1-Lipschitz in space, it is computed for one point
     in eight only: r_k(x) ≤ r_k(y) + |x − y|.
     """
-    distance = np.linalg.norm(noisy - centre, axis=1)
+    distance = np.linalg.norm(pair.noisy - centre, axis=1)
     order = np.argsort(distance)
-    radius = min(complete, distance[order[size]] if size < len(noisy) else np.inf)
+    radius = min(complete, distance[order[size]] if size < len(order) else np.inf)
     rows = order[distance[order] < radius]
-    inside = noisy[rows]
+    inside = pair.noisy[rows]
     some = inside[::8]
     radii = knn(inside, min(INTERIOR_NEIGHBOURS, len(inside)), some)[0][:, -1]
     away, nearest = knn(some, 1, inside)
     bound = radii[nearest[:, 0]] + away[:, 0]
-    return CloudPair(clean[rows], inside, sigma[rows], bound <= radius - distance[rows])
+    return pair.select(rows)._replace(interior=bound <= radius - distance[rows])

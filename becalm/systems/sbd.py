@@ -26,10 +26,11 @@ from becalm.nets.bridge import Bridge, ScanFeatures
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import noise_levels
 from becalm.points.neighbours import morton_codes
-from becalm.points.polyfit import SCALES, VECTORS_PER_SCALE
+from becalm.points.polyfit import VECTORS_PER_SCALE
 from becalm.points.progress import DenoiseProgress
 from becalm.points.regularize import equalize_spacing
-from becalm.systems.jets import FittedCloud, Jets, TrainingItem, fit_cloud
+from becalm.systems.jets import N_SCALES, FittedCloud, Jets, fit_cloud
+from becalm.systems.jets_training import TrainingItem
 
 NORMALS = 3
 """Normals that a fitted cloud has at each point."""
@@ -61,7 +62,7 @@ class SBD(nn.Module):
         self.config = {"trunk": trunk, "hidden": hidden}
         self.trunk = Jets(**trunk)
         width = self.trunk.network.leave.in_features
-        self.head = Bridge(width, VECTORS_PER_SCALE * len(SCALES), NORMALS, hidden)
+        self.head = Bridge(width, VECTORS_PER_SCALE * N_SCALES, NORMALS, hidden)
 
     def forward(self, y: Tensor, sigma: Tensor, sigma_top: Tensor, scan: ScanFeatures) -> Tensor:
         """x̂ for displacements y [batch, point, 3] at noise σ [batch, point, 1], from a scan with noise σ_T [point, 1]."""
@@ -260,7 +261,7 @@ def losses(
     scale = item.cloud.graph.scale
     sigma_top = torch.maximum(sigma, MIN_NOISE * scale)
     scan = scan_features(model.trunk, item.cloud, sigma_top)
-    x = item.clean - item.cloud.graph.points
+    x = item.clean - item.noisy
     y, level = sample_bridge(x, sigma_top[:, None], draws, generator)
     error = (x - model(y, level, sigma_top[:, None], scan)) / level
     weights = LOSS_WEIGHTS[weight](level, sigma_top[:, None], scale[:, None])[..., 0] * item.interior

@@ -11,7 +11,7 @@ from becalm.shapes import cloud_pairs
 
 @pytest.mark.parametrize("index", range(12))
 def test_rows_belong_together(index):
-    clean, noisy, sigma, interior = cloud_pairs.cloud_pair(3, index)
+    clean, noisy, sigma, interior, *_ = cloud_pairs.cloud_pair(3, index)
     n = len(clean)
     assert 500 <= n <= 7000
     assert clean.shape == noisy.shape == (n, 3)
@@ -26,7 +26,7 @@ def test_rows_belong_together(index):
 
 def test_the_numbers_decide_everything():
     one, same = cloud_pairs.cloud_pair(0, 5), cloud_pairs.cloud_pair(0, 5)
-    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one[:-1], same[:-1], strict=True))
     assert len({len(cloud_pairs.cloud_pair(s, i).clean) for s, i in [(0, 5), (0, 6), (1, 5)]}) == 3
 
 
@@ -45,7 +45,7 @@ def test_interior_points_have_all_their_neighbours(size):
     clean = np.c_[rng.uniform(-1, 1, (10_000, 2)), np.zeros(10_000)]
     noisy = clean + 0.02 * rng.standard_normal(clean.shape)
     centre = np.array([0.2, 0.1, 0.0])
-    pair = cloud_pairs.crop_pair(clean, noisy, np.full(10_000, 0.02), centre, size)
+    pair = cloud_pairs.crop_pair(cloud_pairs.white_pair(clean, noisy, np.full(10_000, 0.02)), centre, size)
     assert len(pair.noisy) == size
     k = cloud_pairs.INTERIOR_NEIGHBOURS
     whole, crop = knn(noisy, k, pair.noisy)[0], knn(pair.noisy, k)[0]
@@ -58,7 +58,7 @@ def test_interior_points_have_all_their_neighbours(size):
 def test_cropping_keeps_rows_and_the_known_radius():
     rng = np.random.default_rng(1)
     clean, sigma = rng.uniform(-1, 1, (6000, 3)), rng.random(6000)
-    pair = cloud_pairs.crop_pair(clean, clean + 1e-3, sigma, np.zeros(3), 5000, complete=0.8)
+    pair = cloud_pairs.crop_pair(cloud_pairs.white_pair(clean, clean + 1e-3, sigma), np.zeros(3), 5000, complete=0.8)
     rows = knn(clean, 1, pair.clean)[1][:, 0]
     assert np.array_equal(clean[rows], pair.clean)
     assert np.array_equal(sigma[rows], pair.sigma)
@@ -101,3 +101,22 @@ def test_fast_enough_for_a_trainer():
     for index in range(10):
         cloud_pairs.cloud_pair(1, index)
     assert (time.process_time() - start) / 10 < 1.0
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_scanned_pairs_belong_together(index):
+    pair = cloud_pairs.sensor_pair(np.random.default_rng(index))
+    n = len(pair.clean)
+    assert 300 <= n <= 12_000
+    assert all(len(part) == n and np.isfinite(part).all() for part in pair)
+    assert (pair.shared <= pair.sigma + 1e-12).all()
+    of_surface = pair.surface & pair.interior
+    if of_surface.sum() > 200:
+        error = np.einsum("nc,nc->n", pair.noisy - pair.clean, pair.normals)[of_surface]
+        ratio = np.sqrt(np.mean(error**2) / max(np.mean(pair.sigma[of_surface] ** 2), 1e-30))
+        assert 0.3 < ratio < 2 or error.std() < 1e-9, "a wide correlated error is one draw, and may be far from its σ"
+
+
+def test_training_pairs_are_of_both_kinds():
+    kinds = {cloud_pairs.training_pair(0, index).normals is None for index in range(8)}
+    assert kinds == {True, False}

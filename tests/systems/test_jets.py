@@ -8,7 +8,9 @@ from becalm.nets.blend import BlendOutput
 from becalm.points.metrics import chamfer
 from becalm.points.progress import final_points
 from becalm.recipes.jets import Recipe, build_model, denoised_item, make_batch
-from becalm.systems.jets import EDGE_RANKS, Jets, fit_cloud, losses, merge_items, training_item
+from becalm.shapes.cloud_pairs import white_pair
+from becalm.systems.jets import EDGE_RANKS, LEVEL_SCALES, MAX_MOVE, Jets, fit_cloud
+from becalm.systems.jets_training import losses, merge_items, training_item
 from becalm.weights.store import load
 
 
@@ -72,14 +74,20 @@ def test_degenerate_clouds_stay_finite(shape):
 
 
 def test_edges_lead_to_the_nearest_and_ever_fewer_outwards():
-    assert EDGE_RANKS[:10].tolist() == list(range(1, 11))
-    assert np.diff(EDGE_RANKS).min() >= 1
-    _, noisy = sphere(400, 0.01)
-    assert fit_cloud(noisy).graph.edges.shape == (400, len(EDGE_RANKS))
+    assert EDGE_RANKS[0][:8] == tuple(range(1, 9))
+    assert len(EDGE_RANKS) == len(LEVEL_SCALES)
+    assert all(max(ranks) < max(scales) for ranks, scales in zip(EDGE_RANKS, LEVEL_SCALES, strict=True))
+    _, noisy = sphere(3000, 0.01)
+    graph = fit_cloud(noisy).graph
+    assert graph.edges.shape == (3000, sum(map(len, EDGE_RANKS)))
+    far = graph.offsets.norm(dim=2).median(0).values
+    assert far[-1] > 2 * far[7], "coarser levels reach farther"
+    expected = torch.as_tensor(noisy)[graph.edges] - torch.as_tensor(noisy)[:, None]
+    torch.testing.assert_close(graph.offsets, expected.float())
 
 
 def test_joined_items_lose_as_each_alone(model):
-    items = [training_item(*sphere(n, 0.02, n), np.full(n, 0.02), np.ones(n, dtype=bool)) for n in (300, 400)]
+    items = [training_item(white_pair(*sphere(n, 0.02, n), np.full(n, 0.02))) for n in (300, 400)]
     both = losses(model, merge_items(items), known_sigma=False)
     alone = [losses(model, item, known_sigma=False) for item in items]
     for name in ("pair", "plane", "near", "cover"):
@@ -89,12 +97,12 @@ def test_joined_items_lose_as_each_alone(model):
 
 def test_the_loss_of_the_truth_is_none(model):
     clean, noisy = sphere(300, 0.02)
-    item = training_item(clean, noisy, np.full(300, 0.02), np.ones(300, dtype=bool))
+    item = training_item(white_pair(clean, noisy, np.full(300, 0.02)))
 
     class Oracle(Jets):
         def forward(self, cloud, sigma):
             flat = torch.zeros(300)
-            return BlendOutput(item.clean - cloud.graph.points, flat, flat)
+            return BlendOutput(item.clean - item.noisy, *[flat] * 5)
 
     terms = losses(Oracle(width=16, layers=1), item, known_sigma=False)
     assert all(float(terms[name]) < 1e-6 for name in ("pair", "plane", "near", "cover"))
@@ -132,3 +140,30 @@ def test_a_known_noise_level_is_heard():
     model = load("jets")
     blind, told = final_points(model.iter_denoise(noisy)), final_points(model.iter_denoise(noisy, sigma=0.0005))
     assert np.linalg.norm(told - noisy, axis=1).mean() < 0.97 * np.linalg.norm(blind - noisy, axis=1).mean()
+
+
+def test_no_point_moves_farther_than_a_few_times_its_noise(model):
+    _, noisy = sphere(400, 0.02)
+    *_, last = model.iter_denoise(noisy)
+    first = next(p for p in model.iter_denoise(noisy) if p.xyz is not None)
+    assert (np.linalg.norm(first.xyz - noisy, axis=1) <= (MAX_MOVE + 2.01) * first.noise).all()
+    assert np.isfinite(last.xyz).all()
+
+
+@pytest.mark.parametrize("change", ["far object", "cut", "shift"])
+def test_what_is_far_away_does_not_change_a_point(change):
+    rng = np.random.default_rng(4)
+    sheet = np.c_[rng.uniform(-40, 40, (6400, 2)), 0.4 * rng.standard_normal(6400)]
+    near = np.linalg.norm(sheet[:, :2], axis=1) < 6
+    other, shift = sheet, np.zeros(3)
+    if change == "far object":
+        other = np.concatenate([sheet, rng.uniform(-1, 1, (3000, 3)) * [5, 5, 0] + [0, 0, 300]])
+    if change == "cut":
+        other = sheet[np.linalg.norm(sheet[:, :2], axis=1) < 34]
+        near = near[np.linalg.norm(sheet[:, :2], axis=1) < 34]
+    if change == "shift":
+        shift = np.array([1e6, -3e5, 2e4])
+    model = load("jets")
+    here = final_points(model.iter_denoise(sheet))[np.linalg.norm(sheet[:, :2], axis=1) < 6]
+    there = (final_points(model.iter_denoise(other + shift)) - shift)[: len(near)][near]
+    assert np.abs(here - there).max() < 0.02

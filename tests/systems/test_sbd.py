@@ -10,7 +10,9 @@ from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
 from becalm.points.cloud import Cloud
 from becalm.points.progress import final_points
-from becalm.systems.jets import fit_cloud, training_item
+from becalm.shapes.cloud_pairs import white_pair
+from becalm.systems.jets import fit_cloud
+from becalm.systems.jets_training import training_item
 from becalm.systems.sbd import (
     RULES,
     SBD,
@@ -41,7 +43,7 @@ def sphere(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 def item(n: int, noise: float, seed: int = 0):
     truth, noisy = sphere(n, noise, seed)
-    return training_item(truth, noisy, np.full(n, noise), np.ones(n, dtype=bool))
+    return training_item(white_pair(truth, noisy, np.full(n, noise)))
 
 
 @pytest.fixture
@@ -267,7 +269,7 @@ def test_training_reduces_the_loss(fresh, weight):
 def test_the_loss_of_the_truth_is_none(fresh, monkeypatch):
     one = item(200, 0.03)
     monkeypatch.setattr(
-        SBD, "forward", lambda self, y, sigma, sigma_top, scan: (one.clean - one.cloud.graph.points).expand_as(y)
+        SBD, "forward", lambda self, y, sigma, sigma_top, scan: (one.clean - one.noisy).expand_as(y)
     )
     terms = losses(fresh, one, one.sigma, "likelihood", 2, torch.Generator().manual_seed(13))
     assert all(float(value.detach()) < 1e-9 for value in terms.values())
