@@ -11,8 +11,11 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.core.typing import Tensor
-from becalm.shapes.cloud_pairs import cloud_pair
-from becalm.systems.jets import Jets, TrainingItem, item_to, losses, merge_items, training_item
+from becalm.points.progress import final_points
+from becalm.shapes.cloud_pairs import CloudPair, training_pair
+from becalm.shapes.scan_pairs import held_out_error, random_crop, read_scan_pairs
+from becalm.systems.jets import Jets
+from becalm.systems.jets_training import TrainingItem, item_to, losses, merge_items, training_item
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
@@ -26,12 +29,17 @@ class Recipe:
     """Folder of the run: its log and its state; an interrupted run continues from there."""
     meshes: Path | None = None
     """Folder of `train.*.npz` meshes to learn from beside the procedural surfaces."""
+    pairs: Path | None = None
+    """Folder of scans of one's own, NAME.noisy.* beside NAME.reference.* (a cleaner scan registered to it, or a mesh): the
+    packaged weights, or those of `start`, are fine-tuned to them, 300 steps unless the plan says otherwise."""
     start: Path | None = None
     """Weights to begin from, in place of random ones."""
     seed: int = 0
     """Decides every draw: data, noise and first weights."""
     clouds: int = 1
     """Clouds in a batch."""
+    scanned: float = 0.65
+    """Share of the clouds that are simulated scans, with the errors of sensors."""
     known_sigma: float = 0.25
     """Share of batches in which the noise level is an input of the model."""
     second_pass: float = 0.2
@@ -64,20 +72,29 @@ def make_batch(recipe: Recipe, step: int) -> Batch:
     rng = np.random.default_rng([recipe.seed, step])
     known_sigma, second_pass = rng.random(2) < (recipe.known_sigma, recipe.second_pass)
     numbers = range(step * recipe.clouds, (step + 1) * recipe.clouds)
-    pairs = [cloud_pair(recipe.seed, number, recipe.meshes) for number in numbers]
-    items = [training_item(p.clean, p.noisy, p.sigma, p.interior) for p in pairs]
+    items = [training_item(make_pair(recipe, number)) for number in numbers]
     return Batch(items, bool(known_sigma), bool(second_pass))
+
+
+def make_pair(recipe: Recipe, number: int) -> CloudPair:
+    """Training pair `number`: of one's own scans two times in three where there are any, else simulated."""
+    rng = np.random.default_rng([recipe.seed, number, 2])
+    if recipe.pairs and rng.random() < 2 / 3:
+        return random_crop(read_scan_pairs(recipe.pairs), rng)
+    return training_pair(recipe.seed, number, recipe.meshes, recipe.scanned)
 
 
 def denoised_item(model: Jets, item: TrainingItem) -> TrainingItem:
     """The item after one pass of the model as it is; its noise level is the remaining root mean squared error."""
     with torch.inference_mode():
         there = item_to(item, next(model.parameters()).device)
-        moved = there.cloud.graph.points + model(there.cloud, torch.full_like(there.sigma, torch.nan)).displacement
-    denoised = moved.cpu().double().numpy()
-    clean = item.clean.cpu().double().numpy()
-    left = np.sqrt(np.square(denoised - clean).sum(-1)[item.interior.cpu().numpy() > 0].mean() / 3)
-    return training_item(clean, denoised, np.full(len(clean), left), item.interior.cpu().numpy())
+        moved = there.noisy + model(there.cloud, torch.full_like(there.sigma, torch.nan)).displacement
+    denoised, clean, normals = (x.cpu().double().numpy() for x in (moved, item.clean, item.normals))
+    interior, surface = item.interior.numpy() > 0, item.surface.numpy() > 0
+    counted = interior & surface if (interior & surface).any() else interior
+    left = np.sqrt(np.square(denoised - clean).sum(-1)[counted].mean() / 3)
+    level, none = np.full(len(clean), left), np.zeros(len(clean))
+    return training_item(CloudPair(clean, denoised, level, interior, level, none + 3 * left, surface, normals))
 
 
 def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
@@ -89,8 +106,8 @@ def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
 
 def build_model(recipe: Recipe) -> Jets:
     """The untrained model, or the one to start from; features are standardised by the statistics of the first 24 batches."""
-    if recipe.start:
-        model = load(recipe.start, Jets)
+    if recipe.start or recipe.pairs:
+        model = load(recipe.start or "jets", Jets)
         return reset_heads(model) if recipe.part == "heads" else model
     if recipe.part == "heads":
         raise InputError("--part heads: needs trained weights; give them with --start FILE")
@@ -112,12 +129,36 @@ def reset_heads(model: Jets) -> Jets:
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
-    """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
+    """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state.
+
+    With pairs of one's own the first and last records have the error on what was held out of each, after over before denoising.
+    """
+    plan = recipe.plan
+    if recipe.pairs:
+        read_scan_pairs(recipe.pairs)  # what is wrong with them is said before anything else
+        plan = FINE_TUNING if plan == Recipe().plan else plan
     model = build_model(recipe).to(recipe.device)
+    if recipe.pairs:
+        yield {"step": 0, "held out, after over before": held_out(model, recipe.pairs)}
     batches = partial(prefetch, partial(make_batch, recipe), workers=recipe.workers)
     if recipe.compiled:
         for layer in model.network.layers:
             layer.compile(dynamic=True)
-    yield from train(model, loss, batches, recipe.plan, recipe.run)
-    facts = {"task": "denoise clouds", "recipe": "jets", "steps": recipe.plan.steps, "seed": recipe.seed}
+    yield from train(model, loss, batches, plan, recipe.run)
+    facts = {"task": "denoise clouds", "recipe": "jets", "steps": plan.steps, "seed": recipe.seed}
     save(model, recipe.run / "jets.safetensors", facts)
+    if recipe.pairs:
+        yield {"step": plan.steps, "held out, after over before": held_out(model, recipe.pairs)}
+
+
+FINE_TUNING = Plan(steps=300, rate=3e-4, warmup=20, ema=0.98)
+"""How packaged weights are tuned to scans of one's own."""
+
+
+def held_out(model: Jets, folder: Path) -> dict[str, float]:
+    """The root mean square error on the held-out part of each pair, after over before denoising."""
+    ratios = held_out_error(
+        read_scan_pairs(folder), lambda points: final_points(model.cpu().eval().iter_denoise(points))
+    )
+    model.train()
+    return {name: round(value, 4) for name, value in ratios.items()}
