@@ -30,7 +30,8 @@ class Denoise:
     """Points that are isolated, or displaced by more than the noise around them: keep, flag by an attribute `outlier`, or
     remove."""
     details: bool = False
-    """Add attributes: `displacement` (length), `noise` (σ at the point), `confidence` (0 to 1), and SBD's `uncertainty`."""
+    """Add attributes: `displacement` (length), `noise` (σ at the point), `confidence` (0 to 1), `noise_shared` (the
+    part of σ that neighbours have in common), `surface` (probability to be of one), and SBD's `uncertainty`."""
     rule: Literal["mean", "flow", "ancestral"] | None = None
     """SBD only: the update of a step, the ancestral mean (the default), the deterministic flow, or ancestral sampling."""
     steps: int | None = None
@@ -149,6 +150,9 @@ def summary_lines(summary: dict) -> Iterator[str]:
     if "outliers" in summary:
         median, high = summary["displacement_median"], summary["displacement_95"]
         yield f"at the points {summary['noise_low']:.4g} to {summary['noise_high']:.4g} (5th to 95th percentile of σ)"
+        if summary["noise_shared"] is not None:
+            yield f"shared        {summary['noise_shared']:.4g} of it in common with neighbours (σ, median over the points)"
+            yield f"off surfaces  {summary['off_surface']:,} points of leaves, wires or strays, which are not moved"
         yield f"normal        {normality_verdict(summary['jarque_bera'], summary['normal_p'])}"
         yield f"outliers      {summary['outliers']:,}"
         yield f"displacement  {median:.4g} median, {high:.4g} 95th percentile"

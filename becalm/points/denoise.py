@@ -19,6 +19,9 @@ from becalm.points.progress import DenoiseProgress
 MIN_POINTS = 16
 """The least number of distinct points from which a surface can be distinguished from noise."""
 
+OFF_SURFACE = 0.5
+"""Points whose probability to be of a surface is below this are counted as of none."""
+
 OutlierPolicy = Literal["keep", "flag", "remove"]
 
 
@@ -54,6 +57,11 @@ class Report:
     there is no noise or there are too few points."""
     normal_p: float | None
     """Its p-value: small where the noise is not Gaussian, or outliers are among it."""
+    noise_shared: float | None
+    """Of the median noise at the points, the part (σ) that neighbouring points have in common; None where the model does not
+    estimate it."""
+    off_surface: int | None
+    """Points that are of no surface (leaves, wires, strays), which are not moved; None where the model does not estimate it."""
     displacement_median: float
     """Median length of the displacements of the points that were denoised."""
     displacement_95: float
@@ -73,7 +81,7 @@ class Places(NamedTuple):
 
     xyz: np.ndarray
     """[m, 3] about the cloud's origin."""
-    index: np.ndarray
+    rows: np.ndarray
     """[k] the row in `xyz` of each point of the mask."""
     mask: np.ndarray
     """Bool [n]: the points of the cloud that have a row, k of them."""
@@ -81,7 +89,7 @@ class Places(NamedTuple):
     def to_points(self, values: np.ndarray) -> np.ndarray:
         """Values [m] of the positions as values [n] of the cloud's points, NaN outside the mask."""
         result = np.full(len(self.mask), np.nan)
-        result[self.mask] = values[self.index]
+        result[self.mask] = values[self.rows]
         return result
 
 
@@ -123,10 +131,14 @@ def whole_cloud(cloud: Cloud, places: Places, progress: DenoiseProgress, seed: i
     """A report about distinct positions as one about the whole cloud; noise is estimated where the model does not."""
     assert progress.xyz is not None
     xyz = cloud.xyz.copy()
-    xyz[places.mask] += (progress.xyz - places.xyz)[places.index]
+    xyz[places.mask] += (progress.xyz - places.xyz)[places.rows]
     noise = noise_levels(places.xyz, seed) if progress.noise is None else progress.noise
-    error = None if progress.error is None else places.to_points(progress.error)
-    return DenoiseProgress(progress.done, frozen(xyz), places.to_points(noise), error)
+    estimates = {
+        name: None if values is None else places.to_points(values)
+        for name in ("error", "shared", "length", "surface")
+        for values in (getattr(progress, name),)
+    }
+    return DenoiseProgress(progress.done, frozen(xyz), places.to_points(noise), **estimates)
 
 
 def check_points(places: np.ndarray, sigma: float | None) -> None:
@@ -168,12 +180,18 @@ def apply_outlier_policy(cloud: Cloud, progress: DenoiseProgress, outliers: Outl
 
 def point_attributes(cloud: Cloud, progress: DenoiseProgress) -> dict[str, np.ndarray]:
     """Attributes of every point, float32 [n]: `displacement` (length) and `noise` (σ) in the scan's units, and where the model
-    estimates its error e, `confidence` h²/(h² + e²) with h the scan's median spacing: 1 where e = 0, ½ where e = h."""
+    estimates its error e, `confidence` h²/(h² + e²) with h the scan's median spacing: 1 where e = 0, ½ where e = h. Where it
+    estimates them, also `noise_shared`, the part of σ that neighbours have in common, and `surface`, the probability from 0 to 1
+    that the point is of a surface."""
     assert progress.xyz is not None and progress.noise is not None
     values = {"displacement": np.linalg.norm(progress.xyz - cloud.xyz, axis=1), "noise": progress.noise}
     if progress.error is not None:
         unit = median_spacing(cloud.local()[cloud.finite]) ** 2 + np.finfo(float).tiny
         values["confidence"] = unit / (unit + progress.error**2)
+    if progress.shared is not None:
+        values["noise_shared"] = progress.noise * np.sqrt(progress.shared)
+    if progress.surface is not None:
+        values["surface"] = progress.surface
     return {name: column.astype(np.float32) for name, column in values.items()}
 
 
@@ -189,6 +207,7 @@ def summarize(cloud: Cloud, progress: DenoiseProgress) -> Report:
     before, after = before[once], after[once]
     low, high = np.nanquantile(progress.noise[taken], (0.05, 0.95))
     test = noise_normality(before)
+    shared, surface = progress.shared, progress.surface
     return Report(
         points=len(cloud),
         missing=int((~cloud.finite).sum()),
@@ -199,6 +218,8 @@ def summarize(cloud: Cloud, progress: DenoiseProgress) -> Report:
         noise_high=float(high),
         jarque_bera=float(test.statistic) if np.isfinite(test.p) else None,
         normal_p=float(test.p) if np.isfinite(test.p) else None,
+        noise_shared=None if shared is None else float(np.nanmedian((progress.noise * np.sqrt(shared))[taken])),
+        off_surface=None if surface is None else int((surface[taken] < OFF_SURFACE).sum()),
         displacement_median=float(np.median(lengths)),
         displacement_95=float(np.quantile(lengths, 0.95)),
     )

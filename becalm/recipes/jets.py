@@ -60,6 +60,10 @@ class Recipe:
     """Steps, rates, log and saves."""
 
 
+STANDARDISED_BATCHES = 24
+"""Batches by whose statistics features are standardised."""
+
+
 class Batch:
     """The clouds of one step, whether their σ is an input of the model, and whether they are denoised once before."""
 
@@ -114,7 +118,7 @@ def build_model(recipe: Recipe) -> Jets:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = Jets(recipe.width, recipe.layers)
-    features = torch.cat([make_batch(recipe, step).items[0].cloud.features for step in range(24)])
+    features = torch.cat([make_batch(recipe, step).items[0].cloud.features for step in range(STANDARDISED_BATCHES)])
     model.network.set_standardisation(features)
     return model
 
@@ -151,7 +155,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
         yield {"step": plan.steps, "held out, after over before": held_out(model, recipe.pairs)}
 
 
-FINE_TUNING = Plan(steps=300, rate=3e-4, warmup=20, ema=0.98)
+FINE_TUNING = Plan(steps=300, learning_rate=3e-4, warmup=20, ema_decay=0.98)
 """How packaged weights are tuned to scans of one's own."""
 
 

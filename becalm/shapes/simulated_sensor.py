@@ -70,21 +70,22 @@ class ErrorModel:
 
 
 def random_errors(rng: Rng) -> ErrorModel:
-    """Errors as they are found on real sensors: a quarter white, the rest mostly correlated, a quarter quantised."""
-    sigma = 0.0 if rng.random() < 1 / 12 else float(np.exp(rng.uniform(np.log(0.03), np.log(3.5))))
-    length = np.exp(rng.uniform(np.log(0.7), np.log(15)))
-    along = length * (np.exp(rng.uniform(-1.5, 1.5)) if rng.random() < 0.3 else 1.0)
-    quantised = rng.random() < 0.25
+    """Errors as they are found on real sensors: σ of a tenth to twice the spacing, one in five white, the rest mostly correlated
+    over one to ten spacings, one in five quantised."""
+    sigma = 0.0 if rng.random() < 1 / 15 else float(np.exp(rng.normal(np.log(0.45), 0.9)).clip(0.02, 4))
+    length = np.exp(rng.normal(np.log(3), 0.7)).clip(0.7, 20)
+    along = length * (np.exp(rng.uniform(-1.5, 1.5)) if rng.random() < 0.25 else 1.0)
+    quantised = rng.random() < 0.2
     return ErrorModel(
         sigma=sigma,
-        correlated=0.0 if rng.random() < 1 / 4 else float(1 - rng.uniform(0.02, 1) ** 1.5),
+        correlated=0.0 if rng.random() < 0.2 else float(rng.beta(4, 1.2)),
         length=(float(along), float(length)),
-        wide=float(rng.uniform(0, 0.8)) if rng.random() < 0.5 else 0.0,
+        wide=float(rng.uniform(0, 0.6)) if rng.random() < 0.4 else 0.0,
         power=float(rng.choice([0, 0, 1, 2])),
         incidence=float(rng.choice([0, 0, 0.5, 1])),
         step=float(np.exp(rng.uniform(np.log(0.2), np.log(4)))) if quantised else 0.0,
         disparity=bool(rng.random() < 0.5),
-        stripe=sigma * float(rng.uniform(0.2, 1)) if rng.random() < 0.15 else 0.0,
+        stripe=sigma * float(rng.uniform(0.2, 1)) if rng.random() < 0.12 else 0.0,
         drift=bool(rng.random() < 0.5),
         mixed=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else 0.0,
         strays=float(rng.uniform(0.001, 0.02)) if rng.random() < 0.2 else 0.0,
@@ -228,7 +229,7 @@ def sensor_scan(
     if len(places.points) < 1000:
         return empty_scan()
     count = max(min(region.count, len(places.points) // 6), 1)
-    number = views or (1 if rng.random() < 0.55 else int(rng.integers(2, 6)))
+    number = views or (1 if rng.random() < 0.7 else int(rng.integers(2, 6)))
     if pattern == "photogrammetry" or (pattern is None and rng.random() < 0.12):
         return photogrammetry(places, centre, radius, count, model, rng)
     hits = []

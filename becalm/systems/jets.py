@@ -19,7 +19,7 @@ from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import Blend, BlendOutput, Graph
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import MAX_NOISE_TO_RADIUS
-from becalm.points.neighbours import NeighbourTree, morton_codes
+from becalm.points.neighbours import NeighbourTree, knn, morton_codes
 from becalm.points.polyfit import (
     FEATURES_PER_SCALE,
     LOG_OFFSET,
@@ -29,7 +29,7 @@ from becalm.points.polyfit import (
     local_scale,
 )
 from becalm.points.progress import DenoiseProgress
-from becalm.points.pyramid import pyramid
+from becalm.points.pyramid import interleave, pyramid
 from becalm.points.regularize import equalize_spacing
 
 LEVEL_SCALES = ((12, 24, 48), (24, 48), (24, 48))
@@ -48,6 +48,22 @@ RESIDUAL_SHARE = (0.60, 0.83, 0.93, 0.97, 0.985, 1.0, 1.0)
 
 SECOND_PASS_NOISE = 0.75
 """Noise, in local units, from which on a second pass follows: after the first the cloud is thinner, and smaller scales fit."""
+
+COARSE_PARTS = 4
+"""Interleaved parts of a cloud that are denoised alone where neighbours share the noise: each sees twice as far."""
+
+SHARED_RANGE = (0.5, 0.65)
+"""Share of the noise that neighbours have in common from which on that begins to count, and from which on it counts fully."""
+
+WHITE_RANGE = (0.25, 0.45)
+"""Share of the noise that neighbours have in common up to which points are spaced evenly, and from which on they are not."""
+
+COARSE_NOISE = (0.2, 0.28)
+"""Noise, in local units, from which on the coarser passes begin to count, and from which on they count fully."""
+
+CLEAN_NOISE, CLEAN_RESIDUAL = (0.04, 0.09), (0.012, 0.018)
+"""The noise found and the residuals of the smallest fits, in local units, up to which a place is taken for clean and nothing
+moves, and from which on points move freely."""
 
 MAX_MOVE = 3.5
 """No point moves farther than this many times the noise found at it."""
@@ -129,29 +145,58 @@ class Jets(nn.Module):
         place = np.argsort(order)
         unknown = np.full(len(xyz), np.nan)
         level = unknown if sigma is None else np.broadcast_to(sigma, len(xyz))[order]
-        first = result = yield from self._denoise_once(xyz[order], level, 0.0)
-        found = (first.shared[place], first.length[place], first.surface[place])
-        if first.thick.any():
-            yield DenoiseProgress(0.5, result.xyz[place], first.noise[place], result.error[place], *found)
-            again = yield from self._denoise_once(result.xyz, unknown, 0.5)
-            thick = first.thick[:, None]
-            result = again._replace(
-                xyz=np.where(thick, again.xyz, first.xyz), error=np.where(first.thick, again.error, first.error)
+        start = xyz[order]
+        first = result = yield from self._denoise_once(start, level, 0.0, 0.4)
+        found = {name: getattr(first, name)[place] for name in ("shared", "length", "surface")}
+        noise, weight = first.noise if sigma is None else level, coarse_weight(start, first)
+        between = first
+        if weight.any():
+            between = yield from self._denoise_interleaved(start, first, weight, 0.4)
+            noise = noise if sigma is not None else np.maximum(noise, weight * between.noise)
+        again = (first.thickness >= SECOND_PASS_NOISE) | (weight > 0)
+        if again.any():
+            yield DenoiseProgress(0.7, between.xyz[place], noise[place], between.error[place], **found)
+            second = yield from self._denoise_once(between.xyz, unknown, 0.7, 0.3)
+            result = second._replace(
+                xyz=np.where(again[:, None], second.xyz, first.xyz), error=np.where(again, second.error, first.error)
             )
-        noise = first.noise if sigma is None else level
-        free = np.where(first.surface > SURFACE_RANGE[1], noise * (1 - first.shared), 0.0)
+        white = 1 - ramp(first.shared, WHITE_RANGE)  # shared noise does not push neighbours together
+        free = np.where(first.surface > SURFACE_RANGE[1], first.noise * white, 0.0)
         moved = equalize_spacing(result.xyz, free)
-        yield DenoiseProgress(1.0, moved[place], noise[place], result.error[place], *found)
+        yield DenoiseProgress(1.0, moved[place], noise[place], result.error[place], **found)
+
+    def _denoise_interleaved(
+        self, xyz: np.ndarray, first: "PassResult", weight: np.ndarray, begin: float
+    ) -> Generator[DenoiseProgress, None, "PassResult"]:
+        """A pass over each of four interleaved quarters of a cloud [n, 3], which reaches twice as far; where `weight` [n] is 1
+        its results stand, where it is 0 those of the first pass."""
+        labels, parts = interleave(xyz, COARSE_PARTS), {}
+        for i in range(COARSE_PARTS):
+            rows = np.flatnonzero(labels == i)
+            if len(rows) >= 16:
+                unknown = np.full(len(rows), np.nan)
+                found = yield from self._denoise_once(
+                    xyz[rows], unknown, begin + 0.3 * i / COARSE_PARTS, 0.3 / COARSE_PARTS
+                )
+                parts[i] = rows, found
+        coarse = [field.copy() for field in first]
+        for rows, found in parts.values():
+            for whole, part in zip(coarse, found, strict=True):
+                whole[rows] = part
+        merged = PassResult._make(coarse)
+        mixed = first.xyz + weight[:, None] * (merged.xyz - first.xyz)
+        return merged._replace(xyz=mixed, error=np.where(weight > 0, merged.error, first.error))
 
     def _denoise_once(
-        self, xyz: np.ndarray, level: np.ndarray, begin: float
+        self, xyz: np.ndarray, level: np.ndarray, begin: float, share: float
     ) -> Generator[DenoiseProgress, None, "PassResult"]:
-        """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; progress counts from `begin`."""
+        """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; it is a `share` of the whole work,
+        which counts from `begin`."""
         cloud, layers = fit_cloud(xyz), len(self.network.layers)
         sigma = torch.as_tensor(level, dtype=torch.float32)
         # bfloat16 would cost up to a hundredth of a spacing, and gain hardly any time.
         for i, output in enumerate(inference_iter(self.iter_layers(cloud, sigma, chunk=512), "float32")):
-            yield DenoiseProgress(begin + 0.5 * (i + 2) / (layers + 2))
+            yield DenoiseProgress(begin + share * (i + 2) / (layers + 2))
         return pass_result(xyz, cloud, output)
 
 
@@ -170,23 +215,41 @@ class PassResult(NamedTuple):
     """Estimated distance [n] over which they do."""
     surface: np.ndarray
     """Probability [n] that the point is of a surface."""
-    thick: np.ndarray
-    """Bool [n]: the noise is so thick against the spacing that a second pass helps."""
+    thickness: np.ndarray
+    """Mean noise level [n] of the neighbours, in local units."""
 
 
 def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> PassResult:
-    """What the network's estimates mean for a cloud [n, 3]: displacements are capped by the noise, and none off surfaces."""
+    """What the network's estimates mean for a cloud [n, 3]: displacements are capped by the noise, and there are none off
+    surfaces or where there is next to no noise."""
     scale, surface = cloud.graph.scale, torch.sigmoid(output.surface)
     noise, error, length = (x.exp() * scale for x in (output.log_noise / 2, output.log_var / 2, output.log_length))
     low, high = SURFACE_RANGE
-    free = ((surface - low) / (high - low)).clamp(0, 1)
+    around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
+    residual = residual_noise(cloud)[cloud.graph.edges].mean(1)
+    noisy = ramp(around.numpy(), CLEAN_NOISE) * ramp(residual.numpy(), CLEAN_RESIDUAL)
+    free = ((surface - low) / (high - low)).clamp(0, 1) * torch.as_tensor(noisy)
     move = output.displacement
     longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
     move = move * (free * longest.clamp_max(1))[:, None]
-    around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
     numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
     rest = [x.double().numpy() for x in numbers]
-    return PassResult._make([xyz + move.double().numpy(), *rest, (around >= SECOND_PASS_NOISE).numpy()])
+    return PassResult._make([xyz + move.double().numpy(), *rest, around.double().numpy()])
+
+
+def coarse_weight(xyz: np.ndarray, first: PassResult) -> np.ndarray:
+    """How much [n] the coarser passes count at each point of a cloud [n, 3], from 0 to 1.
+
+    They do where neighbours share the noise (by its mean share over 32 neighbours), and the noise is not thin: in a scan that is
+    nearly clean, what looks like shared noise is detail.
+    """
+    around = first.shared[knn(xyz, min(32, len(xyz)))[1]].mean(axis=1)
+    return ramp(around, SHARED_RANGE) * ramp(first.thickness, COARSE_NOISE)
+
+
+def ramp(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Values [n] mapped from 0 at the first end to 1 at the second, and clipped."""
+    return np.clip((values - ends[0]) / (ends[1] - ends[0]), 0, 1)
 
 
 def residual_noise(cloud: FittedCloud) -> Float[Tensor, " point"]:

@@ -179,7 +179,8 @@ def load_denoiser(model: Model, options: Options) -> CloudDenoiser:
     import torch
 
     name = str(model) if isinstance(model, str | PathLike) else type(model).__name__
-    denoiser = load(model, Jets, SBD, SPD) if isinstance(model, str | PathLike) else model
+    place = Path(model) if isinstance(model, PathLike) else model
+    denoiser = load(place, Jets, SBD, SPD) if isinstance(place, str | Path) else place
     if not isinstance(denoiser, CloudDenoiser):
         raise InputError(f"model: a {name} does not denoise clouds; it has no method iter_denoise")
     if isinstance(denoiser, torch.nn.Module):

@@ -1,13 +1,13 @@
 """What a notebook shows of a result: a picture and a table."""
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 
-def summary_html(title: str, rows: dict[str, object], picture: bytes | None = None) -> str:
+def summary_html(title: str, rows: Mapping[str, object], picture: bytes | None = None) -> str:
     """HTML of a heading, a picture (PNG bytes) if there is one, and a table of names and values."""
     lines = [f"<tr><th style='text-align:left'>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items()]
     image = f"<img src='data:image/png;base64,{b64encode(picture).decode()}'/>" if picture else ""

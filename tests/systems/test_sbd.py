@@ -268,9 +268,7 @@ def test_training_reduces_the_loss(fresh, weight):
 
 def test_the_loss_of_the_truth_is_none(fresh, monkeypatch):
     one = item(200, 0.03)
-    monkeypatch.setattr(
-        SBD, "forward", lambda self, y, sigma, sigma_top, scan: (one.clean - one.noisy).expand_as(y)
-    )
+    monkeypatch.setattr(SBD, "forward", lambda self, y, sigma, sigma_top, scan: (one.clean - one.noisy).expand_as(y))
     terms = losses(fresh, one, one.sigma, "likelihood", 2, torch.Generator().manual_seed(13))
     assert all(float(value.detach()) < 1e-9 for value in terms.values())
 
