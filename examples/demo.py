@@ -6,7 +6,7 @@ import numpy as np
 
 from becalm.points import Cloud, write
 from becalm.points.plot import draw
-from becalm.shapes.simulated_scan import simulate, to_scene, yard
+from becalm.shapes.simulated_scan import distance_to_scene, simulate, yard
 from becalm.tasks import denoise
 
 FOLDER = Path("demo")
@@ -28,7 +28,7 @@ def main() -> None:
     draw(cloud.local()[~outlier], result.cloud.local()[~outlier], FOLDER / "picture.png", unit="m")
 
     figures = result.report
-    before, after = (to_scene(scene, xyz[~outlier & ~scan.outlier]) for xyz in (cloud.xyz, result.points))
+    before, after = (distance_to_scene(scene, xyz[~outlier & ~scan.outlier]) for xyz in (cloud.xyz, result.points))
     print(f"\n\nThe scan against the scene it was made from ({FOLDER}/scan.ply, {FOLDER}/clean.ply)")
     print(f"{'':34}before    after")
     for name, value in (

@@ -40,11 +40,11 @@ class Compress:
         from becalm.core.files import atomic_file, check_outputs
         from becalm.images.image_files import source_files
         from becalm.tasks.compress import steps
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         started = time.time()
         output = self.output or self.images.with_name(f"{self.images.name}.bcz")
-        check_outputs([output], (*source_files(self.images), located(self.model)))
+        check_outputs([output], (*source_files(self.images), find_weights(self.model)))
         reports = steps(self.model, self.images, self.steps, self.batch, self.check, self.array, self.device)
         data = with_progress(reports, "compressing")
         with atomic_file(output) as temporary:

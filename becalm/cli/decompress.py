@@ -34,10 +34,10 @@ class Decompress:
         from becalm.core.files import InputError
         from becalm.images import image_files
         from becalm.tasks.decompress import steps
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
-        if output.resolve() in (self.file.resolve(), located(self.model).resolve()):
+        if output.resolve() in (self.file.resolve(), find_weights(self.model).resolve()):
             raise InputError(f"{output}: is the input, and inputs are never overwritten; give another name")
         image_files.check_target(output)
         header, _ = archive.unpack(archive.read(self.file), self.file)

@@ -72,7 +72,7 @@ class Evaluate:
     def check(self) -> None:
         """Raise InputError, before any work, for what cannot be measured or written."""
         from becalm.core.files import InputError, check_outputs
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points", "group"):
             if getattr(self, name) < 1:
@@ -83,7 +83,7 @@ class Evaluate:
             raise InputError("--rounds must be at least 0, --eta from 0 to 1")
         if not 0 <= self.overlap < 1:
             raise InputError(f"--overlap {self.overlap}: must be from 0 to below 1")
-        check_outputs([self.picture], [located(self.model), Path(self.benchmark), self.digits])
+        check_outputs([self.picture], [find_weights(self.model), Path(self.benchmark), self.digits])
 
     def cloud_rows(self):
         """Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""

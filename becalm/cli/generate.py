@@ -49,14 +49,14 @@ class Generate:
         from becalm.images import image_files
         from becalm.tasks import generate
         from becalm.tasks.shapes import Shapes, load_on
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         if self.number < 1 or (self.steps is not None and self.steps < 1):
             raise InputError("-n and --steps must be at least 1")
         model = load_on(self.model, self.device, generate.Generator)
         if model.makes == "images":
             image_files.check_target(self.output)
-            check_outputs((self.picture, self.output if self.output.is_file() else None), [located(self.model)])
+            check_outputs((self.picture, self.output if self.output.is_file() else None), [find_weights(self.model)])
             if self.label is not None or self.mesh != "none" or self.guidance:
                 raise InputError(f"{self.model}: makes images, without --label, --guidance and --mesh; leave them out")
         else:

@@ -51,12 +51,12 @@ class Likelihood:
         from becalm.core.files import InputError, check_outputs
         from becalm.images.image_files import source_files
         from becalm.tasks.likelihood import FlowSettings, steps
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         started = time.time()
         if self.rank < 0:
             raise InputError(f"--rank {self.rank}: must be at least 0")
-        check_outputs((self.csv, self.picture), (*source_files(self.images), located(self.model)))
+        check_outputs((self.csv, self.picture), (*source_files(self.images), find_weights(self.model)))
         flow = FlowSettings(self.flow_steps, self.probes) if self.exact else None
         sampled = self.steps, self.draws, flow, self.batch, self.seed
         result = with_progress(steps(self.model, self.images, *sampled, self.array, self.device), "likelihood")

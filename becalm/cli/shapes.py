@@ -12,9 +12,11 @@ def check_request(request: Any, output: Path, inputs: tuple[Path, ...] = ()) -> 
     """
     from becalm.core.files import check_outputs
     from becalm.tasks.shape_files import check_counts, check_target
-    from becalm.weights.store import located
+    from becalm.weights.store import find_weights
 
-    check_outputs((request.picture, output if output.suffix == ".npz" else None), [located(request.model), *inputs])
+    check_outputs(
+        (request.picture, output if output.suffix == ".npz" else None), [find_weights(request.model), *inputs]
+    )
     check_target(output, request.mesh, request.points)
     check_counts(request.number, request.points)
 

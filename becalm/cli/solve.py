@@ -83,11 +83,11 @@ class Solve:
         """Raise InputError, before any work, for outputs that cannot be written or would replace an input."""
         from becalm.core.files import check_outputs, check_png_name
         from becalm.tasks.solve import READER, SOLVERS
-        from becalm.weights.store import located
+        from becalm.weights.store import find_weights
 
         check_png_name(output)
-        readers = [] if self.reader == "none" else [located(self.reader or READER)]
-        models = [located(self.model)] if self.model else [located(name) for name in SOLVERS.values()]
+        readers = [] if self.reader == "none" else [find_weights(self.reader or READER)]
+        models = [find_weights(self.model)] if self.model else [find_weights(name) for name in SOLVERS.values()]
         check_outputs((output, self.record, self.picture), (self.image, self.mask, *models, *readers))
 
 

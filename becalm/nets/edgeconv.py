@@ -1,7 +1,7 @@
 """The two networks of score-based point-cloud denoising: dense edge convolutions, and a score per anchor.
 
-Luo & Hu, "Score-Based Point Cloud Denoising", ICCV 2021, §§ 3.2 and 3.3. Linear maps of concatenations are kept as
-sums of linear maps, so what depends on one point only is computed once a point and not once an edge.
+Luo & Hu, "Score-Based Point Cloud Denoising", ICCV 2021, §§ 3.2 and 3.3. Linear maps of concatenations are written as
+sums of linear maps, so that terms of one point only are computed once for the point and not for each edge.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def nearest_features(f: Float[Tensor, "patch point channel"], k: int) -> Int[Ten
 def gather_neighbours(
     f: Float[Tensor, "patch point channel"], edges: Int[Tensor, "patch point k"]
 ) -> Float[Tensor, "patch point k c"]:
-    """The values at the far ends of the edges."""
+    """The values of the neighbours at the ends of the edges."""
     patches, points, channels = f.shape
     rows = edges + points * torch.arange(patches, device=f.device)[:, None, None]
     return f.reshape(-1, channels).index_select(0, rows.reshape(-1)).reshape(*edges.shape, channels)
@@ -77,7 +77,7 @@ class FeatureNetwork(nn.Module):
 
 
 class Block(nn.Module):
-    """The residual part of one block: F₁ ReLU(norm₁ F₀ ReLU(norm₀ n)), with F₁ zero at first."""
+    """The residual part of one block: F₁ ReLU(norm₁ F₀ ReLU(norm₀ n)), with F₁ initialised to zero."""
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -92,7 +92,7 @@ class Block(nn.Module):
 class ScoreNetwork(nn.Module):
     """S_i(x) from the offset x − x_i and the anchor's features h_i (paper § 3.3): n ← n + Block(n) + Fc [x − x_i, h_i].
 
-    `offset` and `context` hold the first lift and every block's Fc, side by side.
+    `offset` and `context` are the first linear map and every block's Fc, concatenated.
     """
 
     def __init__(self, features: int = 60, hidden: int = 128, blocks: int = 4):
@@ -105,15 +105,15 @@ class ScoreNetwork(nn.Module):
     def forward(
         self, offset: Float[Tensor, "anchor k 3"], features: Float[Tensor, "anchor feature"]
     ) -> Float[Tensor, "anchor k 3"]:
-        given = (self.offset(offset) + self.context(features)[:, None]).flatten(0, 1)
-        n, *rest = given.chunk(len(self.blocks) + 1, -1)
+        inputs = (self.offset(offset) + self.context(features)[:, None]).flatten(0, 1)
+        n, *rest = inputs.chunk(len(self.blocks) + 1, -1)
         for block, more in zip(self.blocks, rest, strict=True):
             n = n + block(n) + more
         return self.out(self.norm(n).relu()).reshape(offset.shape)
 
 
 class FrozenScoreNetwork(NamedTuple):
-    """A ScoreNetwork at rest: running statistics folded into the maps, all of one dtype."""
+    """The weights of a ScoreNetwork in evaluation mode: running statistics folded into the linear maps, all of one dtype."""
 
     offset: list[Tensor]
     context: list[tuple[Tensor, Tensor]]
@@ -125,7 +125,7 @@ class FrozenScoreNetwork(NamedTuple):
 
 @torch.no_grad()
 def freeze(net: ScoreNetwork, dtype: torch.dtype) -> FrozenScoreNetwork:
-    """Fold the normalisations: norm₁ and the bias of F₁ vanish into their neighbours, norm₀ is one scale and shift."""
+    """Fold the normalisations: norm₁ and the bias of F₁ into the maps next to them, norm₀ into one scale and shift."""
     parts = len(net.blocks) + 1
     biases = list(net.context.bias.chunk(parts))
     blocks = []
@@ -144,7 +144,7 @@ def freeze(net: ScoreNetwork, dtype: torch.dtype) -> FrozenScoreNetwork:
 
 
 def _batch_norm_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """The scale and shift that a batch norm at rest is."""
+    """The scale and shift of a batch norm in evaluation mode."""
     assert norm.running_var is not None
     assert norm.running_mean is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -158,7 +158,7 @@ def frozen_scores(
     features: Float[Tensor, "anchor feature"],
     chunk: int = 2048,
 ) -> Float[Tensor, "anchor k 3"]:
-    """ScoreNetwork.forward at rest, float32 in and out, in runs of about `chunk` samples that stay in the cache."""
+    """ScoreNetwork.forward in evaluation mode, float32 in and out, `chunk` samples at a time, which fit in the cache."""
     result = torch.empty_like(offset)
     size = max(1, chunk // offset.shape[1])
     for start in range(0, len(offset), size):

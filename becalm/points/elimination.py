@@ -5,7 +5,7 @@ import numpy as np
 POWER = 8
 CLAMP, CLAMP_POWER = 0.65, 1.5
 TIE = 1e-9
-"""Two close points alone often weigh exactly the same, by the clamp: this settles which of them goes."""
+"""Added to break ties: by the clamp two close points without other neighbours often have exactly the same weight."""
 
 
 def eliminate(points: np.ndarray, n: int, area: float | None = None) -> np.ndarray:
@@ -49,7 +49,7 @@ def eliminate(points: np.ndarray, n: int, area: float | None = None) -> np.ndarr
 
 
 def _pairs(points: np.ndarray, radius: float, clamp: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair nearer than 2 radii, once: its two indices and its weight."""
+    """Every pair of points nearer than 2 radii, once: its two indices and its weight."""
     from scipy.spatial import KDTree
 
     pairs = KDTree(points, balanced_tree=False, compact_nodes=False).query_pairs(2 * radius, output_type="ndarray")

@@ -1,4 +1,4 @@
-"""Triangle meshes, and clouds of points spread over them: at random, or evenly."""
+"""Triangle meshes, and points sampled on them: uniformly at random, or evenly spaced."""
 
 from dataclasses import dataclass
 from pathlib import Path

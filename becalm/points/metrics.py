@@ -1,4 +1,4 @@
-"""How good a denoised cloud is: Chamfer, point-to-mesh, point-to-surface, Hausdorff distances, shrinkage, edges, evenness.
+"""Measures of a denoised cloud: Chamfer, point-to-mesh, point-to-surface, Hausdorff distances, shrinkage, edges, evenness.
 
 Distances are squared and relative to a unit sphere, as in the literature since Luo & Hu (ICCV 2021), whose tables
 print them times 10⁴. The centre of a sphere is the middle of the axis-aligned box, its radius the largest distance.
@@ -45,7 +45,7 @@ def hausdorff(gen: np.ndarray, ref: np.ndarray, quantile: float = 0.95) -> float
 
 
 def rmse(gen: np.ndarray, ref: np.ndarray) -> float:
-    """sqrt(mean_i |a_i − b_i|²) of clouds [n, 3] whose rows belong together, in radii of the reference.
+    """sqrt(mean_i |a_i − b_i|²) of clouds [n, 3] paired by index, in radii of the reference.
 
     Raises ValueError where the shapes differ.
     """
@@ -55,7 +55,7 @@ def rmse(gen: np.ndarray, ref: np.ndarray) -> float:
 
 
 def shrinkage(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
-    """The mean signed distance to the surface, in radii of the mesh's vertices: negative where the cloud has shrunk.
+    """The mean signed distance to the surface, in radii of the mesh's vertices: negative where the cloud shrank.
 
     The sign is the side of the nearest triangle; of several that meet at the nearest place, of the one that faces the
     point most. Outwards is where the triangles' normals point, all turned together where the volume they enclose
@@ -110,6 +110,7 @@ def edge_error(
 
 
 def unevenness(points: np.ndarray) -> float:
-    """The coefficient of variation of the distance to the nearest other point: 0 for a lattice, 0.52 for chance."""
+    """The coefficient of variation of the distance to the nearest other point: 0 for a lattice, 0.52 for uniformly random
+    points."""
     distances = knn(points, 2)[0][:, 1]
     return float(distances.std() / distances.mean())

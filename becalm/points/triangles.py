@@ -1,4 +1,4 @@
-"""Exact distances between points and triangles, without looking at all pairs.
+"""Exact distances between points and triangles, without computing those of all pairs.
 
 Both sides have bounding boxes, and one side is a pyramid of boxes in Morton order. With an upper bound u for a query's
 distance (the distance to any item will do), an item whose box is farther than u cannot be the nearest: descending the
@@ -15,7 +15,7 @@ BRANCHES = 8
 
 
 class Nearest(NamedTuple):
-    """Where a surface comes nearest to points."""
+    """The nearest points of a surface to given points."""
 
     places: np.ndarray
     """[n, 3] on the surface."""
@@ -31,7 +31,7 @@ def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def places(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """The places [m, 3] of triangles [m, 3, 3] nearest to points [m, 3], pair by pair."""
+    """The points [m, 3] of triangles [m, 3, 3] nearest to points [m, 3], pair by pair."""
     from_edges, inside, normal, area, height = _parts(points, triangles)
     nearest = np.einsum("mec,mec->me", from_edges, from_edges).argmin(axis=1)
     from_edge = from_edges[np.arange(len(points)), nearest]
@@ -40,7 +40,7 @@ def places(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def _parts(points: np.ndarray, triangles: np.ndarray):
-    """Of pairs: the ways [m, 3, 3] from each edge; whether the point is over the face; n, n·n and n·(point − corner)."""
+    """For each pair: the offsets [m, 3, 3] from each edge; whether the point is over the face; n, n·n and n·(point − corner)."""
     edges = np.roll(triangles, -1, axis=1) - triangles
     away = points[:, None] - triangles
     along = np.einsum("mec,mec->me", away, edges) / np.maximum(np.einsum("mec,mec->me", edges, edges), 1e-300)

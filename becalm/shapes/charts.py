@@ -1,4 +1,4 @@
-"""Surfaces given by a formula over the unit square, and how to draw points on them uniformly by area."""
+"""Parametric surfaces over the unit square, and samplers of points on surfaces, uniform by area."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,8 @@ SurfaceSampler = Callable[[int, np.random.Generator], Samples]
 STEP = 1e-5
 
 
-def charted(chart: Chart, cells: int = 160) -> SurfaceSampler:
-    """Draw from a chart: a cell of a grid by its area, then uniformly within; the points are exactly on the surface.
+def chart_sampler(chart: Chart, cells: int = 160) -> SurfaceSampler:
+    """A sampler of a chart: a cell of a grid with probability by area, then uniform in it; points are exactly on the surface.
 
     Within a cell the area element is taken as constant, so the density is right to the order of the cell's size.
     """
@@ -42,8 +42,8 @@ def _normals(chart: Chart, u: np.ndarray, v: np.ndarray, points: np.ndarray) -> 
     return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
 
 
-def together(draws: list[SurfaceSampler], areas: list[float]) -> SurfaceSampler:
-    """Several surfaces as one, each with its share of the points by area."""
+def union_sampler(draws: list[SurfaceSampler], areas: list[float]) -> SurfaceSampler:
+    """A sampler of several surfaces as one, each with its share of the points by area."""
     share = np.asarray(areas) / np.sum(areas)
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
@@ -53,8 +53,10 @@ def together(draws: list[SurfaceSampler], areas: list[float]) -> SurfaceSampler:
     return draw
 
 
-def where(draw: SurfaceSampler, keep: Callable[[np.ndarray], np.ndarray], batch: int = 4096) -> SurfaceSampler:
-    """The part of a surface where `keep(points [n, 3])` is true; raises ValueError when that is next to nothing."""
+def restricted_sampler(
+    draw: SurfaceSampler, keep: Callable[[np.ndarray], np.ndarray], batch: int = 4096
+) -> SurfaceSampler:
+    """A sampler of the part of a surface where `keep(points [n, 3])` is true; raises ValueError where almost no point is."""
 
     def sampler(n: int, rng: np.random.Generator) -> Samples:
         parts, left, size = [], n, max(batch, n)

@@ -1,4 +1,4 @@
-"""Surfaces {f = 0} of a smooth function, and how to draw points on them uniformly by area."""
+"""Implicit surfaces {f = 0} of a smooth function, and samplers of points on them, uniform by area."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,10 @@ Field = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """points [n, 3] -> values [n] and gradients [n, 3]."""
 
 
-def level_set(field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, steps: int = 6) -> SurfaceSampler:
-    """Draw on {f = 0} inside the box low..high: uniform points of a thin shell, moved onto it along the gradient.
+def level_set_sampler(
+    field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, steps: int = 6
+) -> SurfaceSampler:
+    """A sampler of {f = 0} inside the box low..high: uniform points of a thin shell, projected along the gradient.
 
     Each point descends by Newton steps x ← x − f ∇f / |∇f|². Of those that started within half a cell of where they
     end, the density on the surface is uniform to second order in shell thickness × curvature: the two sides of the
@@ -33,7 +35,7 @@ def level_set(field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, 
             start = start + side * rng.random(start.shape)
             value, slope = field(start)
             start = start[np.abs(value) < 0.8 * side * np.linalg.norm(slope, axis=1)]
-            end, normal, good = _descended(field, start, steps)
+            end, normal, good = _project(field, start, steps)
             good &= np.linalg.norm(end - start, axis=1) < side / 2
             good &= np.all((end > low) & (end < high), axis=1)
             points, normals = np.concatenate([points, end[good]]), np.concatenate([normals, normal[good]])
@@ -43,8 +45,8 @@ def level_set(field: Field, low: np.ndarray, high: np.ndarray, cells: int = 40, 
     return draw
 
 
-def _descended(field: Field, start: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points on the level set [n, 3], their normals (towards rising f) and which of them converged."""
+def _project(field: Field, start: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points [n, 3] on the level set, their normals (in the direction of increasing f) and which of them converged."""
     x = start
     for _ in range(steps):
         value, slope = field(x)
@@ -55,7 +57,7 @@ def _descended(field: Field, start: np.ndarray, steps: int) -> tuple[np.ndarray,
 
 
 def metaballs(centres: np.ndarray, radii: np.ndarray) -> Field:
-    """f = 1 − Σ_j exp(1 − |x − c_j|²/r_j²): blobs of radii [k] about centres [k, 3] that flow together."""
+    """f = 1 − Σ_j exp(1 − |x − c_j|²/r_j²): blobs of radii [k] about centres [k, 3] that blend into each other."""
 
     def field(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         squared = (x**2).sum(1)[:, None] - 2 * x @ centres.T + (centres**2).sum(1)

@@ -1,4 +1,4 @@
-"""Random surfaces made on the fly: smooth, sharp-edged, thin and open ones, to learn from without any file."""
+"""Random procedural surfaces for training: smooth, sharp-edged, thin and open ones."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 from becalm.points.elimination import eliminate
 from becalm.points.noise import unit_directions
-from becalm.shapes.charts import Chart, SurfaceSampler, charted, together, where
-from becalm.shapes.implicit import gyroid, level_set, metaballs
+from becalm.shapes.charts import Chart, SurfaceSampler, chart_sampler, restricted_sampler, union_sampler
+from becalm.shapes.implicit import gyroid, level_set_sampler, metaballs
 from becalm.shapes.solids import Solid, ball, combined, cuboid, frustum, pose, prism
 
 Rng = np.random.Generator
 
 
 class Surface(NamedTuple):
-    """Evenly spaced points exactly on a surface, in the unit sphere about the middle of their box."""
+    """Evenly spaced points exactly on a surface, in the unit sphere about the centre of their bounding box."""
 
     points: np.ndarray
     """[n, 3] float64."""
@@ -36,7 +36,7 @@ def random_surface(rng: Rng, n: int, kind: str | None = None) -> Surface:
 
 
 def random_surface_sampler(rng: Rng, kind: str | None = None) -> tuple[str, SurfaceSampler]:
-    """A random member of a family: the family's name and how to draw points of it."""
+    """A random member of a family: the family's name and a sampler of the surface."""
     kind = str(rng.choice(list(FAMILIES))) if kind is None else kind
     return kind, FAMILIES[kind](rng)
 
@@ -68,7 +68,7 @@ def bumpy_sphere(rng: Rng) -> SurfaceSampler:
         d = sphere_chart(u, v)
         return axes * d * (1 + np.sin(d @ w.T + phase) @ size)[:, None]
 
-    return charted(chart)
+    return chart_sampler(chart)
 
 
 def superquadric(rng: Rng) -> SurfaceSampler:
@@ -84,7 +84,7 @@ def superquadric(rng: Rng) -> SurfaceSampler:
         flat = power(np.cos(b), q)
         return axes * np.stack([flat * power(np.cos(a), p), flat * power(np.sin(a), p), power(np.sin(b), q)], axis=1)
 
-    return charted(chart, 240)
+    return chart_sampler(chart, 240)
 
 
 def ring(rng: Rng) -> SurfaceSampler:
@@ -100,7 +100,7 @@ def ring(rng: Rng) -> SurfaceSampler:
             [out * np.cos(a), out * np.sin(a), radius * np.sin(b) + up * np.sin(lobes[1] * a + phase[1])], 1
         )
 
-    return charted(chart)
+    return chart_sampler(chart)
 
 
 def revolution(rng: Rng) -> SurfaceSampler:
@@ -115,7 +115,7 @@ def revolution(rng: Rng) -> SurfaceSampler:
         a = 2 * np.pi * u
         return np.stack([radius * np.cos(a), radius * np.sin(a), length * (v - 0.5)], axis=1)
 
-    return charted(chart)
+    return chart_sampler(chart)
 
 
 def height_field(rng: Rng) -> SurfaceSampler:
@@ -129,22 +129,22 @@ def height_field(rng: Rng) -> SurfaceSampler:
         flat = np.stack([2 * u - 1, aspect * (2 * v - 1)], axis=1)
         return np.c_[flat, np.sin(flat @ k.T + phase) @ size]
 
-    return charted(chart)
+    return chart_sampler(chart)
 
 
 def blobs(rng: Rng) -> SurfaceSampler:
-    """Metaballs: overlapping blobs that flow into each other."""
+    """Metaballs: overlapping blobs that blend into each other."""
     radii = rng.uniform(0.18, 0.5, count := int(rng.integers(2, 8)))
     steps = unit_directions(count, rng) * 1.3 * radii[:, None]
     centres = np.cumsum(steps, axis=0) if rng.random() < 0.5 else rng.uniform(-0.6, 0.6, (count, 3))
     reach = 2 * radii[:, None] + 0.05
-    return level_set(metaballs(centres, radii), (centres - reach).min(axis=0), (centres + reach).max(axis=0))
+    return level_set_sampler(metaballs(centres, radii), (centres - reach).min(axis=0), (centres + reach).max(axis=0))
 
 
 def labyrinth(rng: Rng) -> SurfaceSampler:
     """A piece of a gyroid: handles and saddles everywhere, open where the box cuts it."""
     field = gyroid(rng.uniform(2.5, 5), rng.uniform(0, 2 * np.pi, 3), rng.uniform(-0.8, 0.8))
-    return level_set(field, -np.ones(3), np.ones(3))
+    return level_set_sampler(field, -np.ones(3), np.ones(3))
 
 
 # Sharp edges
@@ -187,7 +187,7 @@ def solid(rng: Rng) -> SurfaceSampler:
 
 
 def assembly(rng: Rng) -> SurfaceSampler:
-    """One to four primitives at random angles or along the axes, with up to three bitten out of them."""
+    """The union of one to four primitives, at random angles or along the axes, less up to three others."""
     askew = rng.random() < 0.5
 
     def one(spread: float) -> Solid:
@@ -198,7 +198,7 @@ def assembly(rng: Rng) -> SurfaceSampler:
     return combined(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
 
 
-def drilled(rng: Rng) -> SurfaceSampler:
+def drilled_block(rng: Rng) -> SurfaceSampler:
     """A block with holes through it and bosses on it, like a machined part."""
     block = prism(polygon(rng) if rng.random() < 0.5 else polygon(rng, 4), height := float(rng.uniform(0.2, 0.9)))
     places = np.c_[rng.uniform(-0.5, 0.5, (6, 2)), np.zeros(6)]
@@ -217,7 +217,7 @@ def drilled(rng: Rng) -> SurfaceSampler:
 
 
 def plates(rng: Rng) -> SurfaceSampler:
-    """Thin plates through each other at random angles."""
+    """Thin plates that intersect at random angles."""
     thin = rng.uniform(0.01, 0.08)
     parts = [
         pose(cuboid(np.array([*rng.uniform(0.6, 2, 2), thin])), rotation(rng), rng.uniform(-0.3, 0.3, 3))
@@ -237,7 +237,7 @@ def fins(rng: Rng) -> SurfaceSampler:
 
 
 def wire_chart(rng: Rng, thick: float) -> Chart:
-    """A tube about a wavy curve along x, with rings across it perpendicular to it."""
+    """A tube about a wavy curve along x, with cross-sections perpendicular to the curve."""
     size, phase = rng.uniform(0, 0.25, (2, 3)) / np.arange(1, 4), rng.uniform(0, 2 * np.pi, (2, 3))
     start, k = rng.uniform(-0.6, 0.6, 2), np.pi * np.arange(1, 4)
 
@@ -258,14 +258,14 @@ def wire_chart(rng: Rng, thick: float) -> Chart:
 def wires(rng: Rng) -> SurfaceSampler:
     """Thin tubes along wavy curves, open at their ends."""
     thick = rng.uniform(0.015, 0.12, int(rng.integers(1, 6)))
-    return together([charted(wire_chart(rng, float(t)), 100) for t in thick], list(thick))
+    return union_sampler([chart_sampler(wire_chart(rng, float(t)), 100) for t in thick], list(thick))
 
 
 # Open borders
 
 
-def opened(rng: Rng) -> SurfaceSampler:
-    """A surface of another family cut by planes and with round holes: borders everywhere."""
+def cut_open(rng: Rng) -> SurfaceSampler:
+    """A surface of another family, cut by planes and with round holes: with open borders."""
     kinds = [k for k in FAMILIES if k != "opened"]
     draw = FAMILIES[str(rng.choice(kinds))](rng)
     some = draw(400, rng).points
@@ -278,7 +278,7 @@ def opened(rng: Rng) -> SurfaceSampler:
         away = ((points[:, None] - centre) ** 2).sum(-1) > radius**2
         return np.all(points @ normal.T < offset, axis=1) & np.all(away, axis=1)
 
-    return where(draw, keep)
+    return restricted_sampler(draw, keep)
 
 
 FAMILIES: dict[str, Callable[[Rng], SurfaceSampler]] = {
@@ -291,9 +291,9 @@ FAMILIES: dict[str, Callable[[Rng], SurfaceSampler]] = {
     "labyrinth": labyrinth,
     "solid": solid,
     "assembly": assembly,
-    "drilled": drilled,
+    "drilled": drilled_block,
     "plates": plates,
     "fins": fins,
     "wires": wires,
-    "opened": opened,
+    "opened": cut_open,
 }

@@ -1,7 +1,7 @@
-"""A simulated laser scan of a small scene, with the truth beside it.
+"""A simulated laser scan of a small scene, with its ground truth.
 
-A scanner turns inside a yard of flat ground, a wall with a corner, boxes, a column and balls. Every beam is met exactly
-with every body; the range is then wrong along the beam by N(0, σ(r)²), and a few beams return from nowhere.
+The scanner rotates in a yard of flat ground, a wall with a corner, boxes, a column and balls. Beams are intersected exactly with
+all bodies; the measured range has an error N(0, σ(r)²) along the beam, and a few returns are outliers.
 """
 
 from dataclasses import dataclass, field
@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-FAR = 1e9
+NO_HIT = 1e9
+"""The distance of a ray that meets no surface."""
 
 
-class Scan(NamedTuple):
-    """What the scanner says, and what it does not know; rows belong together."""
+class SimulatedScan(NamedTuple):
+    """Measurements of the scanner and their ground truth; row i of every array belongs to beam i."""
 
     xyz: np.ndarray
     """[n, 3] float64 measured positions, metres."""
@@ -22,16 +23,16 @@ class Scan(NamedTuple):
     range: np.ndarray
     """[n] float32 measured range, metres."""
     truth: np.ndarray
-    """[n, 3] where the beam met the scene."""
+    """[n, 3] the true intersection of beam and scene."""
     outlier: np.ndarray
-    """[n] bool: the range is not of the scene."""
+    """[n] bool: the measured range is an outlier."""
     sigma: np.ndarray
     """[n] standard deviation of the range error, metres."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Bodies that stand on the ground z = 0 inside a room of walls; lengths in metres."""
+    """Bodies on the ground z = 0 between walls; lengths in metres."""
 
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 3)))
     """[b, 2, 3] lowest and highest corner of boxes along the axes; the walls are among them."""
@@ -60,18 +61,18 @@ def simulate(
     sigma: float = 0.008,
     growth: float = 0.0015,
     outliers: float = 0.005,
-    reach: float = 6.5,
-) -> Scan:
+    max_range: float = 6.5,
+) -> SimulatedScan:
     """Scan a scene (a random `yard`) from 2 m above its origin with about `beams` beams.
 
-    What lies beyond `reach` metres gives no return. The range error has standard deviation
+    Surfaces beyond `max_range` metres give no return. The range error has standard deviation
     σ(r) = sqrt(`sigma`² + (`growth` r)²), the sum of a fixed and a proportional part (metres); a share `outliers` of
     the returns has a range uniform between 0.5 m and 1.2 times the true one.
     """
     scene = yard(rng) if scene is None else scene
-    eye, rays = np.array([0.0, 0.0, 2.0]), directions(beams)
-    distance, normal = cast(scene, eye, rays)
-    hit = distance < reach
+    eye, rays = np.array([0.0, 0.0, 2.0]), ray_directions(beams)
+    distance, normal = cast_rays(scene, eye, rays)
+    hit = distance < max_range
     distance, normal, rays = distance[hit], normal[hit], rays[hit]
     truth = eye + distance[:, None] * rays
     level = np.sqrt(sigma**2 + (growth * distance) ** 2)
@@ -82,10 +83,10 @@ def simulate(
     shade = 0.6 + 0.3 * np.sin(3 * truth).prod(axis=1)
     intensity = np.where(outlier, 0.1 * rng.random(len(truth)), shade * cosine)
     xyz = eye + measured[:, None] * rays
-    return Scan(xyz, intensity.astype(np.float32), measured.astype(np.float32), truth, outlier, level)
+    return SimulatedScan(xyz, intensity.astype(np.float32), measured.astype(np.float32), truth, outlier, level)
 
 
-def directions(beams: int, low: float = -1.2, high: float = 0.2) -> np.ndarray:
+def ray_directions(beams: int, low: float = -1.2, high: float = 0.2) -> np.ndarray:
     """About `beams` unit vectors [n, 3] at equal steps of azimuth and of elevation (`low` to `high`, radians)."""
     step = np.sqrt(2 * np.pi * (high - low) / beams)
     azimuth = np.linspace(0, 2 * np.pi, round(2 * np.pi / step), endpoint=False)
@@ -94,8 +95,8 @@ def directions(beams: int, low: float = -1.2, high: float = 0.2) -> np.ndarray:
     return np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=1)
 
 
-def cast(scene: Scene, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance [n] along unit rays [n, 3] from `eye` to the first surface (`FAR`: none), and its normal [n, 3]."""
+def cast_rays(scene: Scene, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance [n] along unit rays [n, 3] from `eye` to the first surface (`NO_HIT`: none), and its normal [n, 3]."""
     hits = [_ground(eye, rays)]
     hits += [_box(eye, rays, low, high) for low, high in scene.boxes]
     hits += [_column(eye, rays, column) for column in scene.columns]
@@ -106,7 +107,7 @@ def cast(scene: Scene, eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, n
     return distances[first, rows], np.stack([n for _, n in hits])[first, rows]
 
 
-def to_scene(scene: Scene, points: np.ndarray) -> np.ndarray:
+def distance_to_scene(scene: Scene, points: np.ndarray) -> np.ndarray:
     """Distance [n] from points [n, 3] to the nearest surface of the scene, from either side; hidden parts count."""
     distances = [np.abs(points[:, 2])]
     for low, high in scene.boxes:
@@ -124,7 +125,7 @@ def to_scene(scene: Scene, points: np.ndarray) -> np.ndarray:
 def _ground(eye: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     down = np.minimum(rays[:, 2], -1e-12)
     distance = -eye[2] / down
-    return np.where(distance < FAR, distance, FAR), np.broadcast_to([0.0, 0.0, 1.0], rays.shape)
+    return np.where(distance < NO_HIT, distance, NO_HIT), np.broadcast_to([0.0, 0.0, 1.0], rays.shape)
 
 
 def _box(eye: np.ndarray, rays: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,16 +135,16 @@ def _box(eye: np.ndarray, rays: np.ndarray, low: np.ndarray, high: np.ndarray) -
     enter, leave = np.minimum(a, b), np.maximum(a, b).min(axis=1)
     axis, start = enter.argmax(axis=1), enter.max(axis=1)
     normal = -np.sign(slope) * (np.arange(3) == axis[:, None])
-    return np.where((start > 0) & (start <= leave), start, FAR), normal
+    return np.where((start > 0) & (start <= leave), start, NO_HIT), normal
 
 
 def _column(eye: np.ndarray, rays: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y, radius, height = column
     flat = rays[:, :2] / np.maximum(np.linalg.norm(rays[:, :2], axis=1, keepdims=True), 1e-12)
     distance = _root(eye[:2] - [x, y], flat, radius) / np.maximum(np.linalg.norm(rays[:, :2], axis=1), 1e-12)
-    at = eye + np.minimum(distance, FAR)[:, None] * rays
+    at = eye + np.minimum(distance, NO_HIT)[:, None] * rays
     normal = np.c_[(at[:, :2] - [x, y]) / radius, np.zeros(len(at))]
-    return np.where((at[:, 2] > 0) & (at[:, 2] < height) & (distance < FAR), distance, FAR), normal
+    return np.where((at[:, 2] > 0) & (at[:, 2] < height) & (distance < NO_HIT), distance, NO_HIT), normal
 
 
 def _ball(eye: np.ndarray, rays: np.ndarray, ball: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,4 +157,4 @@ def _root(away: np.ndarray, rays: np.ndarray, radius: float) -> np.ndarray:
     half = rays @ away
     square = half**2 - (away @ away - radius**2)
     first = -half - np.sqrt(np.maximum(square, 0))
-    return np.where((square > 0) & (first > 0), first, FAR)
+    return np.where((square > 0) & (first > 0), first, NO_HIT)

@@ -1,4 +1,4 @@
-"""Solids with flat and round faces, and their unions and differences: surfaces with sharp edges, drawn exactly."""
+"""Solids with flat and round faces, and their unions and differences: surfaces with sharp edges, sampled exactly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ import numpy as np
 
 from becalm.points.mesh import Samples
 from becalm.points.noise import unit_directions
-from becalm.shapes.charts import SurfaceSampler, together, where
+from becalm.shapes.charts import SurfaceSampler, restricted_sampler, union_sampler
 
 
 @dataclass(frozen=True)
 class Solid:
-    """A body: how to draw on its surface, that surface's area, and what lies strictly inside."""
+    """A body: a sampler of its surface, the surface's area, and a test for points strictly inside."""
 
     draw: SurfaceSampler
     """Uniform by area, normals outwards."""
@@ -73,14 +73,14 @@ def prism(polygon: np.ndarray, height: float) -> Solid:
         up = rng.choice([-1.0, 1.0], n)
         return Samples(np.c_[rng.uniform(low, high, (n, 2)), up * height / 2], np.c_[np.zeros((n, 2)), up])
 
-    caps = where(box, lambda p: within(p[:, :2], polygon))
-    draw = together([side, caps], [float(length.sum()) * height, 2 * cap])
+    caps = restricted_sampler(box, lambda p: within(p[:, :2], polygon))
+    draw = union_sampler([side, caps], [float(length.sum()) * height, 2 * cap])
     area = float(length.sum()) * height + 2 * cap
     return Solid(draw, area, lambda p: (np.abs(p[:, 2]) < height / 2) & within(p[:, :2], polygon))
 
 
 def within(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """bool [n]: points [n, 2] inside a polygon [k, 2], by the parity of the edges crossed on the way to +x."""
+    """bool [n]: points [n, 2] inside a polygon [k, 2], by the parity of the edges that a ray in direction +x crosses."""
     inside = np.zeros(len(points), dtype=bool)
     for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         if y0 != y1:
@@ -109,11 +109,11 @@ def combined(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
     """The surface of (union of `solids`) − (union of `holes`), for solids in general position (no shared faces)."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
-        points, normals = together([_tagged(s, i) for i, s in enumerate(solids + holes)], area)(n, rng)
+        points, normals = union_sampler([_numbered_sampler(s, i) for i, s in enumerate(solids + holes)], area)(n, rng)
         return Samples(points, normals)
 
-    def keep(tagged: np.ndarray) -> np.ndarray:
-        points, owner = tagged[:, :3], tagged[:, 3].astype(int)
+    def keep(numbered: np.ndarray) -> np.ndarray:
+        points, owner = numbered[:, :3], numbered[:, 3].astype(int)
         others = [s.inside(points) & (owner != i) for i, s in enumerate(solids + holes)]
         of_solid = owner < len(solids)
         in_solid, in_hole = np.any(others[: len(solids)], axis=0), np.zeros(len(points), bool)
@@ -122,18 +122,18 @@ def combined(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
         return np.where(of_solid, ~in_solid, in_solid) & ~in_hole
 
     area = [s.area for s in solids + holes]
-    tagged = where(draw, keep)
+    numbered = restricted_sampler(draw, keep)
 
     def sampler(n: int, rng: np.random.Generator) -> Samples:
-        points, normals = tagged(n, rng)
+        points, normals = numbered(n, rng)
         flip = np.where(points[:, 3:] < len(solids), 1.0, -1.0)
         return Samples(points[:, :3], flip * normals)
 
     return sampler
 
 
-def _tagged(solid: Solid, number: int) -> SurfaceSampler:
-    """Points [n, 4] that carry the number of their solid."""
+def _numbered_sampler(solid: Solid, number: int) -> SurfaceSampler:
+    """A sampler of points [n, 4] of a solid; the fourth column is its number."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:
         points, normals = solid.draw(n, rng)

@@ -5,7 +5,7 @@ from html import escape
 from math import isqrt
 from pathlib import Path
 
-from becalm.weights.store import metadata, packaged
+from becalm.weights.store import metadata, packaged_models
 
 VERBS = {
     "jets": ("denoise",),
@@ -59,7 +59,7 @@ class ModelList(tuple[PackagedModel, ...]):
 def models() -> ModelList:
     """The packaged models, sorted by name."""
     listed = []
-    for known in packaged():
+    for known in packaged_models():
         fields = metadata(Path(known["file"]))
         listed.append(PackagedModel(verbs=verbs(fields), takes=takes(fields), **{**known, "file": Path(known["file"])}))
     return ModelList(listed)

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects, read without running anything they hold."""
+"""Conversion of other projects' checkpoints, read without executing any code in them."""
 
 import argparse
 import pickle
@@ -9,7 +9,7 @@ import torch
 from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.systems.spd import SPD
-from becalm.weights.store import filled
+from becalm.weights.store import assign_tensors
 
 
 def read_official(path: Path | str) -> SPD:
@@ -18,18 +18,18 @@ def read_official(path: Path | str) -> SPD:
     A pickle may name `argparse.Namespace` and nothing else besides tensors. Raises InputError naming file and field.
     """
     path = Path(path)
-    state = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     try:
-        converted = convert(state)
+        converted = rename_tensors(state)
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: state_dict: not that of score-denoise ({error})") from error
     model = SPD(blocks=1 + max(int(name.split(".")[2]) for name in converted if name.startswith("score.blocks.")),
                 hidden=len(converted["score.norm.weight"]))  # fmt: skip
-    filled(model, converted, path)
+    assign_tensors(model, converted, path)
     return model.eval()
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -39,34 +39,36 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
 
 
-def _pickle(path: Path) -> dict[str, Tensor]:
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: refused: it is damaged, or would run code when read ({_first(error)})") from error
+        raise InputError(
+            f"{path}: refused: it is damaged, or would run code when read ({_first_line(error)})"
+        ) from error
     except (RuntimeError, EOFError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is not a PyTorch checkpoint, or a damaged one ({_first(error)})") from error
+        raise InputError(f"{path}: is not a PyTorch checkpoint, or a damaged one ({_first_line(error)})") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: state_dict: is missing, or holds other things than tensors")
     return state
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
     return (lines or str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def convert(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The official tensors under our names.
+def rename_tensors(official: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The official tensors under the names of our modules.
 
     Maps of concatenations fall apart: a first edge layer W [f_i, f_j, f_j − f_i] into U = W_i − W_d, V = W_j + W_d
     (in unit 0, W (f_j − f_i) into −W, W), and the maps of [offset, features] side by side into `offset` and `context`.
     """
     state = {}
     for unit in range(4):
-        state |= _unit(official, f"feature_net.transforms.{unit}.linear", f"feature_net.convs.{unit}", unit)
+        state |= _feature_unit(official, f"feature_net.transforms.{unit}.linear", f"feature_net.convs.{unit}", unit)
     blocks = sum(name.endswith(".fc_c.weight") for name in official)
     given = ["score_net.conv_p", *(f"score_net.blocks.{b}.fc_c" for b in range(blocks))]
     weight = torch.cat([official[f"{name}.weight"].squeeze(-1) for name in given])
@@ -77,16 +79,16 @@ def convert(official: dict[str, Tensor]) -> dict[str, Tensor]:
         f"score_net.blocks.{b}.{old}.": f"score.blocks.{b}.{new}." for b in range(blocks) for old, new in ours.items()
     }
     for old, new in (pairs | {"score_net.bn_out.": "score.norm.", "score_net.conv_out.": "score.out."}).items():
-        state |= {new + name[len(old) :]: _flat(value) for name, value in official.items() if name.startswith(old)}
+        state |= {new + name[len(old) :]: _as_matrix(value) for name, value in official.items() if name.startswith(old)}
     return state
 
 
-def _flat(value: Tensor) -> Tensor:
-    """A kernel-1 convolution's weight as a matrix; anything else as it is."""
+def _as_matrix(value: Tensor) -> Tensor:
+    """The weight of a kernel-1 convolution as a matrix; other tensors unchanged."""
     return value.squeeze(-1) if value.ndim == 3 else value
 
 
-def _unit(official: dict[str, Tensor], linear: str, conv: str, unit: int) -> dict[str, Tensor]:
+def _feature_unit(official: dict[str, Tensor], linear: str, conv: str, unit: int) -> dict[str, Tensor]:
     first, middle, last = (
         official[f"{conv}.{name}.linear.weight"] for name in ("layer_first", "layers.0", "layer_last")
     )

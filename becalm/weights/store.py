@@ -1,4 +1,4 @@
-"""Models as files: tensors in safetensors, and JSON metadata that says which model they are and where they come from."""
+"""Models as files: tensors in safetensors, with JSON metadata of the model's class, configuration and origin."""
 
 import json
 from hashlib import sha256
@@ -67,18 +67,18 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
         temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
 
 
-def packaged() -> list[dict]:
-    """What ships with the package: name, task, file and sha256 of each model."""
-    found = []
+def packaged_models() -> list[dict]:
+    """The models in the package: name, task, file and sha256 of each."""
+    models = []
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         task = metadata(path).get("task", "")
-        found.append(
+        models.append(
             {"name": path.stem, "task": task, "file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
         )
-    return found
+    return models
 
 
-def located(name: Path | str) -> Path:
+def find_weights(name: Path | str) -> Path:
     """The file of a packaged model, or the file itself. Raises InputError naming what there is."""
     path = Path(name)
     if path.is_file():
@@ -95,8 +95,8 @@ def load(name: Path | str, *wanted: type[System]) -> System:
 
     Raises InputError naming file and field.
     """
-    path = located(name)
-    state, fields = _read(path)
+    path = find_weights(name)
+    state, fields = _read_file(path)
     try:
         fields, state = with_current_names(fields, state)
     except ValueError as error:
@@ -114,10 +114,10 @@ def load(name: Path | str, *wanted: type[System]) -> System:
     if wanted and not isinstance(model, wanted):
         fitting = " or ".join(kind.__name__ for kind in wanted)
         raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
-    return filled(model, current_tensors(model, state), path).eval()  # type: ignore[return-value]
+    return assign_tensors(model, current_tensors(model, state), path).eval()  # type: ignore[return-value]
 
 
-def filled(model: System, state: dict, path: Path | str) -> System:
+def assign_tensors(model: System, state: dict, path: Path | str) -> System:
     """The model with the tensors of a file. Raises InputError naming the first missing, unknown or misshapen one."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
@@ -136,17 +136,17 @@ def filled(model: System, state: dict, path: Path | str) -> System:
 
 
 def describe(path: Path | str) -> dict:
-    """What a file of weights is: its metadata, its tensors and parameters counted."""
-    state, fields = _read(Path(path))
+    """The metadata of a file of weights, and its numbers of tensors and parameters."""
+    state, fields = _read_file(Path(path))
     return {"file": str(path), **fields, "tensors": len(state), "parameters": sum(t.numel() for t in state.values())}
 
 
 def metadata(path: Path | str) -> dict:
     """The JSON metadata of a stored model. Raises InputError when it is not one."""
-    return _read(Path(path))[1]
+    return _read_file(Path(path))[1]
 
 
-def _read(path: Path) -> tuple[dict, dict]:
+def _read_file(path: Path) -> tuple[dict, dict]:
     """The tensors and the metadata."""
     from safetensors import SafetensorError, safe_open
 

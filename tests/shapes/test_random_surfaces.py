@@ -45,7 +45,7 @@ def test_chart_is_uniform_by_area():
         a, b = 2 * np.pi * u, np.pi * v
         return np.stack([np.sin(b) * np.cos(a), np.sin(b) * np.sin(a), np.cos(b)], axis=1)
 
-    points, normals = charts.charted(chart)(40_000, np.random.default_rng(0))
+    points, normals = charts.chart_sampler(chart)(40_000, np.random.default_rng(0))
     assert np.linalg.norm(points, axis=1) == pytest.approx(np.ones(40_000))
     assert np.abs(np.einsum("nc,nc->n", points, normals)) == pytest.approx(np.ones(40_000), abs=1e-4)
     assert np.quantile(points[:, 2], [0.1, 0.25, 0.5, 0.9]) == pytest.approx([-0.8, -0.5, 0, 0.8], abs=0.02)
@@ -53,7 +53,9 @@ def test_chart_is_uniform_by_area():
 
 def test_level_set_is_uniform_by_area():
     field = implicit.metaballs(np.zeros((1, 3)), np.ones(1))  # its zero set is the unit sphere
-    points, normals = implicit.level_set(field, -1.2 * np.ones(3), 1.2 * np.ones(3))(30_000, np.random.default_rng(0))
+    points, normals = implicit.level_set_sampler(field, -1.2 * np.ones(3), 1.2 * np.ones(3))(
+        30_000, np.random.default_rng(0)
+    )
     assert np.linalg.norm(points, axis=1) == pytest.approx(np.ones(30_000), abs=1e-8)
     assert normals == pytest.approx(points, abs=1e-7)
     for axis in range(3):
@@ -119,9 +121,9 @@ def test_union_and_difference():
 
 
 def test_cuts_keep_the_border_open():
-    half = charts.where(solids.ball(1.0).draw, lambda p: p[:, 2] > 0.5)
+    half = charts.restricted_sampler(solids.ball(1.0).draw, lambda p: p[:, 2] > 0.5)
     points = half(3000, np.random.default_rng(0)).points
     assert len(points) == 3000
     assert points[:, 2].min() > 0.5
     with pytest.raises(ValueError, match="0 of the 10"):
-        charts.where(solids.ball(1.0).draw, lambda p: p[:, 2] > 2)(10, np.random.default_rng(0))
+        charts.restricted_sampler(solids.ball(1.0).draw, lambda p: p[:, 2] > 2)(10, np.random.default_rng(0))

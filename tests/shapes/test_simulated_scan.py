@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from becalm.shapes.simulated_scan import FAR, Scene, cast, directions, simulate, to_scene, yard
+from becalm.shapes.simulated_scan import NO_HIT, Scene, cast_rays, distance_to_scene, ray_directions, simulate, yard
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_truth_lies_on_the_scene_and_noise_does_not(seed):
     scene = yard(np.random.default_rng(seed))
     scan = simulate(np.random.default_rng(seed), 8000, scene)
-    assert to_scene(scene, scan.truth).max() < 1e-9
+    assert distance_to_scene(scene, scan.truth).max() < 1e-9
     good = ~scan.outlier
     along = np.linalg.norm(scan.xyz - scan.truth, axis=1)[good] / scan.sigma[good]
     assert np.sqrt(np.mean(along**2)) == pytest.approx(1, abs=0.04)
@@ -17,9 +17,9 @@ def test_truth_lies_on_the_scene_and_noise_does_not(seed):
 
 def test_nothing_hides_what_a_beam_meets():
     scene = yard(np.random.default_rng(1))
-    eye, rays = np.array([0, 0, 2.0]), directions(3000)
-    distance, _ = cast(scene, eye, rays)
-    hit = distance < FAR
+    eye, rays = np.array([0, 0, 2.0]), ray_directions(3000)
+    distance, _ = cast_rays(scene, eye, rays)
+    hit = distance < NO_HIT
     for share in (0.2, 0.5, 0.8, 0.95):
         on_the_way = eye + share * distance[hit, None] * rays[hit]
         inside = [np.all((on_the_way > low) & (on_the_way < high), axis=1) for low, high in scene.boxes]
@@ -31,9 +31,9 @@ def test_nothing_hides_what_a_beam_meets():
 def test_first_hit_and_its_normal():
     scene = Scene(np.array([[[2, -1, 0], [3, 1, 9.0]]]), np.array([[-5, 0, 1, 9.0]]), np.array([[0, 6, 2, 1.0]]))
     rays = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]], dtype=float)
-    distance, normal = cast(scene, np.array([0, 0, 2.0]), rays)
+    distance, normal = cast_rays(scene, np.array([0, 0, 2.0]), rays)
     assert distance[:4] == pytest.approx([2, 4, 5, 2])
-    assert distance[4] == FAR
+    assert distance[4] == NO_HIT
     assert normal[:4] == pytest.approx(-rays[:4])
 
 

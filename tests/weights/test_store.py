@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
-from becalm.weights.importer import convert, read_official
+from becalm.weights.importer import read_official, rename_tensors
 from becalm.weights.store import load, metadata, save
 
 
@@ -102,4 +102,4 @@ def test_other_checkpoints_are_named_as_such(tmp_path):
     with pytest.raises(ValueError, match=r"other.pt: "):
         read_official(path)
     with pytest.raises(KeyError):
-        convert({})
+        rename_tensors({})
