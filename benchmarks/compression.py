@@ -53,20 +53,20 @@ class Benchmark:
     """Where the rows go."""
 
 
-def main(asked: Benchmark) -> None:
+def main(settings: Benchmark) -> None:
     """Measure, print a table, write the rows."""
-    model = load(asked.model, VDM)
-    images = image_files.read(asked.images, image_files.ImageFormat(*model.shape, model.levels), asked.array).values[
-        : asked.count
-    ]
+    model = load(settings.model, VDM)
+    images = image_files.read(
+        settings.images, image_files.ImageFormat(*model.shape, model.levels), settings.array
+    ).values[: settings.count]
     rows = [*other_rows(images.numpy(), model.levels)]
-    rows += [codec_row(model, images, timesteps, asked) for timesteps in asked.steps]
+    rows += [codec_row(model, images, timesteps, settings) for timesteps in settings.steps]
     for row in rows:
         row["bits_per_dim"] = 8 * row["bytes"] / images.numel()
-    facts = {"model": asked.model, "fingerprint": archive.fingerprint(model), "images": str(asked.images.name)}
+    facts = {"model": settings.model, "fingerprint": archive.fingerprint(model), "images": str(settings.images.name)}
     facts |= {"count": len(images), "where": bits_back.environment()}
-    asked.output.parent.mkdir(exist_ok=True)
-    asked.output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    settings.output.parent.mkdir(exist_ok=True)
+    settings.output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     for row in sorted(rows, key=lambda row: -row["bytes"]):
         bits = f"   bound {row['bound']:.4f} ± {row['bound_error']:.4f}" if "bound" in row else ""
         print(f"{row['method']:<24} {row['bytes']:>12,} bytes {row['bits_per_dim']:>9.4f} bits a number{bits}")
@@ -112,18 +112,18 @@ def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
     return rows.reshape(-1, 100 * cells.shape[2], *cells.shape[3:])
 
 
-def codec_row(model: VDM, images: torch.Tensor, timesteps: int, asked: Benchmark) -> dict:
+def codec_row(model: VDM, images: torch.Tensor, timesteps: int, settings: Benchmark) -> dict:
     """Compressed, decompressed and compared, with the bound of the same T."""
     values, label = images.numpy(), f"T = {timesteps}"
     clocks = [(time.process_time(), time.time())]
-    data = with_progress(compress.steps(model, values, timesteps, asked.batch), label)
+    data = with_progress(compress.steps(model, values, timesteps, settings.batch), label)
     clocks.append((time.process_time(), time.time()))
     decoded = with_progress(decompress.steps(model, data), f"{label}, decoding")
     clocks.append((time.process_time(), time.time()))
     if not np.array_equal(decoded.reshape(values.shape), values):
         raise AssertionError("an image came back changed")
     bits = archive.unpack(data)[1]
-    measured = with_progress(likelihood.steps(model, values, timesteps, asked.draws), f"{label}, bound")
+    measured = with_progress(likelihood.steps(model, values, timesteps, settings.draws), f"{label}, bound")
     (cpu, wall), (cpu_back, wall_back) = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairwise(clocks))
     return {
         "method": f"becalm, T = {timesteps}",

@@ -139,10 +139,10 @@ def table(rows: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def write(held: dict) -> None:
-    """Keep what was measured."""
+def write_results(results: dict) -> None:
+    """Write the results."""
     with atomic_file(RESULTS) as temporary:
-        temporary.write_text(json.dumps(held, indent=1, ensure_ascii=False))
+        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False))
 
 
 def main() -> None:
@@ -153,24 +153,24 @@ def main() -> None:
     parser.add_argument("--digits", type=Path, help="digits8 as an .npz, where scikit-learn is not installed")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), help="which rows; all by default")
     parser.add_argument("--step", action="store_true", help="time a training step of VDM's U-Net, and nothing else")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
-    if asked.step:
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    if arguments.step:
         pairs = [(head, name) for head in ("eps", "levels") for name in ("bfloat16", "float32")]
-        held["step_seconds"] = {f"{head}, {name}": step_seconds(head, name == "bfloat16") for head, name in pairs}
-        print(json.dumps(held["step_seconds"], indent=1))
-        write(held)
+        results["step_seconds"] = {f"{head}, {name}": step_seconds(head, name == "bfloat16") for head, name in pairs}
+        print(json.dumps(results["step_seconds"], indent=1))
+        write_results(results)
         return
-    data = vdm.load_images(replace(vdm.DIGITS8, digits=asked.digits))
-    for name in asked.rows:
-        if name in held["rows"]:
+    data = vdm.load_images(replace(vdm.DIGITS8, digits=arguments.digits))
+    for name in arguments.rows:
+        if name in results["rows"]:
             continue
         print(f"{name} …", file=sys.stderr, flush=True)
-        held["rows"][name] = row(ROWS[name], data, asked.seconds, asked.draws)
-        held["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "threads": 1}
-        write(held)
-    print(table({name: held["rows"][name] for name in ROWS if name in held["rows"]}))
+        results["rows"][name] = row(ROWS[name], data, arguments.seconds, arguments.draws)
+        results["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "threads": 1}
+        write_results(results)
+    print(table({name: results["rows"][name] for name in ROWS if name in results["rows"]}))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def test_a_residual_is_a_scalar_and_a_timeless_one_does_not_look_at_t():
 def test_vectors_are_refused_where_an_energy_is_wanted():
     vectors = Small(2, nn.SiLU())
     z = torch.randn(4, 1, 2, dtype=torch.float64)
-    with pytest.raises(ValueError, match="one number a sample") as error:
+    with pytest.raises(ValueError, match="one number per sample") as error:
         energy_denoiser(vectors, SCHEDULE)(z, levels(4))
     assert "½‖x − f(x)‖²" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(ValueError, match="Small is a network of vectors"):
