@@ -60,8 +60,8 @@ class LearnedSchedule(nn.Module, Schedule):
         return self.gamma_min + self.gamma_range * self.normalized_gamma(t)
 
     def forward(self, t: Float[Tensor, "*shape"]) -> Level:
-        """The level at t, float64 and shaped like t."""
-        return level_from_gamma(self.gamma(t.double()), self.scaling)
+        """The level at t, float64, shaped like t and on the device of the schedule."""
+        return level_from_gamma(self.gamma(t.to(self.low.device).double()), self.scaling)
 
     def normalize(self, gamma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """(γ − γ₀)/(γ₁ − γ₀), clamped to [0, 1]."""

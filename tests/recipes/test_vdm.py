@@ -120,6 +120,16 @@ def test_the_level_aware_head_begins_at_the_histogram(tmp_path):
     torch.testing.assert_close(model.logits.bias.softmax(0), share)
 
 
+@pytest.mark.parametrize("head", ["levels", "eps", "v", "x"])
+def test_the_recipe_trains_every_head(head, tmp_path):
+    recipe = small(tmp_path, head=head)
+    data = vdm.load_images(recipe)
+    model = vdm.build_model(recipe, data.train).train()
+    assert model.head == head
+    vdm.loss(recipe, model, vdm.sample_batch(recipe, model, data.train, 0))["loss"].backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
+
+
 @pytest.mark.parametrize(
     "how", [{"schedule": "learned"}, {"schedule": "least variance", "dropout": 0.3}, {"head": "eps", "timesteps": 5}]
 )

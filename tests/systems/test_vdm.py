@@ -330,6 +330,24 @@ def test_stored_and_read_again_it_says_the_same(schedule, tmp_path):
         assert torch.equal(bound(again, v, None, 1, gen()).total, bound(made, v, None, 1, gen()).total)
 
 
+@pytest.mark.parametrize("head", ["eps", "v", "x"])
+@pytest.mark.parametrize("schedule", ["linear", "learned linear", "learned"])
+def test_all_is_computed_on_the_device_of_the_model(schedule, head, monkeypatch):
+    """On torch's device "meta", which refuses tensors of the CPU as a GPU does; what looks at values is replaced."""
+    monkeypatch.setattr(likelihood, "check_finite_ends", lambda schedule, start=0.0: None)
+    monkeypatch.setattr(likelihood, "encode_levels", lambda v, levels, dtype=torch.float32: (v / levels).to(dtype))
+    monkeypatch.setattr(likelihood, "decoder_log_prob", lambda x, y, gamma, levels: (x.double() - y) * gamma)
+    made = model(head=head, schedule=schedule, shape=24, network="mlp", size={"width": 8, "depth": 1}).to("meta")
+    v = torch.zeros(3, 24, 1, dtype=torch.long)
+    for steps in (None, 7):
+        assert losses(made.train(), v, gen(), steps)["loss"].is_meta
+        assert bound(made.eval(), v, steps, 2, gen()).total.is_meta
+    z, t = torch.zeros(3, 24, 1, device="meta"), torch.ones(3, 1, 1, device="meta")
+    assert made.denoiser(z, t).x.is_meta
+    assert decode_images(made, z).is_meta
+    assert made.schedule(torch.ones(2)).gamma.is_meta == (schedule != "linear"), "a learned schedule moves t to itself"
+
+
 def test_vectors_are_pictures_of_one_row():
     made = VDM(2, 256, network=NetworkConfig("mlp", {"width": 16, "depth": 1}, octaves=8))
     assert made.shape == (1, 2, 1) and made.config["shape"] == 2
