@@ -1,6 +1,8 @@
 """The README's program with a network of one's own runs as printed; ordinary networks serve every walk but one."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,12 @@ def test_a_bare_tensor_is_enough_for_every_walk_without_certainty():
 def test_certainty_without_log_var_says_what_the_network_must_return():
     with pytest.raises(ValueError, match=r"return becalm.Output\(value, log_var\)"):
         last(becalm.walk.by_certainty(steps_per_variable=2))
+
+
+def test_importing_becalm_imports_the_core_alone_and_tasks_when_used():
+    program = (
+        "import sys, becalm; others = [m for m in sys.modules if m.startswith('becalm.') and not m.startswith('becalm.core')];"
+        "assert not others, others; assert 'denoise' in dir(becalm) and not hasattr(becalm, 'nothing');"
+        "assert callable(becalm.denoise) and callable(becalm.tasks.generate.steps) and callable(becalm.load)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -142,6 +142,9 @@ def test_blocks_that_fall_due_together_are_all_counted():
 
 
 def test_together_is_a_straight_line():
+    assert together(1)(0, ones(1, 2), ones(1, 2), certainty(ones(1, 2))).tolist() == [[[0.0], [0.0]]]
+    with pytest.raises(ValueError, match="at least 1"):
+        together(0)
     start = torch.tensor([[[1.0], [0.5], [0.0]]], dtype=torch.float64)
     levels = visited(together(4), start, certainty(start))[:, 0]
     expected = torch.linspace(1, 0, 5, dtype=torch.float64)[:, None] * start[0, :, 0]
