@@ -21,6 +21,9 @@ FEATURES_PER_SCALE = 10
 LOG_OFFSET, LOG_RADIUS = 3, 7
 """Indices, among the features of a scale, of the logarithms of the distance to the quadric and of the neighbourhood's radius."""
 
+MEAN_CURVATURE = 4
+"""Index, among them, of the mean curvature (asinh); the next is the difference of the principal curvatures."""
+
 VECTORS_PER_SCALE = 3
 
 

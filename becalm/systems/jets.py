@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.nets.blend import Blend, BlendOutput, Graph
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import MAX_NOISE_TO_RADIUS
@@ -24,6 +24,7 @@ from becalm.points.polyfit import (
     FEATURES_PER_SCALE,
     LOG_OFFSET,
     LOG_RADIUS,
+    MEAN_CURVATURE,
     VECTORS_PER_SCALE,
     fit_neighbours,
     local_scale,
@@ -64,6 +65,12 @@ COARSE_NOISE = (0.2, 0.28)
 CLEAN_NOISE, CLEAN_RESIDUAL = (0.04, 0.09), (0.012, 0.018)
 """The noise found and the residuals of the smallest fits, in local units, up to which a place is taken for clean and nothing
 moves, and from which on points move freely."""
+
+COARSE_BEND = (4.0, 8.0)
+"""Sagitta over noise from which on the coarser passes count less, and from which on not at all."""
+
+LONE = 4.0
+"""A point whose neighbours are this many times as far away as theirs is alone, and not moved."""
 
 MAX_MOVE = 3.5
 """No point moves farther than this many times the noise found at it."""
@@ -217,6 +224,8 @@ class PassResult(NamedTuple):
     """Probability [n] that the point is of a surface."""
     thickness: np.ndarray
     """Mean noise level [n] of the neighbours, in local units."""
+    sagitta: np.ndarray
+    """How far [n] the surface bends within the reach of the coarsest level, in local units."""
 
 
 def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> PassResult:
@@ -227,24 +236,39 @@ def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> Pas
     low, high = SURFACE_RANGE
     around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
     residual = residual_noise(cloud)[cloud.graph.edges].mean(1)
-    noisy = ramp(around.numpy(), CLEAN_NOISE) * ramp(residual.numpy(), CLEAN_RESIDUAL)
+    noisy = ramp(around.numpy(), CLEAN_NOISE) * ramp(residual.numpy(), CLEAN_RESIDUAL) * ~lone_points(cloud).numpy()
     free = ((surface - low) / (high - low)).clamp(0, 1) * torch.as_tensor(noisy)
     move = output.displacement
     longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
     move = move * (free * longest.clamp_max(1))[:, None]
     numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
     rest = [x.double().numpy() for x in numbers]
-    return PassResult._make([xyz + move.double().numpy(), *rest, around.double().numpy()])
+    return PassResult._make(
+        [xyz + move.double().numpy(), *rest, around.double().numpy(), sagitta(cloud).double().numpy()]
+    )
+
+
+def lone_points(cloud: FittedCloud) -> Bool[Tensor, " point"]:
+    """The points whose eighth neighbour is more than LONE times as far away as those of their neighbours are, in the median."""
+    eighth = cloud.graph.offsets[:, 7].norm(dim=1)
+    return eighth > LONE * eighth[cloud.graph.edges[:, : len(EDGE_RANKS[0])]].median(1).values
+
+
+def sagitta(cloud: FittedCloud) -> Float[Tensor, " point"]:
+    """How far, in local units, the surface bends away from its plane within the reach of the first fit on the coarsest level."""
+    features = cloud.features.unflatten(1, (N_SCALES, FEATURES_PER_SCALE))[:, -len(LEVEL_SCALES[-1])]
+    return features[:, MEAN_CURVATURE].abs().sinh() + features[:, MEAN_CURVATURE + 1].abs().sinh()
 
 
 def coarse_weight(xyz: np.ndarray, first: PassResult) -> np.ndarray:
     """How much [n] the coarser passes count at each point of a cloud [n, 3], from 0 to 1.
 
     They do where neighbours share the noise (by its mean share over 32 neighbours), and the noise is not thin: in a scan that is
-    nearly clean, what looks like shared noise is detail.
+    nearly clean, what looks like shared noise is detail. Nor do they where the surface bends much within their reach.
     """
     around = first.shared[knn(xyz, min(32, len(xyz)))[1]].mean(axis=1)
-    return ramp(around, SHARED_RANGE) * ramp(first.thickness, COARSE_NOISE)
+    bend = first.sagitta / np.maximum(first.thickness, 1e-9)
+    return ramp(around, SHARED_RANGE) * ramp(first.thickness, COARSE_NOISE) * (1 - ramp(bend, COARSE_BEND))
 
 
 def ramp(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
