@@ -64,20 +64,20 @@ def random_scene(rng: Rng, surface: Callable[[Rng], Callable]) -> Scene:
 def of_surface(draw: Callable, turn: np.ndarray, scale: float, shift: np.ndarray, area: float) -> Part:
     """A surface turned, scaled and moved; where its draw can be clipped (`draw.clip`), so can the part."""
 
-    def placed(draw: Callable) -> DrawScene:
-        def drawn(n: int, rng: Rng) -> ScenePoints:
+    def place_sampler(draw: Callable) -> DrawScene:
+        def draw_points(n: int, rng: Rng) -> ScenePoints:
             points, normals = draw(n, rng)
             return ScenePoints(points @ turn.T * scale + shift, normals @ turn.T, np.ones(len(points), bool))
 
-        return drawn
+        return draw_points
 
     def clip(centre: np.ndarray, radius: float) -> tuple[DrawScene, float]:
         clipped, share = draw.clip(  # type: ignore[attr-defined]
             (centre - shift) @ turn / scale, radius / scale
         )
-        return placed(clipped), share
+        return place_sampler(clipped), share
 
-    return Part(placed(draw), area, clip if hasattr(draw, "clip") else None)
+    return Part(place_sampler(draw), area, clip if hasattr(draw, "clip") else None)
 
 
 def draw_near(
@@ -203,22 +203,22 @@ def tree(rng: Rng) -> DrawScene:
     clumps = unit_directions(count := int(rng.integers(5, 60)), rng) * np.cbrt(rng.random((count, 1)))
     thick = rng.uniform(0.1, 0.5)
 
-    def drawn(n: int, rng: Rng) -> ScenePoints:
+    def draw_points(n: int, rng: Rng) -> ScenePoints:
         spot = clumps[rng.integers(len(clumps), size=n)] + thick * rng.standard_normal((n, 3))
         return _volume(spot * axes + centre)
 
-    return drawn
+    return draw_points
 
 
 def grass(rng: Rng) -> DrawScene:
     """Blades over a part of the ground, exponential in height."""
     middle, size, height = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.2, 1.0), rng.uniform(0.005, 0.06)
 
-    def drawn(n: int, rng: Rng) -> ScenePoints:
+    def draw_points(n: int, rng: Rng) -> ScenePoints:
         xy = np.clip(middle + rng.uniform(-size, size, (n, 2)), -1, 1)
         return _volume(np.c_[xy, height * rng.exponential(size=n)])
 
-    return drawn
+    return draw_points
 
 
 def wire(rng: Rng) -> DrawScene:
@@ -226,23 +226,23 @@ def wire(rng: Rng) -> DrawScene:
     ends = np.c_[rng.uniform(-1, 1, (2, 2)), rng.uniform(0.15, 0.8, 2)]
     sag, thick = rng.uniform(0, 0.12), rng.uniform(0.0, 0.002)
 
-    def drawn(n: int, rng: Rng) -> ScenePoints:
+    def draw_points(n: int, rng: Rng) -> ScenePoints:
         u = rng.random(n)[:, None]
         points = ends[0] * (1 - u) + ends[1] * u - np.array([0, 0, 4 * sag]) * u * (1 - u)
         return _volume(points + thick * rng.standard_normal((n, 3)))
 
-    return drawn
+    return draw_points
 
 
 def pole(height: float, thick: float, place: np.ndarray) -> DrawScene:
     """An upright cylinder of radius `thick`."""
 
-    def drawn(n: int, rng: Rng) -> ScenePoints:
+    def draw_points(n: int, rng: Rng) -> ScenePoints:
         angle, z = rng.uniform(0, 2 * np.pi, n), rng.uniform(0, height, n)
         normal = np.c_[np.cos(angle), np.sin(angle), np.zeros(n)]
         return ScenePoints(normal * thick + np.c_[np.zeros((n, 2)), z] + place, normal, np.ones(n, bool))
 
-    return drawn
+    return draw_points
 
 
 def object_source(meshes: tuple[Path, ...]) -> Callable[[Rng], Callable]:

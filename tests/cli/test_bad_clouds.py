@@ -98,9 +98,6 @@ def test_a_plane_without_noise_stays(capsys, tmp_path):
     assert (lengths(xyz, result) < spacing(xyz)).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="moves are capped by the whole cloud's residual quartile: a clean half holds a noisy one back"
-)
 def test_a_clean_dense_half_does_not_keep_the_noise_of_a_sparse_half(capsys, tmp_path):
     rng = np.random.default_rng(1)
     dense = np.c_[rng.uniform(0, 0.02, (1500, 2)), 1e-5 * rng.normal(size=1500)]
