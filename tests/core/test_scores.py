@@ -289,7 +289,7 @@ def test_in_parts_a_loss_is_the_same_with_the_same_gradient(monkeypatch):
 
 
 def test_too_many_numbers_for_an_exact_trace_name_the_estimator():
-    with pytest.raises(ValueError, match=re.escape("1025 numbers a sample")) as error:
+    with pytest.raises(ValueError, match=re.escape("1025 numbers per sample")) as error:
         scores.implicit(lambda x: -x, torch.zeros(2, 1025))
     assert "sliced_reduced(score, x, rademacher_probes(x, generator))" in str(error.value)
 
@@ -308,7 +308,7 @@ def test_a_piecewise_linear_energy_is_refused_where_a_trace_is_wanted():
 
 def test_vectors_are_no_energy():
     for wrong in (lambda x: x, lambda x: x.sum(), lambda x: x.sum(0)):
-        with pytest.raises(ValueError, match="one number a sample"):
+        with pytest.raises(ValueError, match="one number per sample"):
             scores.score_of_energy(wrong)(X)
 
 

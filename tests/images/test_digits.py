@@ -117,17 +117,17 @@ def test_archives_without_a_field_or_with_the_wrong_kind_are_named(tmp_path):
 
 def test_draws_show_what_was_asked_for_and_cover_the_class(pool):
     labels = torch.randint(10, (300, 9), generator=torch.Generator().manual_seed(0))
-    images = pool.draw(labels, torch.Generator().manual_seed(1))
+    images = pool.sample_images(labels, torch.Generator().manual_seed(1))
     index = (images[..., 0, 0] * 100).round().long()
     assert torch.equal(index % 10, labels)
     counts = torch.bincount(index.flatten(), minlength=100)
     assert counts.min() > 10 and counts.max() < 50  # 27 ± 5.2 expected
-    assert torch.equal(images, pool.draw(labels, torch.Generator().manual_seed(1)))
+    assert torch.equal(images, pool.sample_images(labels, torch.Generator().manual_seed(1)))
 
 
 def test_drawing_from_an_empty_class_is_refused(pool):
     with pytest.raises(ValueError, match="none of class 7"):
-        pool.only(range(1, 7)).draw(torch.tensor([[1, 7]]), torch.Generator())
+        pool.only(range(1, 7)).sample_images(torch.tensor([[1, 7]]), torch.Generator())
 
 
 def test_top_per_class_takes_the_best_of_each(pool):

@@ -193,7 +193,7 @@ def test_a_world_of_two_latents_is_learned():
     """Latents that are one of two fixed shapes: 15 DDIM steps of the class give it."""
     made, ends = model(), torch.randn(2, 13, generator=gen(5)).sign()
     optimiser = torch.optim.AdamW(made.parameters(), lr=5e-3)
-    for step in range(120):
+    for step in range(400):
         label = torch.randint(1, 3, (16,), generator=gen(step))
         x = ends[label - 1]
         latent = Latent(x[:, :8], x[:, None, 8:12].repeat(1, 4, 1))
