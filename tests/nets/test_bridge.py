@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from becalm.nets.bridge import GAIN, Bridge, ScanFeatures, bridge_coefficients
+from becalm.nets.blend import asinh
+from becalm.nets.bridge import GAIN, INITIAL_VARIANCES, Bridge, ScanFeatures, bridge_coefficients
 
 
 def known(count: int, generator: torch.Generator) -> tuple[ScanFeatures, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,3 +54,43 @@ def test_shares_are_the_gaussian_update():
     prior = 1 / q - 1
     torch.testing.assert_close(kept, (1 / tau2) / (1 / tau2 + prior))
     torch.testing.assert_close(pulled, (1 / q) / (1 / tau2 + prior))
+
+
+def test_the_untrained_head_has_a_variance_of_its_own_across_the_surface():
+    """x̂ = a y + b m with q = 0.8 along the surface and q = 0.1 along the middle normal, as c = 0 at first."""
+    scan, y, sigma, sigma_top = known(30, torch.Generator().manual_seed(12))
+    untrained = Bridge(8, 5, 3, 16)(y, sigma, sigma_top, scan)
+    tau2, normal = (sigma / sigma_top).square(), scan.normals[:, 1]
+    parts = []
+    for q, project in zip(
+        INITIAL_VARIANCES, (lambda v: v - across(v, normal), lambda v: across(v, normal)), strict=True
+    ):
+        a = 1 / (1 + tau2 * (1 / q - 1))
+        parts.append(a * project(y) + a * tau2 / q * project(scan.posterior_mean))
+    torch.testing.assert_close(untrained, sum(parts), rtol=1e-4, atol=1e-5)
+
+
+def across(vectors: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+    return (vectors * normal).sum(-1, keepdim=True) * normal
+
+
+def test_a_coefficient_of_one_adds_b_times_its_vector():
+    scan, y, sigma, sigma_top = known(30, torch.Generator().manual_seed(13))
+    head = Bridge(8, 5, 3, 16)
+    before = head(y, sigma, sigma_top, scan)
+    with torch.no_grad():  # the second fixed vector, tanh(1/4) · 4
+        head.network[-1].bias[1] = 1.0
+    tau2 = (sigma / sigma_top).square()
+    b = bridge_coefficients(tau2, torch.tensor(INITIAL_VARIANCES[0]))[1]
+    expected = b * GAIN * torch.tanh(torch.tensor(1 / GAIN)) * scan.vectors[:, 0]
+    torch.testing.assert_close(head(y, sigma, sigma_top, scan) - before, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_network_sees_how_far_the_state_is_from_the_mean(head):
+    """Of y and m only lengths, products and |y − m| are inputs: where all but the last are equal, the input differs."""
+    scan, y, sigma, sigma_top = known(5, torch.Generator().manual_seed(14))
+    fixed = torch.cat([scan.posterior_mean[:, None], scan.vectors], 1)
+    height = (scan.normals * y[:, :, None]).sum(-1)
+    inputs = head.scalars(y, height, sigma, sigma_top, fixed, scan)
+    away = (y - scan.posterior_mean).norm(dim=-1) / sigma_top[:, 0]
+    assert (inputs - asinh(away)[..., None]).abs().amin(-1).max() < 1e-5

@@ -6,7 +6,14 @@ import torch
 
 from becalm.points.estimate import noise_level
 from becalm.points.neighbours import knn
-from becalm.points.polyfit import FEATURES_PER_SCALE, VECTORS_PER_SCALE, fit_jets, local_scale
+from becalm.points.polyfit import (
+    FEATURES_PER_SCALE,
+    LOG_OFFSET,
+    LOG_RADIUS,
+    VECTORS_PER_SCALE,
+    fit_jets,
+    local_scale,
+)
 
 SCALES = (24, 48)
 
@@ -76,3 +83,42 @@ def test_no_noise_is_told_to_be_little():
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     assert noise_level(sphere) < 1e-3
     assert noise_level(7 * sphere) == pytest.approx(7 * noise_level(sphere), rel=1e-3)
+
+
+def test_features_are_their_closed_forms_on_a_curved_strip():
+    """On z = c u² all second-order features are known: d + f = c s R², with s the local unit and R the radius in it."""
+    rng = np.random.default_rng(5)
+    uv = rng.uniform(-1, 1, (6000, 2))
+    uv[0] = 0
+    curvature = 0.4
+    xyz = np.c_[uv, curvature * uv[:, 0] ** 2]
+    fits_, k = fits(xyz), len(SCALES) - 1
+    scale = float(fits_.scale[0])
+    radius = knn(xyz, max(SCALES))[0][0, -1] / scale
+    features = fits_.features.unflatten(1, (len(SCALES), FEATURES_PER_SCALE))[0, k]
+    plane, quadric, _ = fits_.vectors.unflatten(1, (len(SCALES), VECTORS_PER_SCALE))[0, k].norm(dim=-1)
+    bend = curvature * scale * radius**2
+    assert float(features[LOG_RADIUS]) == pytest.approx(np.log(radius), abs=1e-4)
+    assert float(features[LOG_OFFSET]) == pytest.approx(float((quadric.square() + 1e-8).log()) / 2, abs=1e-3)
+    assert float(features[1]) == pytest.approx(np.arcsinh(float(quadric)), abs=1e-5)
+    assert abs(float(features[2])) == pytest.approx(np.arcsinh(float(plane)), rel=1e-3)
+    assert abs(float(features[4])) == pytest.approx(np.arcsinh(bend), rel=0.05)
+    assert float(features[5]) == pytest.approx(np.arcsinh(bend), rel=0.05)
+    assert float(features[6]) < 0.2 * bend, "the slope at the apex"
+    assert 0.3 < float(features[9]) < 0.5, "the middle eigenvalue over the sum, ½ in a disc"
+    assert float(features[0]) < np.log(0.02 * bend), "next to no residual"
+
+
+def test_scales_nest_and_weights_fall_off():
+    """The weighted plane of one scale does not see points beyond its radius, and hardly those at its rim."""
+    rng = np.random.default_rng(6)
+    xyz = surface(rng, 0.0)
+    order = knn(xyz, max(SCALES))[1][0]
+    lifted = {}
+    for place in (3, SCALES[0] - 1, SCALES[0]):
+        moved = xyz.copy()
+        moved[order[place], 2] += 0.02
+        offsets = fits(moved).vectors.unflatten(1, (len(SCALES), VECTORS_PER_SCALE))[0, 0, 0].norm()
+        lifted[place] = float(offsets)
+    assert lifted[3] > 3 * lifted[SCALES[0] - 1] > 0
+    assert lifted[SCALES[0]] < 1e-4

@@ -5,7 +5,7 @@ import torch
 from becalm.core.denoiser import Denoiser
 from becalm.core.kinds import clean
 from becalm.core.process import Prediction, posterior, reverse_moments
-from becalm.core.sample import sample
+from becalm.core.sample import Step, sample
 from becalm.core.schedule import Betas, Karras
 from becalm.core.walk import together
 from becalm.points.cloud import Cloud
@@ -193,6 +193,44 @@ def test_features_are_the_trunks_answer(model):
     torch.testing.assert_close(scan.posterior_mean * scan.scale[:, None], answer.displacement)
     assert scan.features.shape == (300, TRUNK["width"])
     assert not model.trunk.network.leave._forward_pre_hooks, "the hook is taken off again"
+
+
+def test_no_candidate_is_longer_than_four_sigma(model):
+    _, noisy = sphere(300, 0.05)
+    cloud, sigma = fit_cloud(noisy), torch.full((300,), 0.004)
+    with torch.no_grad():
+        scan = scan_features(model.trunk, cloud, sigma)
+    lengths = (
+        torch.cat([scan.posterior_mean[:, None], scan.vectors], 1).norm(dim=-1) * scan.scale[:, None] / sigma[:, None]
+    )
+    assert lengths.max() == pytest.approx(4, rel=1e-4) and lengths.median() > 1
+
+
+def test_the_loss_is_a_weighted_mean_of_squared_errors_over_sigma(fresh, monkeypatch):
+    one = item(200, 0.03)
+    truth = one.clean - one.noisy if hasattr(one, "noisy") else one.clean - one.cloud.graph.points
+    shift = torch.tensor([0.002, -0.001, 0.003])
+    monkeypatch.setattr(SBD, "forward", lambda self, y, sigma, sigma_top, scan: truth - shift * sigma + 0 * y)
+    terms = losses(fresh, one, one.sigma, "uniform", 3, torch.Generator().manual_seed(15))
+    inside = one.interior / one.interior.mean()
+    pair = (inside * shift.square().sum()).mean() / 3
+    plane = (inside * (one.normals @ shift).square()).mean()
+    torch.testing.assert_close(terms["pair"], pair, rtol=1e-3, atol=0)
+    torch.testing.assert_close(terms["plane"], plane, rtol=1e-3, atol=0)
+    torch.testing.assert_close(terms["loss"], 8 * torch.log1p((pair + plane) / 8), rtol=1e-3, atol=0)
+
+
+def test_uncertainty_is_the_deviation_over_runs_with_seeds_of_their_own(fresh, monkeypatch):
+    ends, seeds = iter([0.0, 3.0, 6.0]), []
+
+    def run(model, scan, level, steps, rule, seed):
+        seeds.append((rule, seed))
+        yield Step(torch.full((1, 20, 3), next(ends)), None, None)
+
+    monkeypatch.setattr("becalm.systems.sbd.run_sampler", run)
+    found = uncertainty(fresh, sphere(20, 0.03)[1], runs=3, seed=7, sigma=0.03)
+    assert found == pytest.approx(np.full(20, 3.0))
+    assert seeds == [("ancestral", 21), ("ancestral", 22), ("ancestral", 23)]
 
 
 @pytest.mark.parametrize("rule", ["mean", "flow", "ancestral"])

@@ -2,8 +2,18 @@ import numpy as np
 import pytest
 import torch
 
+from becalm.points.cover import PatchCover, patch_cover
 from becalm.points.metrics import chamfer, point_to_surface
-from becalm.systems.spd import SPD, Ascent, ascend, iter_denoise_paper, supervised_loss, unsupervised_loss
+from becalm.systems.spd import (
+    SPD,
+    Ascent,
+    ascend,
+    blend_units,
+    iter_denoise_paper,
+    local_units,
+    supervised_loss,
+    unsupervised_loss,
+)
 from becalm.weights.importer import read_official
 
 
@@ -95,6 +105,28 @@ def test_the_steps_of_the_ascent_are_alpha_times_powers_of_the_decay(model, monk
     monkeypatch.setattr("becalm.systems.spd.knn", lambda *given: (None, index))
     moved = (ascend(model, noisy, Ascent(steps=3, alpha=0.3, decay=0.5)) - noisy)[0]
     torch.testing.assert_close(moved, (0.3 * (1 + 0.5 + 0.25) * everywhere).expand(60, 3))
+
+
+def test_units_make_the_noise_what_the_weights_were_trained_on_as_far_as_the_radius_allows():
+    members = np.arange(250)[None].repeat(3, 0)
+    patches = PatchCover(members, np.zeros((3, 3)), np.array([1.0, 1.0, 1.0]), np.full((3, 250), 1 / 3))
+    radius = np.sqrt(1000 / 250)  # as of 1000 points of the same density
+    for sigma, unit in ((0.1, 0.1 / 0.012), (1.0, radius / 0.08), (0.01, radius / 0.35)):
+        assert local_units(patches, sigma) == pytest.approx(np.full(3, unit))
+    mean = blend_units(patches, np.array([1.0, 2.0, 4.0]), 250)
+    assert mean == pytest.approx(np.full(250, 2.0)), "the geometric mean"
+
+
+def test_a_constant_score_moves_points_by_the_sum_of_the_steps_in_local_units(model, monkeypatch):
+    noisy, everywhere = sphere(600, 0.02)[1], torch.tensor([1.0, -2.0, 0.5])
+    monkeypatch.setattr(
+        "becalm.systems.spd.frozen_scores", lambda net, offset, features: everywhere.expand(offset.shape)
+    )
+    moved = last(model.iter_denoise(noisy, sigma=0.02)) - noisy
+    distinct, index = np.unique(noisy, axis=0, return_inverse=True)
+    patches = patch_cover(distinct, 1000, 2.0)
+    unit = blend_units(patches, local_units(patches, 0.02), 600)[index.reshape(-1)]
+    np.testing.assert_allclose(moved, 2.9 * unit[:, None] * everywhere.numpy(), rtol=1e-5)
 
 
 def test_supervised_loss_by_hand():
