@@ -190,28 +190,28 @@ def iter_likelihood(
         with torch.no_grad():
             bounds.append(bound(vdm, rows, steps, draws, generator))
         yield Progress(len(bounds) / (work + 1))
-    joint = concatenate_bounds(bounds)
-    if not torch.isfinite(joint.total).all():
-        first = read.names[int((~torch.isfinite(joint.total)).int().argmax())]
+    whole = concatenate_bounds(bounds)
+    if not torch.isfinite(whole.total).all():
+        first = read.names[int((~torch.isfinite(whole.total)).int().argmax())]
         raise InputError(f"{name}: has no finite bound for image {first}: damaged weights? take others")
     if flow:
-        settings = FlowSettings(flow.steps, flow.probes or (None if joint.dimensions <= 128 else 4))
+        settings = FlowSettings(flow.steps, flow.probes or (None if whole.dimensions <= 128 else 4))
         for rows in batches:
             densities.append(flow_density(vdm, rows, settings, generator))
             yield Progress((len(bounds) + len(densities)) / (work + 1))
     flow_bits = mean_flow_bits(densities, settings) if flow else None
-    yield Progress(1.0, None, likelihood_of(joint, read, vdm.levels, steps, flow_bits))
+    yield Progress(1.0, None, likelihood_of(whole, read, vdm.levels, steps, flow_bits))
 
 
 steps = iter_likelihood
 """The name that the generator of every task has."""
 
 
-def likelihood_of(joint: Bound, images: ImageSet, levels: int, steps: int | None, flow: FlowBits | None) -> Likelihood:
+def likelihood_of(whole: Bound, images: ImageSet, levels: int, steps: int | None, flow: FlowBits | None) -> Likelihood:
     """The result for the bounds of images."""
-    terms, scale = joint.estimates(), joint.dimensions * math.log(2)
-    each: dict[str, np.ndarray] = {name: (getattr(joint, name) / scale).cpu().numpy() for name in TERMS}
-    total, mean = (joint.total / scale).cpu().numpy(), terms["total"]
+    terms, scale = whole.estimates(), whole.dimensions * math.log(2)
+    each: dict[str, np.ndarray] = {name: (getattr(whole, name) / scale).cpu().numpy() for name in TERMS}
+    total, mean = (whole.total / scale).cpu().numpy(), terms["total"]
     return Likelihood(mean.bits, mean.bits_error, total, terms, each, images, levels, steps, flow)
 
 
