@@ -32,9 +32,9 @@ def nothing(task: Task) -> Denoise:
 def projection(task: Task) -> Denoise:
     """Every point to its nearest place on the true surface: what is left is where along it."""
     from becalm.points.mesh import triangles
-    from becalm.points.triangles import nearest_places
+    from becalm.points.triangles import nearest_surface_points
 
-    return lambda xyz: nearest_places(xyz, triangles(task.mesh)).places
+    return lambda xyz: nearest_surface_points(xyz, triangles(task.mesh)).points
 
 
 def ours(task: Task) -> Denoise:

@@ -185,11 +185,11 @@ def figures(result, noisy, clean, mesh, sigma: float, ordered: bool) -> dict:
     """
     from becalm.points import metrics
     from becalm.points.neighbours import median_spacing
-    from becalm.points.triangles import nearest_places
+    from becalm.points.triangles import nearest_surface_points
 
     surface = mesh.vertices, mesh.faces
     own = result[: len(clean)] if ordered else result
-    home = clean if ordered else nearest_places(own, mesh.vertices[mesh.faces]).places
+    home = clean if ordered else nearest_surface_points(own, mesh.vertices[mesh.faces]).points
     radius = metrics.unit_sphere(clean)[1]
     row = {
         "chamfer": 1e4 * metrics.chamfer(result, clean),

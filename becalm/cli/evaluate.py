@@ -52,7 +52,7 @@ class Evaluate:
     emd_points: int = 256
     """Families, ldraw: points of a shape for the earth mover's distance."""
     device: str = "cpu"
-    """Sudoku and images: where to compute: cpu, cuda or mps."""
+    """Where to compute: cpu, cuda or mps."""
     seed: int = 0
     """Decides clouds, puzzles and noise."""
     json: bool = False
@@ -89,6 +89,7 @@ class Evaluate:
         """Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""
         import numpy as np
 
+        from becalm.core.device import device_of
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
         from becalm.points.progress import final_points
@@ -97,7 +98,8 @@ class Evaluate:
         from becalm.systems.spd import SPD
         from becalm.weights.store import load
 
-        model, mesh = load(self.model, Jets, SBD, SPD), meshes.unit_sphere(meshes.load(Path(self.benchmark)))
+        model = load(self.model, Jets, SBD, SPD).to(device_of(self.device))
+        mesh = meshes.unit_sphere(meshes.load(Path(self.benchmark)))
         clean = meshes.poisson_disk(mesh, self.points, np.random.default_rng(self.seed)).points
         for level in self.noise:
             rng = np.random.default_rng([self.seed, round(level * 1e6)])
@@ -176,7 +178,7 @@ class Evaluate:
         from becalm.tasks.generate import Generator
         from becalm.tasks.shapes import load_on
 
-        model = load_on(self.model, "cpu", Generator)
+        model = load_on(self.model, self.device, Generator)
         test, train = reference_sets(self.benchmark, self.data, self.shapes)
         if list(test.classes) != list(model.classes):
             raise InputError(f"{self.model}: knows {', '.join(model.classes)}; {self.benchmark} has other classes")

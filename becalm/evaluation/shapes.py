@@ -21,9 +21,9 @@ POINTS, BATCH = 2048, 16
 def sample_shapes(
     model: Generator, label: Int[Tensor, " batch"], points: int, sampler: Sampler, generator: torch.Generator
 ) -> Float[Tensor, "batch point 3"]:
-    """New shapes of the classes `label`, from 1; 0 is any."""
-    *_, shapes = model.generate(label, points, sampler, generator)
-    return shapes
+    """New shapes of the classes `label`, from 1, where 0 is any class; computed on the model's device, returned on the CPU."""
+    *_, shapes = model.generate(label.to(next(model.parameters()).device), points, sampler, generator)
+    return shapes.cpu()
 
 
 def reference_sets(kind: str, data: Path, count: int, seed: int = 101) -> tuple[ShapeSet, ShapeSet]:

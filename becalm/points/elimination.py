@@ -8,7 +8,7 @@ TIE = 1e-9
 """Added to break ties: by the clamp two close points without other neighbours often have exactly the same weight."""
 
 
-def eliminate(points: np.ndarray, n: int, area: float | None = None) -> np.ndarray:
+def eliminate_samples(points: np.ndarray, n: int, area: float | None = None) -> np.ndarray:
     """Indices [n], rising, of an even (Poisson-disk like) subset of the points [m, 3] of a surface of the given area.
 
     Weighted sample elimination (Yuksel, "Sample Elimination for Generating Poisson Disk Sample Sets", 2015): with

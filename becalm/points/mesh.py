@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from becalm.core.files import InputError
-from becalm.points.elimination import eliminate
+from becalm.points.elimination import eliminate_samples
 
 
 @dataclass(frozen=True)
@@ -92,5 +92,5 @@ def sample(mesh: Mesh, n: int, rng: np.random.Generator) -> Samples:
 def poisson_disk(mesh: Mesh, n: int, rng: np.random.Generator, factor: float = 4.0) -> Samples:
     """Exactly n evenly spaced points: `factor` times as many random ones, thinned by weighted sample elimination."""
     points, normals = sample(mesh, int(np.ceil(factor * n)), rng)
-    kept = eliminate(points, n, float(normals_and_areas(mesh)[1].sum()))
+    kept = eliminate_samples(points, n, float(normals_and_areas(mesh)[1].sum()))
     return Samples(points[kept], normals[kept])

@@ -7,7 +7,7 @@ print them times 10⁴. The centre of a sphere is the middle of the axis-aligned
 import numpy as np
 
 from becalm.points.neighbours import knn
-from becalm.points.triangles import nearest_places, to_points, to_surface
+from becalm.points.triangles import nearest_surface_points, squared_distances_to_points, squared_distances_to_triangles
 
 
 def unit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -25,7 +25,10 @@ def chamfer(gen: np.ndarray, ref: np.ndarray) -> float:
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
     """mean_p d²(p, nearest triangle), one way, in radii² of the sphere of the mesh's vertices [v, 3]."""
     triangles = np.asarray(vertices, np.float64)[faces]
-    return float(to_surface(np.asarray(points, np.float64), triangles).mean()) / unit_sphere(vertices)[1] ** 2
+    return (
+        float(squared_distances_to_triangles(np.asarray(points, np.float64), triangles).mean())
+        / unit_sphere(vertices)[1] ** 2
+    )
 
 
 def point_to_mesh(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
@@ -34,7 +37,7 @@ def point_to_mesh(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -
     The second term depends on how finely the mesh is cut: compare on the same mesh only.
     """
     triangles = np.asarray(vertices, np.float64)[faces]
-    back = to_points(triangles, np.asarray(points, np.float64)).mean() / unit_sphere(vertices)[1] ** 2
+    back = squared_distances_to_points(triangles, np.asarray(points, np.float64)).mean() / unit_sphere(vertices)[1] ** 2
     return point_to_surface(points, vertices, faces) + float(back)
 
 
@@ -64,10 +67,10 @@ def shrinkage(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> fl
     centre, radius = unit_sphere(vertices)
     triangles = np.asarray(vertices, np.float64)[faces] - centre
     local = np.asarray(points, np.float64) - centre
-    nearest = nearest_places(local, triangles)
+    nearest = nearest_surface_points(local, triangles)
     corners = triangles[nearest.triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    away = local - nearest.places
+    away = local - nearest.points
     outwards = np.sign(np.einsum("fc,fc->f", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])).sum()) or 1.0
     side = np.sign(np.einsum("nc,nc->n", away, normal))
     return float((outwards * side * np.linalg.norm(away, axis=1)).mean() / radius)
@@ -105,7 +108,7 @@ def edge_error(
     edges = sharp_edges(vertices, faces, degrees)
     if not len(edges):
         return float("nan")
-    near = to_surface(np.asarray(home, np.float64), edges[:, [0, 1, 1]]) <= width**2
+    near = squared_distances_to_triangles(np.asarray(home, np.float64), edges[:, [0, 1, 1]]) <= width**2
     return point_to_surface(points[near], vertices, faces) if near.any() else float("nan")
 
 

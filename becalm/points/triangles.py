@@ -17,10 +17,10 @@ BRANCHES = 8
 class Nearest(NamedTuple):
     """The nearest points of a surface to given points."""
 
-    places: np.ndarray
+    points: np.ndarray
     """[n, 3] on the surface."""
     triangles: np.ndarray
-    """[n] int64: the triangle each place lies on; of several that meet there, the one that faces the point most."""
+    """[n] int64: the triangle each of them lies on; of several that meet there, the one that faces the point most."""
 
 
 def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def distance_squared(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return np.where(inside, height**2 / np.maximum(area, 1e-300), nearest)
 
 
-def places(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def nearest_triangle_points(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The points [m, 3] of triangles [m, 3, 3] nearest to points [m, 3], pair by pair."""
     from_edges, inside, normal, area, height = _parts(points, triangles)
     nearest = np.einsum("mec,mec->me", from_edges, from_edges).argmin(axis=1)
@@ -51,7 +51,7 @@ def _parts(points: np.ndarray, triangles: np.ndarray):
     return away - along.clip(0, 1)[..., None] * edges, inside, normal, area, height
 
 
-def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def squared_distances_to_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Squared distance [n] from each point [n, 3] to the nearest of the triangles [f, 3, 3]."""
     guess = knn(triangles.mean(axis=1), 1, points)[1][:, 0]
 
@@ -62,7 +62,7 @@ def to_surface(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return _nearest(points, points, exact(np.arange(len(points)), guess), pyramid, exact)
 
 
-def to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+def squared_distances_to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Squared distance [f] from each triangle [f, 3, 3] to the nearest of the points [n, 3]."""
     guess = knn(points, 1, triangles.mean(axis=1))[1][:, 0]
 
@@ -73,9 +73,11 @@ def to_points(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
     return _nearest(triangles.min(axis=1), triangles.max(axis=1), upper, _pyramid(points, points), exact)
 
 
-def nearest_places(points: np.ndarray, triangles: np.ndarray, chunk: int = 8192) -> Nearest:
-    """The place of the triangles [f, 3, 3] nearest to each of the points [n, 3]: the exact projection on a surface."""
-    upper = to_surface(points, triangles) * (1 + 1e-9) + 1e-24  # triangles that share an edge differ by rounding
+def nearest_surface_points(points: np.ndarray, triangles: np.ndarray, chunk: int = 8192) -> Nearest:
+    """The point of the triangles [f, 3, 3] nearest to each of the points [n, 3]: the exact projection on a surface."""
+    upper = (
+        squared_distances_to_triangles(points, triangles) * (1 + 1e-9) + 1e-24
+    )  # triangles that share an edge differ by rounding
     pyramid = _pyramid(triangles.min(axis=1), triangles.max(axis=1))
     box, owner = np.stack([points, -points], axis=1), np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(points), chunk):
@@ -89,7 +91,7 @@ def nearest_places(points: np.ndarray, triangles: np.ndarray, chunk: int = 8192)
             facing[part] = np.where(here, height**2 / np.maximum(area, 1e-300), -1.0)
         order = np.lexsort((facing, query))
         owner[query[order]] = item[order]  # the last one written is the one that faces most
-    return Nearest(places(points, triangles[owner]), owner)
+    return Nearest(nearest_triangle_points(points, triangles[owner]), owner)
 
 
 def _pyramid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

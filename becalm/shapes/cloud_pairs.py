@@ -8,7 +8,7 @@ import numpy as np
 
 from becalm.points import mesh as mesh_tools
 from becalm.points import noise as noise_laws
-from becalm.points.elimination import eliminate
+from becalm.points.elimination import eliminate_samples
 from becalm.points.neighbours import knn
 from becalm.shapes.charts import SurfaceSampler
 from becalm.shapes.random_surfaces import random_surface_sampler, rotation
@@ -172,7 +172,7 @@ def sample_region(
         slope = (near - centre) @ noise_laws.unit_directions(1, rng)[0]
         near = near[rng.random(len(near)) < 0.25 + 0.75 / (1 + np.exp(-4 * slope / slope.std()))]
     count = max(round(share * len(near)), 1)
-    chosen = eliminate(near, count) if rng.random() < 2 / 3 else rng.choice(len(near), count, replace=False)
+    chosen = eliminate_samples(near, count) if rng.random() < 2 / 3 else rng.choice(len(near), count, replace=False)
     return near[chosen], radius
 
 

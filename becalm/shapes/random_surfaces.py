@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from becalm.points.elimination import eliminate
+from becalm.points.elimination import eliminate_samples
 from becalm.points.noise import unit_directions
 from becalm.shapes.charts import Chart, SurfaceSampler, chart_sampler, restricted_sampler, union_sampler
 from becalm.shapes.implicit import gyroid, level_set_sampler, metaballs
-from becalm.shapes.solids import Solid, ball, combined, cuboid, frustum, pose, prism
+from becalm.shapes.solids import Solid, ball, cuboid, frustum, pose, prism, surface_sampler
 
 Rng = np.random.Generator
 
@@ -29,7 +29,7 @@ def random_surface(rng: Rng, n: int, kind: str | None = None) -> Surface:
     """n even points of a random member of a family (any, where `kind` is not given), normalised to the unit sphere."""
     kind, draw = random_surface_sampler(rng, kind)
     points, normals = draw(3 * n, rng)
-    kept = eliminate(points, n)
+    kept = eliminate_samples(points, n)
     points, normals = points[kept], normals[kept]
     points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     return Surface(points / np.linalg.norm(points, axis=1).max(), normals, kind)
@@ -195,7 +195,7 @@ def assembly(rng: Rng) -> SurfaceSampler:
         return pose(primitive(rng), turn, rng.uniform(-spread, spread, 3))
 
     solids = [one(0.6) for _ in range(rng.integers(1, 5))]
-    return combined(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
+    return surface_sampler(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
 
 
 def drilled_block(rng: Rng) -> SurfaceSampler:
@@ -210,7 +210,7 @@ def drilled_block(rng: Rng) -> SurfaceSampler:
     bosses = [
         pose(frustum(r, r, h), np.eye(3), p) for r, h, p in zip(radii[some], heights[some], places[some], strict=True)
     ]
-    return combined([block, *bosses], holes)
+    return surface_sampler([block, *bosses], holes)
 
 
 # Thin parts
@@ -223,7 +223,7 @@ def plates(rng: Rng) -> SurfaceSampler:
         pose(cuboid(np.array([*rng.uniform(0.6, 2, 2), thin])), rotation(rng), rng.uniform(-0.3, 0.3, 3))
         for _ in range(rng.integers(1, 5))
     ]
-    return combined(parts, [])
+    return surface_sampler(parts, [])
 
 
 def fins(rng: Rng) -> SurfaceSampler:
@@ -233,7 +233,7 @@ def fins(rng: Rng) -> SurfaceSampler:
     depth = rng.uniform(0.5, 1.7)
     places = np.linspace(-0.9, 0.9, count) + rng.uniform(-0.02, 0.02, count)
     fin = cuboid(np.array([thin, depth, height]))
-    return combined([base, *(pose(fin, np.eye(3), np.array([x, 0, height / 2 + 0.05])) for x in places)], [])
+    return surface_sampler([base, *(pose(fin, np.eye(3), np.array([x, 0, height / 2 + 0.05])) for x in places)], [])
 
 
 def wire_chart(rng: Rng, thick: float) -> Chart:

@@ -15,7 +15,7 @@ from becalm.core.files import InputError
 from becalm.points import mesh as mesh_tools
 from becalm.points.formats import FORMATS, read
 from becalm.points.neighbours import knn
-from becalm.points.triangles import nearest_places
+from becalm.points.triangles import nearest_surface_points
 from becalm.shapes import meshfiles
 from becalm.shapes.cloud_pairs import CloudPair, crop_pair
 from becalm.shapes.simulated_sensor import point_spacing
@@ -90,8 +90,8 @@ def nearest_on_reference(xyz: np.ndarray, reference: Path) -> tuple[np.ndarray, 
             if reference.suffix.lower() not in FORMATS:
                 raise
         else:
-            nearest = nearest_places(xyz, mesh_tools.triangles(mesh))
-            return nearest.places, mesh_tools.normals_and_areas(mesh)[0][nearest.triangles]
+            nearest = nearest_surface_points(xyz, mesh_tools.triangles(mesh))
+            return nearest.points, mesh_tools.normals_and_areas(mesh)[0][nearest.triangles]
     cloud = read(reference).xyz
     cloud = cloud[np.isfinite(cloud).all(1)]
     if len(cloud) < 12:

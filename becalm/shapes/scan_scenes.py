@@ -10,7 +10,7 @@ import numpy as np
 from becalm.points import mesh as meshes_
 from becalm.points.noise import unit_directions
 from becalm.shapes.random_surfaces import height_field, primitive, random_surface_sampler, rotation
-from becalm.shapes.solids import combined
+from becalm.shapes.solids import surface_sampler
 
 Rng = np.random.Generator
 
@@ -253,7 +253,7 @@ def object_source(meshes: tuple[Path, ...]) -> Callable[[Rng], Callable]:
         kind = rng.random()
         if meshes and kind < 0.4:
             return of_mesh(_mesh(meshes[rng.integers(len(meshes))]))
-        draw = combined([primitive(rng)], []) if kind > 0.7 else random_surface_sampler(rng)[1]
+        draw = surface_sampler([primitive(rng)], []) if kind > 0.7 else random_surface_sampler(rng)[1]
         some = draw(2000, rng).points
         middle = (some.min(0) + some.max(0)) / 2
         radius = float(np.linalg.norm(some - middle, axis=1).max())

@@ -105,7 +105,7 @@ def pose(solid: Solid, rotation: np.ndarray, shift: np.ndarray) -> Solid:
     return replace(solid, draw=draw, inside=lambda p: solid.inside((p - shift) @ rotation))
 
 
-def combined(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
+def surface_sampler(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
     """The surface of (union of `solids`) − (union of `holes`), for solids in general position (no shared faces)."""
 
     def draw(n: int, rng: np.random.Generator) -> Samples:

@@ -68,7 +68,7 @@ def models() -> ModelList:
 def verbs(fields: dict) -> tuple[str, ...]:
     """The functions that take a model, from its file's metadata; models that serve inside another task have none."""
     if fields["model"] == "srm":
-        return ("generate",) if "benchmark" in fields else ("solve",)
+        return ("evaluate",) if "benchmark" in fields else ("solve",)
     return VERBS.get(fields["model"], ())
 
 
@@ -86,7 +86,7 @@ def takes(fields: dict) -> str:
                 " …" if len(config["classes"]) > 6 else ""
             )
         case "srm" if "benchmark" in fields:
-            return "nothing: it makes images"
+            return f"nothing: it makes images (becalm evaluate {fields['recipe']} {fields['benchmark']})"
         case "srm":
             side, pixels = isqrt(len(config["places"])), isqrt(config["channels"])
             return f"a grid of {side} × {side} cells, each of {pixels} × {pixels} pixels, and a mask"

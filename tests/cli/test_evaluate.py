@@ -34,6 +34,13 @@ def test_sudokus_of_small_digits_are_judged(model, capsys):
     assert rows[-1]["valid"] == 0, "an untrained solver solves nothing"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize(("model", "benchmark"), [("jets", "cube.npz"), ("lion_families", "families")])
+def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys):
+    assert run(model, benchmark, "--device", "cuda") == 1
+    assert "--device cuda: this machine has no such device" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from becalm.points.elimination import _pairs, _sums, eliminate
+from becalm.points.elimination import _pairs, _sums, eliminate_samples
 from becalm.points.metrics import unevenness
 
 
@@ -24,14 +24,14 @@ def one_at_a_time(points, n, area):
 
 @pytest.mark.parametrize("n", [40, 500, 1999, 2000])
 def test_exactly_n_distinct_ones(n):
-    kept = eliminate(square(2000), n, 1.0)
+    kept = eliminate_samples(square(2000), n, 1.0)
     assert len(np.unique(kept)) == n
     assert np.all(np.diff(kept) > 0)
 
 
 def test_as_even_as_one_at_a_time():
     points = square(800)
-    many, one = eliminate(points, 200, 1.0), one_at_a_time(points, 200, 1.0)
+    many, one = eliminate_samples(points, 200, 1.0), one_at_a_time(points, 200, 1.0)
     assert len(np.intersect1d(many, one)) > 130
     assert unevenness(points[many]) < 1.1 * unevenness(points[one]) < 0.2
 
@@ -40,23 +40,23 @@ def test_no_two_left_close():
     from scipy.spatial import cKDTree
 
     points = square(20_000)
-    kept = points[eliminate(points, 5000, 1.0)]
+    kept = points[eliminate_samples(points, 5000, 1.0)]
     largest = 2 * np.sqrt(1 / (2 * np.sqrt(3) * 5000))
     assert cKDTree(kept).query(kept, 2)[0][:, 1].min() > 0.6 * largest
 
 
 def test_area_is_found_where_it_is_not_given():
     points = square(8000, seed=3)
-    assert unevenness(points[eliminate(points, 2000)]) < 0.12
-    scaled = eliminate(1000 * points, 2000)
-    assert np.array_equal(scaled, eliminate(points, 2000))
+    assert unevenness(points[eliminate_samples(points, 2000)]) < 0.12
+    scaled = eliminate_samples(1000 * points, 2000)
+    assert np.array_equal(scaled, eliminate_samples(points, 2000))
 
 
 def test_copies_and_too_few():
-    kept = eliminate(np.repeat(square(50), 4, axis=0), 50, 1.0)
+    kept = eliminate_samples(np.repeat(square(50), 4, axis=0), 50, 1.0)
     assert len(np.unique(kept // 4)) >= 30
     with pytest.raises(ValueError, match="51 of 50"):
-        eliminate(square(50), 51)
+        eliminate_samples(square(50), 51)
 
 
 def test_weights_are_sums_over_both_ends():

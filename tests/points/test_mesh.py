@@ -3,7 +3,7 @@ import pytest
 
 from becalm.points.mesh import Mesh, load, normals_and_areas, poisson_disk, sample, triangles, unit_sphere
 from becalm.points.metrics import unevenness
-from becalm.points.triangles import to_surface
+from becalm.points.triangles import squared_distances_to_triangles
 
 ROOF = Mesh(
     np.array([[0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0], [0, 1, 3], [9, 9, 9]]),
@@ -22,7 +22,7 @@ def test_unit_sphere_ignores_unused_vertices():
 def test_points_lie_on_the_mesh_with_its_normals(spread):
     points, normals = spread(ROOF, 2000, np.random.default_rng(0))
     assert points.shape == normals.shape == (2000, 3)
-    assert to_surface(points, triangles(ROOF)).max() < 1e-24
+    assert squared_distances_to_triangles(points, triangles(ROOF)).max() < 1e-24
     flat = np.abs(points[:, 2]) < 1e-9
     assert np.allclose(normals[flat & (points[:, 0] > 0.01)], [0, 0, 1])
 
@@ -63,4 +63,7 @@ def test_reads_an_archive(tmp_path, shared):
     assert mesh.vertices.dtype == np.float64
     assert np.array_equal(mesh.faces, ROOF.faces)
     real = unit_sphere(load(shared("data/meshes/develop.spot.npz")))
-    assert to_surface(poisson_disk(real, 1000, np.random.default_rng(0)).points, triangles(real)).max() < 1e-24
+    assert (
+        squared_distances_to_triangles(poisson_disk(real, 1000, np.random.default_rng(0)).points, triangles(real)).max()
+        < 1e-24
+    )

@@ -15,7 +15,12 @@ from becalm.points.metrics import (
     unevenness,
     unit_sphere,
 )
-from becalm.points.triangles import distance_squared, nearest_places, to_points, to_surface
+from becalm.points.triangles import (
+    distance_squared,
+    nearest_surface_points,
+    squared_distances_to_points,
+    squared_distances_to_triangles,
+)
 
 CUBE = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
@@ -43,10 +48,10 @@ def all_pairs(triangles, points):
 def test_pruned_distances_are_those_of_all_pairs(seed):
     triangles, points = soup(seed)
     every = all_pairs(triangles, points)
-    np.testing.assert_array_equal(to_surface(points, triangles), every.min(axis=1))
-    np.testing.assert_array_equal(to_points(triangles, points), every.min(axis=0))
+    np.testing.assert_array_equal(squared_distances_to_triangles(points, triangles), every.min(axis=1))
+    np.testing.assert_array_equal(squared_distances_to_points(triangles, points), every.min(axis=0))
     one = all_pairs(triangles[:1], points)
-    np.testing.assert_array_equal(to_surface(points, triangles[:1]), one[:, 0])
+    np.testing.assert_array_equal(squared_distances_to_triangles(points, triangles[:1]), one[:, 0])
 
 
 def test_no_point_of_a_triangle_is_nearer_than_its_distance():
@@ -66,7 +71,7 @@ def test_agrees_with_point_cloud_utils(shared):
     rng = np.random.default_rng(0)
     points = vertices[rng.integers(len(vertices), size=2000)] + rng.normal(size=(2000, 3)) * 0.05
     want = oracle.closest_points_on_mesh(points, vertices, faces)[0] ** 2
-    np.testing.assert_allclose(to_surface(points, vertices[faces]), want, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(squared_distances_to_triangles(points, vertices[faces]), want, rtol=1e-3, atol=1e-9)
 
 
 def test_large_meshes_take_seconds():
@@ -118,16 +123,16 @@ def test_hausdorff_and_unevenness():
 @pytest.mark.parametrize("seed", range(3))
 def test_nearest_places_are_at_the_least_distance_and_on_their_triangle(seed):
     triangles, points = soup(seed)
-    nearest = nearest_places(points, triangles, chunk=64)
-    squared = ((points - nearest.places) ** 2).sum(axis=1)
-    np.testing.assert_allclose(squared, to_surface(points, triangles), rtol=1e-9, atol=1e-20)
-    assert distance_squared(nearest.places, triangles[nearest.triangles]).max() < 1e-20
+    nearest = nearest_surface_points(points, triangles, chunk=64)
+    squared = ((points - nearest.points) ** 2).sum(axis=1)
+    np.testing.assert_allclose(squared, squared_distances_to_triangles(points, triangles), rtol=1e-9, atol=1e-20)
+    assert distance_squared(nearest.points, triangles[nearest.triangles]).max() < 1e-20
 
 
 def test_nearest_places_on_a_cube_are_clipped_coordinates():
     points = np.random.default_rng(0).normal(size=(500, 3)) * 3
     points = points[np.abs(points).max(axis=1) > 1]
-    np.testing.assert_allclose(nearest_places(points, CUBE[FACES]).places, points.clip(-1, 1), atol=1e-12)
+    np.testing.assert_allclose(nearest_surface_points(points, CUBE[FACES]).points, points.clip(-1, 1), atol=1e-12)
 
 
 @pytest.mark.parametrize("faces", [FACES, FACES[:, ::-1]], ids=["outwards", "inwards"])

@@ -5,7 +5,7 @@ import pytest
 
 from becalm.points import mesh
 from becalm.points.neighbours import knn
-from becalm.points.triangles import to_surface
+from becalm.points.triangles import squared_distances_to_triangles
 from becalm.shapes import cloud_pairs
 
 
@@ -92,7 +92,7 @@ def test_points_of_a_real_mesh_lie_on_it(shared):
     path = shared("data/meshes/train.suzanne.npz")
     shape = cloud_pairs.load_mesh(path)
     draw = mesh.sample(shape, 500, np.random.default_rng(0)).points
-    assert to_surface(draw, mesh.triangles(shape)).max() < 1e-24
+    assert squared_distances_to_triangles(draw, mesh.triangles(shape)).max() < 1e-24
     assert cloud_pairs.load_mesh(path) is shape
 
 

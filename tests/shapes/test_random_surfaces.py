@@ -109,7 +109,7 @@ def test_union_and_difference():
     box, ball = solids.cuboid(np.ones(3)), solids.ball(0.4)
     hole = solids.pose(ball, np.eye(3), np.array([0.5, 0.5, 0.5]))
     boss = solids.pose(ball, np.eye(3), np.array([-0.5, 0.1, 0.0]))
-    points, normals = solids.combined([box, boss], [hole])(20_000, np.random.default_rng(0))
+    points, normals = solids.surface_sampler([box, boss], [hole])(20_000, np.random.default_rng(0))
 
     def solid(p):
         return (box.inside(p) | boss.inside(p)) & ~hole.inside(p)

@@ -5,7 +5,7 @@ pytest.importorskip("skimage")
 
 from becalm.core.files import InputError
 from becalm.points.mesh import Mesh, sample
-from becalm.points.metrics import to_surface
+from becalm.points.metrics import squared_distances_to_triangles
 from becalm.shapes import lofts, reconstruct
 
 
@@ -20,7 +20,7 @@ def ball(n: int, seed: int = 0) -> np.ndarray:
 
 
 def apart(points: np.ndarray, mesh: Mesh) -> float:
-    return float(np.sqrt(to_surface(points, mesh.vertices[mesh.faces])).mean())
+    return float(np.sqrt(squared_distances_to_triangles(points, mesh.vertices[mesh.faces])).mean())
 
 
 def euler(mesh: Mesh) -> int:
