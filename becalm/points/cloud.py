@@ -25,6 +25,8 @@ class Source:
     """The format's own header."""
     rows: np.ndarray
     """[n] the file's own records (or what else the format stores for each point), selected along with the points."""
+    degrees: bool = False
+    """Whether the file says that x and y are a longitude and a latitude."""
 
 
 @dataclass(frozen=True, eq=False)

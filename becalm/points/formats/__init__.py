@@ -8,6 +8,7 @@ from pathlib import Path
 
 from becalm.points.cloud import Cloud, ScanError
 from becalm.points.formats import array, e57, las, pcd, ply, scan_files, text
+from becalm.points.formats.text_columns import Columns
 
 FORMATS = {
     **{".ply": ply, ".pcd": pcd, ".las": las, ".laz": las, ".e57": e57, ".npy": array, ".npz": array},
@@ -16,16 +17,21 @@ FORMATS = {
 """Suffix -> the module with its `read(path, warn)` and `write(cloud, temporary, target, warn)`."""
 
 
-def read(path: str | PathLike[str], warn: Callable[[str], object] = warnings.warn) -> Cloud:
-    """The cloud in a file; `warn` is called with one line for each part of the file that is not read.
+def read(
+    path: str | PathLike[str], warn: Callable[[str], object] = warnings.warn, columns: Columns | None = None
+) -> Cloud:
+    """The cloud in a file; `warn` is called with one line for each part of the file that is not read, or that is in doubt.
 
+    `columns` says which columns of a text file are x, y and z, by number from 1 or by name: {"x": 2, "y": 3, "z": "H"}.
     Raises ScanError, one line with file, field and fix, for any file that is not a complete scan.
     """
     path = Path(path)
     try:
         module = _module(path)
         scan_files.file_size(path)
-        cloud = module.read(path, warn)
+        if columns and module is not text:
+            raise ScanError(f"{path}: --columns is for text (.xyz .txt .csv .pts .asc), leave it out")
+        cloud = text.read(path, warn, columns) if columns else module.read(path, warn)
     except ScanError:
         raise
     except (ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, MemoryError, OSError) as error:

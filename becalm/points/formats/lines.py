@@ -5,6 +5,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def _find_lines_in(text: np.ndarray, comments: tuple[bytes, ...]) -> np.ndarray:
     return np.stack([first[keep], last[keep] + 1], axis=1)
 
 
+@dataclass(frozen=True)
+class TableText:
+    """A table in text, and how its fields are written."""
+
+    body: bytes
+    """The text as it is written again."""
+    table: bytes
+    """Text of the same length in which the fields are found: plain numbers, no quotes."""
+    separator: str | None = None
+    """None: any white space."""
+    decimal_comma: bool = False
+
+
 def parse_rows(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> np.ndarray:
     """Structured rows [n] of dtype from lines [n, 2], columns in the order of the fields (sub-arrays take several).
 
@@ -63,6 +77,7 @@ def parse_rows(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str
                 io.BytesIO(body), dtype=flat, comments=None, delimiter=separator, encoding="latin1", ndmin=1
             )
     except (ValueError, OverflowError, TypeError) as error:
+        check_fields(buffer, lines, flat, separator, path)
         raise ScanError(f"{path}: {_first_line(error)} (counting the lines of points)") from error
     if len(rows) != len(lines):
         raise ScanError(f"{path}: {len(lines):,} lines hold {len(rows):,} points (stray control characters?)")
@@ -78,22 +93,69 @@ def flat_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(fields)
 
 
-def rewrite_lines(
-    buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None, whole: bool
-) -> Iterator[bytes]:
+def count_fields(text: bytes, lines: np.ndarray, separator: str | None) -> np.ndarray:
+    """int64 [n]: the number of fields of each line [n, 2]."""
+    letters = np.frombuffer(text, np.uint8)
+    if separator:
+        return _count_within(letters == ord(separator), lines) + 1
+    ink = letters > ord(" ")
+    return _count_within(ink & ~np.append(False, ink[:-1]), lines)
+
+
+def _count_within(mask: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    total = np.append(0, np.cumsum(mask, dtype=np.int64))
+    return total[lines[:, 1]] - total[lines[:, 0]]
+
+
+def check_count_of_fields(text: bytes, lines: np.ndarray, columns: int, separator: str | None, path: Path) -> None:
+    """Raise ScanError, with the number of the line, where a line has another number of fields."""
+    counts = count_fields(text, lines, separator)
+    odd = np.flatnonzero(counts != columns)
+    if len(odd):
+        start, own = int(lines[odd[0], 0]), int(counts[odd[0]])
+        number = text.count(b"\n", 0, start) + 1
+        what = f"{own} value{'s' if own != 1 else ''}, the others {columns}"
+        where = "the last line is cut off" if odd[0] == len(lines) - 1 else "mend or delete the line"
+        raise ScanError(f"{path}: line {number:,} has {what} ({where}?)")
+
+
+def check_fields(text: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> None:
+    """Raise ScanError, with the number of the line, for the first line that is no row of the dtype."""
+    kinds = [flat[1] for flat in flat_dtype(dtype).descr]
+    check_count_of_fields(text, lines, len(kinds), separator, path)
+    for start, end in lines.tolist():
+        words = text[start:end].decode("latin1").split(separator)
+        for column, (word, kind) in enumerate(zip(words, kinds, strict=True)):
+            if kind[1] in "iuf" and not _fits(word.strip(), kind):
+                number = text.count(b"\n", 0, start) + 1
+                raise ScanError(
+                    f"{path}: line {number:,}, column {column + 1}: {word.strip()[:40]!r} is no number there"
+                )
+
+
+def _fits(word: str, kind: str) -> bool:
+    """Whether a field is a number of the type."""
+    try:
+        np.array([float(word)] if kind[1] == "f" else [int(word)]).astype(kind, casting="unsafe")
+        return kind[1] == "f" or np.iinfo(kind).min <= int(word) <= np.iinfo(kind).max
+    except (ValueError, OverflowError):
+        return False
+
+
+def rewrite_lines(text: TableText, lines: np.ndarray, old: np.ndarray, new: np.ndarray, whole: bool) -> Iterator[bytes]:
     """The text of the rows `new` without a last line break: the old text edited where the fields of `new` start with those of
     `old`, else formatted anew.
 
     `whole`: no line was left out, so that text between lines stays; otherwise only the lines themselves do.
     """
     if not extends_fields(new.dtype, old.dtype) or len(new) == 0:
-        yield b"".join(format_rows(new, separator or " "))[:-1]
+        yield b"".join(format_rows(new, text.separator or " "))[:-1]
         return
     if not whole:
-        buffer = _join_lines(buffer, lines)
+        text = replace(text, body=_join_lines(text.body, lines), table=_join_lines(text.table, lines))
         ends = np.cumsum(lines[:, 1] - lines[:, 0] + 1) - 1
         lines = np.stack([ends - (lines[:, 1] - lines[:, 0]), ends], axis=1)
-    yield from edit_lines(buffer, lines, _flat(old), _flat(new), separator)
+    yield from edit_lines(text, lines, _flat(old), _flat(new))
 
 
 def extends_fields(new: np.dtype, old: np.dtype) -> bool:
@@ -102,48 +164,60 @@ def extends_fields(new: np.dtype, old: np.dtype) -> bool:
     return (new.names or ())[: len(names)] == names
 
 
-def edit_lines(
-    buffer: bytes, lines: np.ndarray, old: np.ndarray, new: np.ndarray, separator: str | None
-) -> Iterator[bytes]:
+def edit_lines(text: TableText, lines: np.ndarray, old: np.ndarray, new: np.ndarray) -> Iterator[bytes]:
     """The text of `new` (structured [n]) in blocks: lines as they were but for the columns that differ from `old`.
 
     lines: int64 [n, 2]. Text between two lines (comments, blank lines) stays; columns of `new` that `old` lacks are
     added at the end. The fields of `old` must be the first of `new`.
     """
-    changed = np.stack([_differs(old[name], new[name]) for name in old.dtype.names or ()], axis=1)
-    extra = list(new.dtype.names or ())[len(old.dtype.names or ()) :]
+    names, separator = old.dtype.names or (), text.separator
+    changed = np.stack([_differs(old[name], new[name]) for name in names], axis=1)
+    extra = list(new.dtype.names or ())[len(names) :]
     for begin in range(0, len(lines), BLOCK):
         block = slice(begin, begin + BLOCK)
         start = int(lines[begin, 0])
         end = int(lines[begin + BLOCK, 0]) if begin + BLOCK < len(lines) else int(lines[-1, 1])
-        where = token_spans(buffer[start:end], lines[block] - start, len(old.dtype.names or ()), separator)
+        where = token_spans(text.table[start:end], lines[block] - start, len(names), separator)
         spans = [where[changed[block]]]
-        texts = [_field_texts(new[block], old.dtype.names or (), changed[block])]
+        texts = [_field_texts(new[block], names, changed[block])]
         if extra:
-            spans.append(np.repeat(where[:, -1, 1:], 2, axis=1))
+            spans.append(np.repeat(lines[block, 1:] - start, 2, axis=1))
             joint = separator or " "
-            texts.append([joint + text for text in _rows(new[extra][block], joint)])
-        yield replace_spans(buffer[start:end], np.concatenate(spans), list(itertools.chain(*texts)))
+            texts.append([joint + field for field in _rows(new[extra][block], joint)])
+        written = itertools.chain(*texts)
+        fields = [field.replace(".", ",") for field in written] if text.decimal_comma else list(written)
+        yield replace_spans(text.body[start:end], np.concatenate(spans), fields)
 
 
 def token_spans(text: bytes, lines: np.ndarray, columns: int, separator: str | None) -> np.ndarray:
-    """int64 [n, columns, 2]: start and end of each column of each line in the text; separator None is any white space."""
+    """int64 [n, columns, 2]: start and end of each column of each line in the text, without surrounding white space.
+
+    separator None is any white space.
+    """
     letters = np.frombuffer(text, np.uint8)
     inside = np.zeros(len(letters) + 1, np.int8)
     np.add.at(inside, lines[:, 0], 1)
     np.add.at(inside, lines[:, 1], -1)
     within = np.cumsum(inside[:-1], dtype=np.int8) > 0
-    ink = within & (letters != ord(separator) if separator else letters > ord(" "))
     if separator is None:
-        edges = np.diff(ink.astype(np.int8), prepend=0, append=0)
+        edges = np.diff((within & (letters > ord(" "))).astype(np.int8), prepend=0, append=0)
         spans = np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
     else:
-        stops = np.sort(np.concatenate([np.flatnonzero(within & ~ink), lines[:, 1]]))
-        begins = np.sort(np.concatenate([lines[:, 0], np.flatnonzero(within & ~ink) + 1]))
-        spans = np.stack([begins, stops], axis=1)
+        marks = np.flatnonzero(within & (letters == ord(separator)))
+        stops = np.sort(np.concatenate([marks, lines[:, 1]]))
+        spans = _without_space(letters, np.sort(np.concatenate([lines[:, 0], marks + 1])), stops)
     if len(spans) != len(lines) * columns:
         raise ScanError("the columns of the text that was read cannot be found again; write to another format")
     return spans.reshape(len(lines), columns, 2)
+
+
+def _without_space(letters: np.ndarray, begins: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """int64 [k, 2]: the spans without white space at their ends; empty at their beginning where there is nothing else."""
+    inked = np.flatnonzero(letters > ord(" "))
+    first = np.append(inked, len(letters))[np.searchsorted(inked, begins)]
+    last = np.append(inked, -1)[np.searchsorted(inked, stops) - 1] + 1
+    empty = first >= stops
+    return np.stack([np.where(empty, begins, first), np.where(empty, begins, last)], axis=1)
 
 
 def replace_spans(text: bytes, spans: np.ndarray, texts: list[str]) -> bytes:

@@ -164,7 +164,7 @@ def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None) -> 
     if header.data == "binary":
         yield rows.tobytes()
     elif header.data == "ascii":
-        yield from lines.rewrite_lines(header.body, source.rows["line"], old, rows, None, whole)
+        yield from lines.rewrite_lines(lines.TableText(header.body, header.body), source.rows["line"], old, rows, whole)
     else:
         yield from _compress_rows(rows, old, header)
     yield header.after if whole else (b"\n" if header.data == "ascii" else b"")

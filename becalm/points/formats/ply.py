@@ -213,7 +213,7 @@ def _encode(
     if header.format != "ascii":
         yield rows.tobytes()
     elif header.body:
-        yield from lines.rewrite_lines(header.body, source.rows["line"], old, rows, None, whole)
+        yield from lines.rewrite_lines(lines.TableText(header.body, header.body), source.rows["line"], old, rows, whole)
     else:
         yield b"".join(lines.format_rows(rows, " "))[:-1]
     yield header.after if whole else (b"\n" if header.format == "ascii" else b"")

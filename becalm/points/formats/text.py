@@ -1,29 +1,36 @@
 """Points as lines of numbers: XYZ, TXT, ASC, CSV and PTS; any columns, comments and header lines.
 
-x, y, z are the columns of that name where a line names them, else the first three. PTS puts a count before each block.
-The characters of every unchanged number are written again as they were.
+x, y, z are the columns named so (or easting, northing, height, …), else the first three of numbers after point numbers or times.
+PTS puts a count before each block. The characters of every unchanged number are written again as they were.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, lines, packed, scan_files
+from becalm.points.formats import attributes, lines, packed, scan_files, text_columns
+from becalm.points.formats.text_columns import Columns
+from becalm.points.formats.text_dialect import (
+    Dialect,
+    Encoding,
+    decode_text,
+    detect_dialect,
+    is_number,
+    plain_table,
+)
 
-_COMMENTS = (b"#", b"//")
+_COMMENTS = (b"#", b"//", b"%")
 _MAX_PREAMBLE = 100
 """The greatest number of lines before the first point."""
 _SAMPLE_LINES = 500
-"""The number of lines from which the type of each column is inferred."""
+"""The number of lines from which the separator and the type of each column are inferred."""
 _MAX_WORD = 64
 _MAX_COLUMNS = 1024
 _NUMBERS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
-_PTS_COLUMNS = ("intensity", "red", "green", "blue")
-"""Names of the columns after x, y, z in PTS; six columns are colours without intensity."""
 
 
 @dataclass(frozen=True)
@@ -31,147 +38,161 @@ class Layout:
     """How a text file stores its points."""
 
     body: bytes
+    """The text, decoded."""
+    table: bytes
+    """The same with plain numbers, every field where it is in `body`."""
+    encoding: Encoding
+    dialect: Dialect
     count: int
     """Lines of points."""
-    separator: str | None
-    """None: any white space."""
     named: tuple[int, int] | None
     """Start and end of the line that names the columns."""
     counted: bool
     """Whether each block of points follows a line with its count."""
 
 
-def read(path: Path, warn: Callable[[str], object]) -> Cloud:
-    """The points of a text file. Raises ScanError."""
-    body = scan_files.read_bytes(path)
-    line_spans = lines.find_lines(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0, _COMMENTS)
-    first, named, counted = _parse_preamble(body, line_spans, path)
-    points = _point_lines_of_blocks(body, line_spans, first, path) if counted else line_spans[first:]
-    if int((points[:, 1] - points[:, 0]).max()) > lines.MAX_LINE_BYTES:
+def read(path: Path, warn: Callable[[str], object], columns: Columns | None = None) -> Cloud:
+    """The points of a text file; `columns` says which of its columns are x, y and z. Raises ScanError."""
+    body, encoding = decode_text(scan_files.read_bytes(path))
+    spans = lines.find_lines(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0, _COMMENTS)
+    if len(spans) == 0:
+        raise ScanError(f"{path}: holds no line of numbers")
+    if int((spans[:, 1] - spans[:, 0]).max()) > lines.MAX_LINE_BYTES:
         raise ScanError(f"{path}: a line is longer than {lines.MAX_LINE_BYTES:,} bytes, this is no table of points")
-    sample = [body[a:b].decode("latin1") for a, b in points[:: max(1, len(points) // _SAMPLE_LINES)].tolist()]
-    separator = next((mark for mark in ",;" if mark in sample[0]), None)
-    layout = Layout(body, len(points), separator, named, counted)
-    words = [_split_fields(line, separator) for line in sample]
-    names = _column_names(layout, len(words[0]), path)
-    kinds = [_column_type([line[column : column + 1] for line in words]) for column in range(len(names))]
-    kinds = [("f8" if name in packed.AXES else kind) for name, kind in zip(names, kinds, strict=True)]
-    values = _parse_points(layout, points, names, kinds, path)
+    dialect = detect_dialect(_decode_lines(body, spans[:: _stride(spans)]))
+    table = plain_table(body, dialect)
+    first, counted = _find_first_point(table, spans, dialect, path)
+    points = _point_lines_of_blocks(table, spans, first, path, warn) if counted else spans[first:]
+    layout = Layout(body, table, encoding, dialect, len(points), None, counted)
+    some = np.arange(0, len(points), _stride(points))
+    words = [dialect.split(line) for line in _decode_lines(table, points[some])]
+    names, layout = _name_columns(layout, int(spans[first - counted, 0]), len(words[0]), path)
+    kinds = [_column_type([line[column : column + 1] for line in words]) for column in range(len(words[0]))]
+    axes = text_columns.find_axes(columns, names, kinds, words, some, path)
+    if axes.note:
+        warn(f"{path}: {axes.note}")
+    fields = text_columns.field_names(names, axes, len(kinds), path)
+    kinds = [("f8" if name in packed.AXES else kind) for name, kind in zip(fields, kinds, strict=True)]
+    values = _parse_points(layout, points, fields, kinds, path)
     rows = np.zeros(len(points), [("line", np.int64, (2,)), ("values", values.dtype)])
     rows["line"], rows["values"] = points, values
-    return packed.cloud_from_rows(rows["values"], Source("text", path, layout, rows))
+    return packed.cloud_from_rows(rows["values"], Source("text", path, layout, rows, axes.degrees))
 
 
-def _split_fields(line: str, separator: str | None) -> list[str]:
-    return [word.strip() for word in line.split(separator)]
+def _stride(spans: np.ndarray) -> int:
+    return max(1, len(spans) // _SAMPLE_LINES)
 
 
-def _is_number(word: str) -> bool:
-    return (
-        re.fullmatch(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf|infinity)", word, re.I) is not None
-    )
+def _decode_lines(body: bytes, spans: np.ndarray) -> list[str]:
+    return [body[a:b].decode("latin1") for a, b in spans.tolist()]
 
 
-def _parse_preamble(body: bytes, line_spans: np.ndarray, path: Path) -> tuple[int, tuple[int, int] | None, bool]:
-    """The index of the first line of points, the span of the line that names the columns, and whether there is a count."""
-    named, counted = _header_in_comment(body, line_spans), path.suffix.lower() == ".pts"
-    for index, (start, end) in enumerate(line_spans[:_MAX_PREAMBLE].tolist()):
-        words = re.split(r"[,;\s]+", body[start : min(end, start + lines.MAX_LINE_BYTES)].decode("latin1").strip())
-        if not _is_number(words[0]):
-            named = (start, end)
-        elif len(words) == 1 and words[0].isdecimal() and index + 1 < len(line_spans):
-            return index + 1, named, True
-        elif len(words) < 3:
-            raise ScanError(f"{path}: line {words} has {len(words)} columns, a point needs x, y and z (2-D points?)")
-        else:
-            return index, named, False
-    missing = "count line" if counted else "line of numbers"
-    raise ScanError(f"{path}: no {missing} among the first {_MAX_PREAMBLE} lines")
+def _find_first_point(table: bytes, spans: np.ndarray, dialect: Dialect, path: Path) -> tuple[int, bool]:
+    """The index of the first line of points, and whether the line before it is a count."""
+    rows = [dialect.split(line) for line in _decode_lines(table, spans[: _MAX_PREAMBLE + 1])]
+    if rows[0][0].lower().split()[:1] == ["ncols"]:
+        raise ScanError(f"{path}: is a raster (ESRI ASCII grid), no points; gdal_translate -of XYZ makes points of it")
+    numbers = [sum(is_number(word) for word in words) for words in rows]
+    usual = len(dialect.split(_decode_lines(table, spans[-1 - len(spans) // 3 :][:1])[0]))
+    whole = [index for index, words in enumerate(rows) if numbers[index] >= 3 and len(words) == usual]
+    for index in whole or [index for index, number in enumerate(numbers) if number >= 3]:
+        before = rows[index - 1] if index else []
+        return index, len(before) == 1 and before[0].isdecimal()
+    if max(numbers) == 2:
+        words = rows[numbers.index(2)]
+        raise ScanError(f"{path}: line {words} has {len(words)} columns, a point needs x, y and z (2-D points?)")
+    raise ScanError(f"{path}: no line of x, y and z among the first {_MAX_PREAMBLE} lines")
 
 
-def _header_in_comment(body: bytes, line_spans: np.ndarray) -> tuple[int, int] | None:
-    """The span of the last comment line before the points that has x, y and z among its words."""
-    before = body[: int(line_spans[0, 0])] if len(line_spans) else b""
-    for match in reversed(list(re.finditer(rb"(?m)^[ \t]*(#|//)+[ \t]*(\S[^\n]*)$", before[-(1 << 16) :]))):
-        words = re.split(rb"[,;\s]+", match[2].lower())
-        if {b"x", b"y", b"z"} <= set(words):
-            offset = max(0, len(before) - (1 << 16))
-            return match.start(2) + offset, match.end(2) + offset
-    return None
-
-
-def _point_lines_of_blocks(body: bytes, line_spans: np.ndarray, first: int, path: Path) -> np.ndarray:
-    """The lines of points of all blocks, without the count before each."""
-    blocks, index = [], first - 1
-    while index < len(line_spans):
-        text = body[int(line_spans[index, 0]) : int(line_spans[index, 1])][:80].decode("latin1").strip()
+def _point_lines_of_blocks(
+    table: bytes, spans: np.ndarray, first: int, path: Path, warn: Callable[[str], object]
+) -> np.ndarray:
+    """The lines of points of all blocks, without the count before each; counts that are wrong are passed over."""
+    blocks, index, wrong = [], first - 1, ""
+    while index < len(spans) and not wrong:
+        text = _decode_lines(table, spans[index : index + 1])[0][:80]
+        left = len(spans) - index - 1
         if not re.fullmatch(r"\d{1,18}", text):
-            raise ScanError(f"{path}: {text!r} stands where a count of points should be")
-        left = len(line_spans) - index - 1
-        if int(text) > left:
-            raise ScanError(f"{path}: promises {int(text):,} points, the file holds {left:,} (truncated?)")
-        blocks.append(line_spans[index + 1 : index + 1 + int(text)])
-        index += 1 + int(text)
+            wrong = f"after {index - first:,} points {text[:40]!r} stands where a count should be"
+        elif int(text) > left:
+            wrong = f"promises {int(text):,} points, the file holds {left:,} (cut off?)"
+        else:
+            blocks.append(spans[index + 1 : index + 1 + int(text)])
+            index += 1 + int(text)
+    if wrong:
+        warn(f"{path}: {wrong}; counts are passed over, and all points read")
+        after = spans[first:]
+        blocks = [after[lines.count_fields(table, after, None) > 1]]
     points = np.concatenate(blocks)
     if len(points) == 0:
         raise ScanError(f"{path}: holds no points")
     return points
 
 
-def _column_names(layout: Layout, columns: int, path: Path) -> list[str]:
-    """A name for each column, x, y and z among them."""
+def _name_columns(layout: Layout, start: int, columns: int, path: Path) -> tuple[list[str] | None, Layout]:
+    """The names of the columns, if one of the lines before `start` has them, and the layout with that line.
+
+    The last line that names x, y and z, else the last one that is no comment and has as many words as there are columns.
+    """
     if columns < 3:
         raise ScanError(f"{path}: has {columns} columns, a point needs x, y and z (2-D points?)")
     if columns > _MAX_COLUMNS:
         raise ScanError(f"{path}: has {columns:,} columns, this is no table of points")
-    words: list[str] = []
-    if layout.named is not None:
-        line = layout.body[slice(*layout.named)].decode("utf-8", "replace")
-        words = [word.strip("\"'") for word in _split_fields(line.strip().lstrip("#/").strip(), layout.separator)]
-    if len(words) != columns or len(set(words)) < columns:
-        known = _PTS_COLUMNS[1:] if columns == 6 else _PTS_COLUMNS[: columns - 3]
-        extra = [f"column_{index}" for index in range(4, columns + 1)]
-        known = known if path.suffix.lower() == ".pts" else ()
-        return [*packed.AXES, *known, *extra[len(known) :]]
-    lower = [word.lower() for word in words]
-    if all(lower.count(axis) == 1 for axis in packed.AXES):
-        return [low if low in packed.AXES else word for word, low in zip(words, lower, strict=True)]
-    rest = [f"{word}_" if word in packed.AXES else word or f"column_{i + 4}" for i, word in enumerate(words[3:])]
-    return [*packed.AXES, *rest]
+    begin = max(0, start - (1 << 16))
+    found: list[tuple[bool, list[str], tuple[int, int]]] = []
+    for match in list(re.finditer(rb"(?m)^[ \t]*(\S[^\n]*)$", layout.body[begin:start]))[-_MAX_PREAMBLE:]:
+        words = text_columns.header_words(_decode_header(match[1]), layout.dialect.separator, columns)
+        if words is None or any(is_number(word) for word in words):
+            continue
+        named = text_columns.named_axes(words, str(path)) is not None
+        if named or not match[1].startswith(_COMMENTS):
+            found.append((named, words, (match.start(1) + begin, match.end(1) + begin)))
+    if not found:
+        return None, layout
+    _, words, span = max(found, key=lambda line: (line[0], line[2]))
+    return words, replace(layout, named=span)
+
+
+def _decode_header(line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return line.decode("latin1")
 
 
 def _column_type(words: list[list[str]]) -> str:
-    texts = [word[0] for word in words if word]
+    texts = [word[0] for word in words if word and word[0]]
     if all(re.fullmatch(r"[+-]?\d{1,18}", text) for text in texts):
         return "i8"
-    return "f8" if all(_is_number(text) or not text for text in texts) else "U"
+    return "f8" if all(is_number(text) for text in texts) else "U"
 
 
 def _parse_points(layout: Layout, points: np.ndarray, names: list[str], kinds: list[str], path: Path) -> np.ndarray:
     """The columns as structured rows; where parsing fails, it is repeated with integers as floats and empty fields as NaN."""
+    separator = layout.dialect.separator
     if "U" in kinds:
         kinds = _with_text_widths(layout, points, kinds, path)
     try:
-        return lines.parse_rows(
-            layout.body, points, np.dtype(list(zip(names, kinds, strict=True))), layout.separator, path
-        )
+        return lines.parse_rows(layout.table, points, np.dtype(list(zip(names, kinds, strict=True))), separator, path)
     except ScanError:
-        if "i8" not in kinds and layout.separator is None:
+        if "i8" not in kinds and separator is None:
             raise
-    body = b"\n".join([layout.body[a:b].strip() for a, b in points.tolist()])
-    if layout.separator:
-        mark = layout.separator.encode()
-        body = re.sub(rb"(?m)(?:^|(?<=%s))[ \t]*(?=%s|$)" % (mark, mark), b"nan", body)
+    body = b"\n".join([layout.table[a:b].strip(b" ") for a, b in points.tolist()])
+    if separator:
+        mark = re.escape(separator.encode())
+        body = re.sub(rb"(?m)(?:^|(?<=%s))[ ]*(?=%s|$)" % (mark, mark), b"nan", body)
     dtype = np.dtype([(name, "f8" if kind == "i8" else kind) for name, kind in zip(names, kinds, strict=True)])
-    return lines.parse_rows(body, lines.find_lines(body, 0), dtype, layout.separator, path)
+    try:
+        return lines.parse_rows(body, lines.find_lines(body, 0), dtype, separator, path)
+    except ScanError:
+        lines.check_fields(layout.table, points, dtype, separator, path)
+        raise
 
 
 def _with_text_widths(layout: Layout, points: np.ndarray, kinds: list[str], path: Path) -> list[str]:
     begin, end = int(points[0, 0]), int(points[-1, 1])
-    try:
-        where = lines.token_spans(layout.body[begin:end], points - begin, len(kinds), layout.separator)
-    except ScanError:
-        raise ScanError(f"{path}: its lines do not all have {len(kinds)} columns") from None
+    lines.check_count_of_fields(layout.table, points, len(kinds), layout.dialect.separator, path)
+    where = lines.token_spans(layout.table[begin:end], points - begin, len(kinds), layout.dialect.separator)
     widths = (where[:, :, 1] - where[:, :, 0]).max(axis=0).tolist()
     if max(width for width, kind in zip(widths, kinds, strict=True) if kind == "U") > _MAX_WORD:
         raise ScanError(f"{path}: a column of words is wider than {_MAX_WORD} characters, this is no table of points")
@@ -190,9 +211,11 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     exact = [(name, "f8" if name in packed.AXES else rows.dtype[name]) for name in rows.dtype.names or ()]
     rows = rows.astype(exact, copy=False)
     kept = source is not None and old is not None and lines.extends_fields(rows.dtype, old.dtype)
+    encoding = source.header.encoding if kept and source else Encoding()
     with open(temporary, "wb") as file:
+        file.write(encoding.mark)
         for block in _rewrite_source(rows, source) if kept and source else _format_new(rows, _flavour(target)):
-            file.write(block)
+            file.write(encoding.encode(block))
 
 
 def _flavour(path: Path) -> str:
@@ -216,7 +239,8 @@ def _rewrite_source(rows: np.ndarray, source: Source) -> Iterator[bytes]:
         yield _text_before_points(
             layout, int(spans[0, 0]) if whole and len(rows) else _first_point_offset(layout), added
         )
-    yield from lines.rewrite_lines(layout.body, spans, old, rows, layout.separator, whole)
+    texts = lines.TableText(layout.body, layout.table, layout.dialect.separator, layout.dialect.decimal_comma)
+    yield from lines.rewrite_lines(texts, spans, old, rows, whole)
     yield layout.body[int(spans[-1, 1]) :] if whole and len(rows) else b"\n"
 
 
@@ -229,7 +253,7 @@ def _text_before_points(layout: Layout, start: int, added: tuple[str, ...]) -> b
     if not added or layout.named is None:
         return text
     end = layout.named[0] + len(layout.body[slice(*layout.named)].rstrip())
-    joint = layout.separator or " "
+    joint = layout.dialect.separator or " "
     return text[:end] + "".join(joint + name for name in added).encode() + text[end:]
 
 

@@ -216,7 +216,7 @@ def test_attacks_cost_neither_time_nor_memory(tmp_path):
         (".pcd", pcd % (1, 1 << 62, b"binary")),
         (".pcd", pcd % (1 << 40, 1, b"binary")),
         (".pcd", pcd % (1, 1 << 28, b"binary_compressed") + np.array([3, 3 << 28], "<u4").tobytes() + b"\xff" * 3),
-        (".pts", b"9" * 4000 + b"\n1 2 3\n"),
+        (".pts", b"9" * 4000 + b"\n" + b"8" * 4000),
         (".xyz", b"1 " * 700_000),
         (".xyz", b"1 2 3\n" + b"1" * 3_000_000),
         (".xyz", b"\n" * 3_000_000),
