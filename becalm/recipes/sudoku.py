@@ -1,4 +1,7 @@
-"""The recipe of `sudoku4` and `sudoku9`: SRM on Sudokus of handwritten digits."""
+"""The recipe of `sudoku4` and `sudoku9`: SRM on Sudokus of handwritten digits.
+
+Given cells show any training digit, distorted as hands and papers do; what is to be solved is written with the clearest ones.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +19,12 @@ from becalm.core.process import Prediction
 from becalm.core.typing import Tensor
 from becalm.images import digit_classifier, sudoku
 from becalm.images.digits import Digits, fisher_discriminants, read_digits
+from becalm.images.grid import shrink
+from becalm.images.handwriting import write_on_sheets
+from becalm.nets.digit_classifier import DigitClassifier
+from becalm.nets.transformer import Shape
 from becalm.systems.srm import SRM, Head, losses, noise_and_predict
+from becalm.systems.srm_digits import DigitSRM, with_reader
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -30,13 +38,18 @@ class Recipe:
     run: Path = Path("runs/sudoku")
     """Folder of the run: its log and its state; an interrupted run continues from there."""
     start: Path | None = None
-    """Weights to begin from, in place of random ones."""
+    """Weights to begin from, in place of random ones: a file, or a packaged model's name."""
+    reader: Path | None = Path("reader14")
+    """The digit classifier through which the network sees settled cells, a file or a packaged model; weights that are begun from
+    keep theirs. `none`: no classifier."""
     side: Literal[4, 9] = 4
     """Cells in a row."""
     pixels: int = 14
     """Side in pixels of a cell, as the network sees it."""
     digits_per_class: int = 1000
-    """Digits of each class to learn from: those that a digit classifier is most confident of."""
+    """Digits of each class to write with: those that a digit classifier is most confident of."""
+    handwriting: float = 1.0
+    """How far given digits are distorted: slant, size, thickness, pencil, paper (`images.handwriting`); 0: not at all."""
     times: Literal["uniform_mean", "independent", "shared"] = "uniform_mean"
     """How noise levels are drawn: with a uniform mean (SRM), independently (Diffusion Forcing), or one for all (diffusion)."""
     sharpness: float = 1.0
@@ -60,7 +73,7 @@ class Recipe:
     depth: int = 4
     """Blocks."""
     loops: int = 1
-    """Times the blocks are run."""
+    """Times the blocks are run; may be changed with `start`, whose other sizes stay."""
     mlp_ratio: int = 4
     """Hidden width of a block's MLP, over the width."""
     compiled: bool = False
@@ -86,11 +99,20 @@ SUDOKU9 = Recipe(
 """`sudoku9`: an hour and a half on one core."""
 
 
+class Pools(NamedTuple):
+    """Digits to learn from."""
+
+    given: Digits
+    """All training digits at their own size, which given cells show."""
+    clear: Digits
+    """The clearest of each class at the network's size, which other cells are written with."""
+
+
 class Batch(NamedTuple):
     """Solved puzzles at noise levels."""
 
     x: Tensor
-    """The cells [batch, cell, channel]."""
+    """The cells [batch, cell, channel]; distorted where they are given."""
     t: Tensor
     """Their noise levels [batch, cell, 1]."""
     weight: Tensor
@@ -101,15 +123,27 @@ class Batch(NamedTuple):
     """Of the noise."""
 
 
-def training_digits(recipe: Recipe) -> Digits:
-    """The digits to learn from: the clearest of each class of the training part, shrunk to the network's cells."""
+def training_digits(recipe: Recipe) -> Pools:
+    """MNIST's training digits, or scikit-learn's: all of the classes of the grid, and the clearest of each at the cells' size."""
     known = read_digits(recipe.digits)[0].only(range(1, recipe.side + 1))
     if not 1 <= recipe.pixels <= known.images.shape[1]:
         raise InputError(
             f"--pixels {recipe.pixels}: {recipe.digits} has digits of {known.images.shape[1]} pixels a side"
         )
-    classifier = digit_classifier.fit(known, recipe.pixels, torch.Generator().manual_seed(0))
-    return digit_classifier.clearest_digits(classifier, known, recipe.digits_per_class)
+    classifier = load_reader(recipe) or digit_classifier.fit(known, recipe.pixels, torch.Generator().manual_seed(0))
+    return Pools(known, digit_classifier.clearest_digits(classifier, known, recipe.digits_per_class))
+
+
+def load_reader(recipe: Recipe) -> DigitClassifier | None:
+    """The recipe's digit classifier, None where it has none. Raises InputError where it reads cells of another size."""
+    if recipe.reader is None or str(recipe.reader) == "none":
+        return None
+    reader = load(recipe.reader, DigitClassifier)
+    if reader.side != recipe.pixels:
+        raise InputError(
+            f"{recipe.reader}: reads cells of {reader.side} pixels, and --pixels says {recipe.pixels}; give --reader none"
+        )
+    return reader
 
 
 def sample_levels(recipe: Recipe, batch: int, cells: int, generator: torch.Generator) -> Tensor:
@@ -125,17 +159,31 @@ def level_weight(recipe: Recipe) -> Callable[[Tensor], Tensor]:
     return times.inverse_density_weight(draw, recipe.side**2, generator, 20_000)
 
 
-def make_batch(recipe: Recipe, digits: Digits, weight: Callable[[Tensor], Tensor], step: int) -> Batch:
-    """The batch of a step: a pure function of the recipe's seed and the step."""
+def make_batch(recipe: Recipe, pools: Pools, weight: Callable[[Tensor], Tensor], step: int) -> Batch:
+    """The batch of a step: a pure function of the recipe's seed and the step.
+
+    In the states of sequential solving a random share of the settled cells is given, and the others are solved ones.
+    """
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     cells, sequential = recipe.side**2, round(recipe.sequential_share * recipe.batch)
     grids = sudoku.sample_grids(recipe.side, recipe.batch, "train", generator)
-    x = sudoku.sample_cells(grids, digits, generator)
-    unknown = ~sudoku.sample_masks(recipe.side, recipe.batch - sequential, 0, cells - 1, generator)
-    mixed = sample_levels(recipe, recipe.batch - sequential, cells, generator) * unknown[..., None]
-    t = torch.cat([mixed, times.sequential(sequential, cells, generator)])
+    x = sudoku.sample_cells(grids, pools.clear, generator)
+    given = sudoku.sample_masks(recipe.side, recipe.batch - sequential, 0, cells - 1, generator)
+    mixed = sample_levels(recipe, recipe.batch - sequential, cells, generator) * ~given[..., None]
+    visited = times.sequential(sequential, cells, generator)
+    share = torch.rand(sequential, 1, generator=generator)
+    among = (visited[..., 0] == 0) & (torch.rand(sequential, cells, generator=generator) < share)
+    write_given(recipe, pools.given, x, grids, torch.cat([given, among]), generator)
     w = torch.cat([weight(mixed), torch.ones(sequential, cells, 1)])
-    return Batch(x, t, w, grids, int(torch.randint(2**62, (), generator=generator)))
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return Batch(x, torch.cat([mixed, visited]), w, grids, seed)
+
+
+def write_given(recipe: Recipe, digits: Digits, x: Tensor, grids: Tensor, given: Tensor, generator: torch.Generator):
+    """Put a distorted image of its digit in every given cell of x [batch, cell, channel]; a puzzle is a sheet."""
+    images = digits.sample_images(grids[given], generator)
+    written = write_on_sheets(images, given.nonzero()[:, 0], generator, recipe.handwriting)
+    x[given] = shrink(written.flatten(1), recipe.pixels) * 2 - 1
 
 
 def loss(centres: Tensor, model: SRM, batch: Batch) -> dict[str, Tensor]:
@@ -166,7 +214,10 @@ def next_digit_consistency(
 
 
 def build_model(recipe: Recipe, digits: Digits) -> SRM:
-    """The model before its first step: seeded weights, or those to start from. Raises InputError for what does not fit."""
+    """The model before its first step: seeded weights, or those to start from. Raises InputError for what does not fit.
+
+    `digits` are those to write with.
+    """
     if not 0 <= recipe.sequential_share <= 1:
         raise InputError(f"--sequential-share {recipe.sequential_share}: is a share of the batch, from 0 to 1")
     if recipe.start:
@@ -177,7 +228,7 @@ def build_model(recipe: Recipe, digits: Digits) -> SRM:
             raise InputError(
                 f"{recipe.start}: is for {size[0]} cells of {size[1]} numbers; --side and --pixels say {wanted[0]} of {wanted[1]}"
             )
-        return model
+        return add_reader(change_loops(model, recipe.loops), recipe)
     shape = [recipe.width, recipe.heads, recipe.depth, recipe.loops, recipe.mlp_ratio]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -185,17 +236,29 @@ def build_model(recipe: Recipe, digits: Digits) -> SRM:
         fields = {"channels": recipe.pixels**2, "places": places, "shape": shape, "head": recipe.head}
         model = SRM.build(**fields, shift=recipe.shift, features=recipe.side - 1)
     model.features.copy_(fisher_discriminants(digits, recipe.side - 1))  # type: ignore[union-attr]
+    return add_reader(model, recipe)
+
+
+def change_loops(model: SRM, loops: int) -> SRM:
+    """The model with its blocks run as many times; the weights are the same."""
+    model.network.loops = loops  # type: ignore[assignment]
+    model.config["shape"][Shape._fields.index("loops")] = loops  # type: ignore[index]
     return model
+
+
+def add_reader(model: SRM, recipe: Recipe) -> SRM:
+    """The model with the recipe's digit classifier; as it is where it has one, or the recipe has none."""
+    reader = load_reader(recipe)
+    return model if reader is None or isinstance(model, DigitSRM) else with_reader(model, reader, recipe.side)
 
 
 def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records, then write the averaged weights beside the state."""
-    digits = training_digits(recipe)
-    model = build_model(recipe, digits).to(recipe.device).train()
-    centres = (
-        torch.stack([digits.images[digits.labels == k + 1].mean(0) for k in range(recipe.side)]).flatten(1) * 2 - 1
-    )
-    make = partial(make_batch, recipe, digits, level_weight(recipe))
+    pools = training_digits(recipe)
+    model = build_model(recipe, pools.clear).to(recipe.device).train()
+    clear = pools.clear
+    centres = torch.stack([clear.images[clear.labels == k + 1].mean(0) for k in range(recipe.side)]).flatten(1) * 2 - 1
+    make = partial(make_batch, recipe, pools, level_weight(recipe))
     if recipe.compiled:
         model.network.compile()
     yield from train(model, partial(loss, centres), lambda start: map(make, count(start)), recipe.plan, recipe.run)

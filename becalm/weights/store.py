@@ -19,6 +19,7 @@ from becalm.systems.pvd import PointDiffusion
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
+from becalm.systems.srm_digits import DigitSRM
 from becalm.systems.srm_pixels import PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
 from becalm.systems.vdm import VDM
@@ -34,6 +35,7 @@ SYSTEMS = {
     "jets": Jets,
     "sbd": SBD,
     "srm": SRM,
+    "srm_digits": DigitSRM,
     "srm_pixels": PixelSRM,
     "srm_polygons": PolygonSRM,
     "digit_classifier": DigitClassifier,
