@@ -48,12 +48,17 @@ class Denoise:
     """Seed of all random numbers: the same seed gives the same result."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or mps."""
+    columns: str = ""
+    """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
+    force: bool = False
+    """Denoise Gaussian splats, and coordinates that look like degrees, too."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
     def run(self) -> None:
         """Denoise the scan, write what was asked for and print the summary."""
         from becalm.core.files import InputError
+        from becalm.points.formats import read
         from becalm.points.formats.scan_files import check_output_path
         from becalm.points.plot import draw
         from becalm.tasks import denoise
@@ -63,13 +68,17 @@ class Denoise:
         for target in (output, self.record, self.picture):
             if target:
                 check_output_path(target, self.scan)
+        cloud = read(self.scan, warn, parse_columns(self.columns))
         if self.mode == "paper":
-            return self.run_as_published(output)
+            return self.run_as_published(output, cloud)
         if self.alpha is not None:
             raise InputError("--alpha is for --mode paper (leave it out)")
-        options = {name: getattr(self, name) for name in ("outliers", "seed", "device", "rule", "steps", "uncertainty")}
+        options = {
+            name: getattr(self, name)
+            for name in ("outliers", "seed", "device", "rule", "steps", "uncertainty", "force")
+        }
         sigma = parse_noise(self.noise)
-        result, states = with_progress(denoise.steps(self.scan, self.model, sigma=sigma, warn=warn, **options))
+        result, states = with_progress(denoise.steps(cloud, self.model, sigma=sigma, warn=warn, **options))
         result.save(output, self.details, warn)
         summary = asdict(result.report)
         if self.record:
@@ -80,7 +89,7 @@ class Denoise:
             draw(result.original.local()[mask], result.points[mask] - result.original.origin, self.picture)
         self.print_summary(summary | {"seconds": round(time.time() - started, 2), "output": str(output)})
 
-    def run_as_published(self, output: Path) -> None:
+    def run_as_published(self, output: Path, cloud: Any) -> None:
         """Denoise by SPD's published procedure: only positions come back, resampled."""
         from becalm.core.files import InputError
         from becalm.tasks.denoise import steps_as_published
@@ -88,9 +97,7 @@ class Denoise:
         if self.rule is not None or self.uncertainty:
             raise InputError("--rule and --uncertainty are for SBD; --mode paper is SPD's (leave them out)")
         sigma, T, alpha = parse_noise(self.noise), self.steps or 30, self.alpha or 0.2
-        reports = steps_as_published(
-            self.scan, self.model, self.outliers, sigma, self.seed, self.device, T, alpha, warn
-        )
+        reports = steps_as_published(cloud, self.model, self.outliers, sigma, self.seed, self.device, T, alpha, warn)
         result, _ = with_progress(reports)
         result.save(output, warn)
         warn(f"{output}: positions only: the paper's merge keeps neither order nor attributes")
@@ -111,6 +118,16 @@ def parse_noise(noise: str) -> float | None:
         return float(noise)
     except ValueError:
         raise InputError(f"--noise {noise}: give a standard deviation in the scan's units, or auto") from None
+
+
+def parse_columns(text: str) -> dict[str, str] | None:
+    """The columns of the option --columns, None where it is not given. Raises InputError."""
+    from becalm.core.files import InputError
+
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if any(not value for _, _, value in parts):
+        raise InputError(f"--columns {text}: give the columns of x, y and z as x=2,y=3,z=4 or x=EAST,y=NORTH,z=H")
+    return {axis.strip().lower(): value.strip() for axis, _, value in parts} or None
 
 
 def with_progress(reports: Iterable) -> tuple[Any, list]:

@@ -14,12 +14,15 @@ class Info:
 
     file: Annotated[Path, tyro.conf.Positional]
     """A scan, or weights (.safetensors)."""
+    columns: str = ""
+    """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
     json: bool = False
     """Print one JSON object."""
 
     def run(self) -> None:
         """Read and describe."""
-        facts = describe_weights(self.file) if self.file.suffix == ".safetensors" else describe_scan(self.file)
+        weights = self.file.suffix == ".safetensors"
+        facts = describe_weights(self.file) if weights else describe_scan(self.file, self.columns)
         if self.json:
             print(json.dumps(facts))
             return
@@ -29,16 +32,23 @@ class Info:
             )
 
 
-def describe_scan(path: Path) -> dict:
+def describe_scan(path: Path, columns: str = "") -> dict:
     """Points, extent, spacing, estimated noise and attributes of a scan."""
-    from becalm.cli.denoise import warn
-    from becalm.points import read
+    import numpy as np
+
+    from becalm.cli.denoise import parse_columns, warn
+    from becalm.points import ScanError, read
     from becalm.points.denoise import MIN_POINTS
     from becalm.points.estimate import noise_level
+    from becalm.points.suitability import check_suitable
 
-    cloud = read(path, warn)
+    cloud = read(path, warn, parse_columns(columns))
     finite = cloud.xyz[cloud.finite]
-    local = cloud.local()[cloud.finite]
+    try:
+        check_suitable(cloud)
+    except ScanError as error:
+        warn(f"{path}: {error}")
+    local = np.unique(cloud.local()[cloud.finite], axis=0)
     return {
         "file": str(path),
         "points": len(cloud),

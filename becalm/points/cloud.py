@@ -1,6 +1,7 @@
 """A point cloud: coordinates in float64, attributes of any kind, and what is needed to write its file again."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from becalm.core.files import InputError
 
 class ScanError(InputError):
     """A scan that cannot be read or written: one line that names the file, the field and the fix."""
+
+
+NO_RETURNS = 8
+"""Points at exactly 0 0 0 from which on these are no points but missing returns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Cloud:
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     """name -> array whose first axis is n, of any dtype, in file order."""
     origin: np.ndarray = None  # type: ignore[assignment]
-    """[3] float64, what `local` subtracts; by default the centre of the finite points' bounding box."""
+    """[3] float64, what `local` subtracts; by default the centre of the bounding box of the measured points."""
     source: Source | None = None
     """What the writer needs to write the same kind of file again."""
 
@@ -57,9 +62,10 @@ class Cloud:
                 raise ScanError(
                     f"cloud: attribute {name!r} has shape {values.shape}, not one row for each of {len(xyz)}"
                 )
-        origin = box_centre(xyz) if self.origin is None else self.origin
-        for name, value in (("xyz", xyz), ("attributes", attributes), ("origin", read_only(origin, np.float64))):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "xyz", xyz)
+        object.__setattr__(self, "attributes", attributes)
+        origin = box_centre(xyz[self.finite]) if self.origin is None else self.origin
+        object.__setattr__(self, "origin", read_only(origin, np.float64))
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -90,10 +96,15 @@ class Cloud:
         names = ", ".join(self.attributes)
         return f"Cloud({len(self):,} points, extent {extent}{', ' + names if names else ''})"
 
-    @property
+    @cached_property
     def finite(self) -> np.ndarray:
-        """bool [n]: the points with three finite coordinates."""
-        return np.all(np.isfinite(self.xyz), axis=1)
+        """bool [n]: the points that were measured: with three finite coordinates, which are not the 0 0 0 of a missing return.
+
+        Drivers of lidars write 0 0 0 where no light came back; it counts as that where at least `NO_RETURNS` points have it.
+        """
+        finite = np.all(np.isfinite(self.xyz), axis=1)
+        zero = ~self.xyz.any(axis=1)
+        return frozen(finite & ~zero if np.count_nonzero(zero) >= NO_RETURNS else finite)
 
     def local(self) -> np.ndarray:
         """[n, 3] float64 relative to the origin: small enough for float32."""

@@ -97,8 +97,8 @@ def to_laspy(cloud: Cloud) -> Any:
 
     from becalm.points.formats.las import las_from_cloud
 
-    if not cloud.finite.all():
-        missing = int((~cloud.finite).sum())
+    missing = int((~np.isfinite(cloud.xyz).all(axis=1)).sum())
+    if missing:
         raise ScanError(f"cloud: LAS cannot hold {missing:,} points without coordinates; select the finite ones")
     return las_from_cloud(laspy, cloud, Path("cloud"), warnings.warn)
 

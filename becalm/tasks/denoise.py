@@ -19,6 +19,7 @@ from becalm.points.denoise import CloudDenoiser, OutlierPolicy, Report
 from becalm.points.formats import write
 from becalm.points.interop import as_cloud
 from becalm.points.progress import DenoiseProgress
+from becalm.points.suitability import check_suitable
 from becalm.systems.jets import Jets
 from becalm.systems.sbd import SBD, Rule, Sampled, uncertainty
 from becalm.systems.spd import SPD
@@ -45,6 +46,8 @@ class Options:
     """Seed of all random numbers: the same seed gives the same result."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or mps."""
+    force: bool = False
+    """Denoise Gaussian splats, and coordinates that look like degrees, too."""
     rule: Rule | None = None
     """SBD only: the update of a step, the ancestral `mean` (the default), the deterministic `flow`, or `ancestral` sampling."""
     steps: int | None = None
@@ -167,6 +170,8 @@ def steps(points: Any, model: Model = "jets", *, warn: Warn = warnings.warn, **o
     denoiser = load_denoiser(model, chosen)
     cloud = as_cloud(points, warn)
     with error_prefix(cloud):
+        if not chosen.force:
+            check_suitable(cloud)
         for progress in clouds.iter_denoise_cloud(cloud, denoiser, chosen.outliers, chosen.sigma, chosen.seed):
             if progress.outlier is None:
                 yield Progress(progress.done, progress.xyz)
@@ -259,6 +264,8 @@ def steps_as_published(
     if not isinstance(spd, SPD):
         raise ScanError(f"--mode paper is SPD's; {model} is {type(spd).__name__} (leave --mode out)")
     whole = as_cloud(points, warn)
+    with error_prefix(whole):
+        check_suitable(whole)
     cloud = whole.select(whole.finite & ~clouds.find_isolated(whole, outliers))
     local = cloud.local()
     with error_prefix(cloud):

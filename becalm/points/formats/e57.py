@@ -230,7 +230,7 @@ def _write_scan(libe57: Any, image: Any, scans: Any, scan: E57Scan, cloud: Cloud
         columns["cartesianInvalidState"] = missing.astype(np.uint8) * 2
     node = libe57.StructureNode(image)
     e57_nodes.set_children(
-        libe57, image, node, e57_nodes.with_bounds(scan.tree, local[cloud.finite], scan.count == len(local))
+        libe57, image, node, e57_nodes.with_bounds(scan.tree, local[~missing], scan.count == len(local))
     )
     scans.append(node)
     e57_nodes.write_points(libe57, image, node, columns, scan.fields)
@@ -239,7 +239,7 @@ def _write_scan(libe57: Any, image: Any, scans: Any, scan: E57Scan, cloud: Cloud
 def _local_coordinates(cloud: Cloud, scan: E57Scan, rows: np.ndarray | None) -> np.ndarray:
     """[n, 3] in the scan's frame, Rᵀ(x − t), or as read where a point did not move; NaN for points without coordinates."""
     local = (cloud.xyz - scan.translation) @ scan.rotation
-    local[~cloud.finite] = np.nan
+    local[~np.isfinite(cloud.xyz).all(axis=1)] = np.nan
     if rows is not None:
         unchanged = np.all((cloud.xyz == rows["global"]) | (np.isnan(cloud.xyz) & np.isnan(rows["global"])), axis=1)
         local[unchanged] = rows["local"][unchanged]

@@ -46,7 +46,8 @@ def cloud_from_las(las: Any, path: Path | None) -> Cloud:
         raise ScanError(f"{path}: header promises {las.header.point_count:,} points, the file holds {len(rows):,}")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
     values = {name: np.asarray(las[name]) for name in names}
-    return Cloud(frozen(_coordinates(rows, las.header)), values, source=Source("las", path, las.header, rows))
+    source = Source("las", path, las.header, rows, las_header.is_geographic(las.header))
+    return Cloud(frozen(_coordinates(rows, las.header)), values, source=source)
 
 
 def _coordinates(rows: np.ndarray, header: Any) -> np.ndarray:
@@ -60,8 +61,8 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     Coordinates that moved are rounded to the scale. Raises ScanError where they do not fit it or are not finite.
     """
     laspy = _laspy(target)
-    if not cloud.finite.all():
-        missing = int((~cloud.finite).sum())
+    missing = int((~np.isfinite(cloud.xyz).all(axis=1)).sum())
+    if missing:
         raise ScanError(f"{target}: LAS cannot hold {missing:,} points without coordinates; write PLY or PCD")
     try:
         _write(laspy, cloud, temporary, target, warn)

@@ -5,7 +5,7 @@ Layouts: ASPRS LAS 1.4-R15; the LAZ record 22204 and its layered chunks: M. Isen
 
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from becalm.points.cloud import ScanError
 from becalm.points.formats import scan_files
@@ -13,6 +13,19 @@ from becalm.points.formats import scan_files
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 """LAZ item type -> compressed layers of a chunk; type 14 (extra bytes) has one a byte."""
 _LAYERED_COMPRESSOR = 3
+_MODEL_TYPE_KEY, _GEOGRAPHIC = 1024, 2
+"""GeoTIFF's key for the kind of a coordinate system, and its value for longitude and latitude."""
+
+
+def is_geographic(header: Any) -> bool:
+    """Whether the coordinate system of a laspy header is a longitude and a latitude in degrees."""
+    records = [*header.vlrs, *(header.evlrs or ())]
+    texts = [str(record.string) for record in records if type(record).__name__ == "WktCoordinateSystemVlr"]
+    if any(texts):
+        whole = " ".join(texts)
+        return "GEOG" in whole and "PROJCS" not in whole and "PROJCRS" not in whole
+    keys = [record.geo_keys for record in records if type(record).__name__ == "GeoKeyDirectoryVlr"]
+    return any(key.id == _MODEL_TYPE_KEY and key.value_offset == _GEOGRAPHIC for part in keys for key in part)
 
 
 def check_header(path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Clouds that must not be denoised as they are: coordinates in degrees, and Gaussian splats."""
+
+import numpy as np
+
+from becalm.points.cloud import Cloud, ScanError
+
+SPLAT = ("f_dc_0", "scale_0", "rot_0")
+"""Attributes of a Gaussian splat: colour, size and orientation (Kerbl et al., "3D Gaussian Splatting", 2023)."""
+
+SAMPLE = 500
+"""Points whose decimals are counted."""
+
+
+def check_suitable(cloud: Cloud) -> None:
+    """Raise ScanError for a cloud in degrees, in which distances mean nothing, and for Gaussian splats."""
+    if set(SPLAT) <= set(cloud.attributes):
+        raise ScanError(
+            f"holds Gaussian splats ({', '.join(SPLAT)}): a scene breaks when centres move and sizes and turns do not; "
+            "denoise the points it was made from, or say --force"
+        )
+    if is_in_degrees(cloud):
+        raise ScanError(
+            "x and y are degrees, in which distances mean nothing; project them to metres first (UTM here is "
+            f"EPSG:{utm_zone(cloud)}: pdal translate IN OUT reprojection --filters.reprojection.out_srs=EPSG:{utm_zone(cloud)}), "
+            "or say --force if they are none"
+        )
+
+
+def is_in_degrees(cloud: Cloud) -> bool:
+    """Whether x and y are a longitude and a latitude: the file says so, or their ranges and decimals do.
+
+    Decimals say so where x and y have six or more and z at least two fewer, and z ranges over far larger numbers than they.
+    """
+    xyz = cloud.xyz[cloud.finite]
+    if len(xyz) == 0 or np.abs(xyz[:, :2]).max() > 180 or np.abs(xyz[:, :2]).max(axis=0).min() > 90:
+        return False
+    if cloud.source is not None and cloud.source.degrees:
+        return True
+    extent = np.ptp(xyz, axis=0)
+    if len(xyz) < 16 or not 0 < max(extent[:2]) < min(5, extent[2] / 20):
+        return False
+    some = xyz[:: max(1, len(xyz) // SAMPLE)]
+    flat = min(count_decimals(some[:, 0]), count_decimals(some[:, 1]))
+    return flat >= 6 and count_decimals(some[:, 2]) <= flat - 2
+
+
+def count_decimals(values: np.ndarray, most: int = 12) -> int:
+    """The least number of decimals that writes all values [n] exactly, but for rounding; `most` where more are needed."""
+    for decimals in range(most):
+        if np.all(np.abs(values - np.round(values, decimals)) <= 4 * np.spacing(np.abs(values))):
+            return decimals
+    return most
+
+
+def utm_zone(cloud: Cloud) -> int:
+    """The EPSG number of the UTM zone (WGS 84) at the middle of a cloud in degrees."""
+    x, y = np.median(cloud.xyz[cloud.finite][:, :2], axis=0)
+    return (32600 if y >= 0 else 32700) + int((x + 180) % 360 // 6) + 1
