@@ -50,6 +50,8 @@ class Denoise:
     """Where to compute: cpu, cuda or mps."""
     columns: str = ""
     """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
+    keep_types: bool = False
+    """Write coordinates in the type of the file, even where float32 rounds them (PCL loads no other)."""
     force: bool = False
     """Denoise Gaussian splats, and coordinates that look like degrees, too."""
     json: bool = False
@@ -79,7 +81,7 @@ class Denoise:
         }
         sigma = parse_noise(self.noise)
         result, states = with_progress(denoise.steps(cloud, self.model, sigma=sigma, warn=warn, **options))
-        result.save(output, self.details, warn)
+        result.save(output, self.details, warn, self.keep_types)
         summary = asdict(result.report)
         if self.record:
             facts = {"scan": self.scan.name, "model": self.model, "seed": self.seed}

@@ -32,6 +32,8 @@ class Source:
     """[n] the file's own records (or what else the format stores for each point), selected along with the points."""
     degrees: bool = False
     """Whether the file says that x and y are a longitude and a latitude."""
+    keep_types: bool = False
+    """Whether coordinates are written in the floating-point type of the file however much that rounds them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,13 +124,16 @@ class DenoiseResult:
         detailed = self.original.with_attributes(self.attributes)
         return clouds.apply_outlier_policy(detailed, self.progress, self.options.outliers)
 
-    def save(self, path: str | PathLike[str], details: bool = False, warn: Warn = warnings.warn) -> None:
+    def save(
+        self, path: str | PathLike[str], details: bool = False, warn: Warn = warnings.warn, keep_types: bool = False
+    ) -> None:
         """Write the cloud in the format of the suffix; a cloud from a file of that format keeps its header and unchanged parts.
 
-        With `details` it has the result's attributes too. `warn` is called with one line for what the format cannot hold.
+        With `details` it has the result's attributes too, with `keep_types` coordinates of the file's own type, however much that
+        rounds them. `warn` is called with one line for what the format cannot hold.
         Raises ScanError where the path cannot be written; then nothing has changed.
         """
-        write(self.detailed_cloud if details else self.cloud, path, warn)
+        write(self.detailed_cloud if details else self.cloud, path, warn, keep_types)
 
     def __repr__(self) -> str:
         before, after = self.report.noise_before, self.report.noise_after

@@ -3,6 +3,7 @@
 import struct
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -43,14 +44,22 @@ def read(
     return cloud
 
 
-def write(cloud: Cloud, path: str | PathLike[str], warn: Callable[[str], object] = warnings.warn) -> None:
+def write(
+    cloud: Cloud,
+    path: str | PathLike[str],
+    warn: Callable[[str], object] = warnings.warn,
+    keep_types: bool = False,
+) -> None:
     """Write the cloud completely or not at all; `warn` is called with one line for what the format cannot hold.
 
-    A cloud that was read from the same format keeps its header and, byte for byte, all that did not change.
+    A cloud that was read from the same format keeps its header and, byte for byte, all that did not change; with `keep_types`
+    also the floating-point type of its coordinates, however much that rounds them.
     Raises ScanError (unknown suffix, no such folder, the input itself, full disk); then no file has changed.
     """
     path = Path(path)
     module = _module(path)
+    if keep_types and cloud.source:
+        cloud = replace(cloud, source=replace(cloud.source, keep_types=True))
     with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud, temporary, path, warn)
 

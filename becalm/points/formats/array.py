@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,8 @@ def _cloud_from_array(array: np.ndarray, named: dict[str, np.ndarray], path: Pat
     if array.dtype.names:
         if array.ndim != 1:
             raise ScanError(f"{path}: records of shape {array.shape}, one a point is needed")
+        axes = {written: axis for axis, written in packed.written_axes(array.dtype.names).items()}
+        array = array.view(packed.rename_fields(array.dtype, axes)) if axes else array
         cloud = packed.cloud_from_rows(array, Source("array", path, layout, array))
         return cloud.with_attributes(named)
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf":
@@ -107,7 +109,7 @@ def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
     others = {name: array for name, array in arrays.items() if name not in named and name != key}
     if others:
         warn(f"{path}: {', '.join(others)} not one row a point; kept for an NPZ output only")
-    return _cloud_from_array(arrays[key], named, path, Layout(entries, key, others))
+    return _cloud_from_array(arrays[key], named, path, Layout(entries, key, others, dtype=arrays[key].dtype))
 
 
 def _check_entries(entries: tuple[zipfile.ZipInfo, ...], size: int, path: Path) -> None:
@@ -143,7 +145,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
         _write_npz(cloud, source, temporary, target, warn)
         return
     if source is not None and source.rows.dtype.names:
-        array, omitted = packed.rows_from_cloud(cloud, source.rows, warn, str(target)), []
+        array, omitted = _named_rows(cloud, source, warn, target), []
     else:
         array, omitted = _fill_columns(_coordinate_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)
     if omitted:
@@ -157,6 +159,14 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
         else:
             array = np.asarray(array, order="F" if fortran else "C")
             np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _named_rows(cloud: Cloud, source: Source, warn: Callable[[str], object], target: Path) -> np.ndarray:
+    """The records of a cloud from records, with the coordinates named as in the file."""
+    array = packed.rows_from_cloud(cloud, source.rows, warn, str(target))
+    layout: Layout = source.header
+    axes = packed.written_axes(layout.dtype.names) if layout.dtype is not None and layout.dtype.names else {}
+    return array.view(packed.rename_fields(array.dtype, axes)) if axes else array
 
 
 def _fill_columns(array: np.ndarray, cloud: Cloud) -> tuple[np.ndarray, list[str]]:
@@ -177,7 +187,7 @@ def _coordinate_matrix(cloud: Cloud, source: Source, target: Path, warn: Callabl
     old = np.zeros(len(cloud), list(fields.items()))
     for index, axis in enumerate(packed.AXES):
         old[axis] = source.rows[:, index]
-    new = packed.rows_from_cloud(Cloud(cloud.xyz), old, warn, str(target))
+    new = packed.rows_from_cloud(Cloud(cloud.xyz, source=source), old, warn, str(target))
     array = source.rows.astype(new.dtype["x"], copy=True)
     for index, axis in enumerate(packed.AXES):
         array[:, index] = new[axis]
@@ -190,7 +200,7 @@ def _write_npz(
     layout: Layout = source.header if source else Layout(coordinates="xyz")
     if source is not None and source.rows.dtype.names:
         fields = {name: values for name, values in cloud.attributes.items() if name in source.rows.dtype.names}
-        array = packed.rows_from_cloud(Cloud(cloud.xyz, fields), source.rows, warn, str(target))
+        array = _named_rows(replace(cloud, attributes=fields), source, warn, target)
         rest = [name for name in cloud.attributes if name not in fields]
     else:
         array, rest = _fill_columns(_coordinate_matrix(cloud, source, target, warn) if source else cloud.xyz, cloud)

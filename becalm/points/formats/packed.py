@@ -1,6 +1,6 @@
 """Clouds as structured arrays [n] with fields x, y, z: the form that PLY, PCD, text and NumPy records share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,19 @@ PADDING_PREFIX = "_ "
 """Fields with this prefix (no format allows a space in a name) stay in the file's records and are no attributes."""
 FLOAT32_ROUNDING = 1e-5
 """The largest rounding error, in extents of the cloud, at which moved coordinates are written in the float type of the file."""
+
+
+def written_axes(names: Sequence[str]) -> dict[str, str]:
+    """x, y and z -> the field's name as the file writes it, for coordinates that are in capitals: {"x": "X"}."""
+    return {axis: axis.upper() for axis in AXES if axis not in names and list(names).count(axis.upper()) == 1}
+
+
+def rename_fields(dtype: np.dtype, names: dict[str, str]) -> np.dtype:
+    """The record type with the fields of `names` under other names, everything else in its place."""
+    own = dtype.names or ()
+    fields = [dtype.fields[name] for name in own] if dtype.fields else []
+    layout = {"formats": [field[0] for field in fields], "offsets": [field[1] for field in fields]}
+    return np.dtype({"names": [names.get(name, name) for name in own], **layout, "itemsize": dtype.itemsize})
 
 
 def cloud_from_rows(rows: np.ndarray, source: Source) -> Cloud:
@@ -80,10 +93,13 @@ def _axis_dtypes(
     if not fields_read and any(max_rounding(columns[axis], kinds[axis]) for axis in AXES):
         return dict.fromkeys(AXES, np.dtype(np.float64))
     finite = cloud.xyz[cloud.finite]
+    if cloud.source is not None and cloud.source.keep_types and all(kind.kind == "f" for kind in kinds.values()):
+        return kinds
     if all(is_accurate_enough(columns[axis], finite, kinds[axis]) for axis in AXES):
         return kinds
     worst = max(max_rounding(columns[axis], kinds[axis]) for axis in AXES)
-    warn(f"{name}: x, y, z are written as double, their type would round them by up to {worst:.2g}")
+    keeps = f" (--keep-types keeps {kinds['x'].name}, all that PCL loads)" if kinds["x"].kind == "f" else ""
+    warn(f"{name}: x, y, z are written as double, their type would round them by up to {worst:.2g}{keeps}")
     return {axis: np.dtype(np.float64).newbyteorder(">" if kinds[axis].byteorder == ">" else "=") for axis in AXES}
 
 

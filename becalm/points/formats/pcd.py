@@ -2,18 +2,21 @@
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import attributes, lines, lzf, packed, scan_files
+from becalm.points.formats import attributes, lines, packed, scan_files
 
 _HEADER_LIMIT = 1 << 20
 _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
 _TYPES = {(code[0].upper(), code[1]): np.dtype(f"<{code}") for code in _CODES}
 _KINDS = {kind.newbyteorder("=") for kind in _TYPES.values()}
+_MAX_LZF_EXPANSION = 88
+"""Three bytes of LZF decompress to at most 264; a file that promises more is damaged."""
 _WORDS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 
 
@@ -31,6 +34,10 @@ class Header:
     """The bytes after the points."""
     body: bytes = b""
     """ascii: the whole file; binary_compressed: the compressed points."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """x, y, z -> their names in the file, where these are others: X, Y, Z."""
+    booleans: frozenset[str] = frozenset()
+    """Fields of TYPE B, PCL's bool, which are bytes here."""
 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
@@ -65,11 +72,12 @@ def parse_header(data: bytes, path: Path) -> Header:
 
 
 def _header(text: bytes, words: dict[str, list[str]]) -> Header:
-    fields = []
-    names = words["FIELDS"]
+    fields: list[tuple] = []
+    axes = packed.written_axes(words["FIELDS"])
+    names = [next((axis for axis, written in axes.items() if written == name), name) for name in words["FIELDS"]]
     counts = [int(count) for count in words.get("COUNT", ["1"] * len(names))]
     for name, size, kind, count in zip(names, words["SIZE"], words["TYPE"], counts, strict=True):
-        dtype = _TYPES.get((kind.upper(), size))
+        dtype = _TYPES.get((kind.upper().replace("B", "U"), size))
         if dtype is None or not 0 < count <= 1 << 16:
             raise ValueError(f"field {name[:40]} has type {kind[:20]}{size[:20]} × {count}")
         name = f"{packed.PADDING_PREFIX}{len(fields)}" if name == "_" else name
@@ -78,7 +86,8 @@ def _header(text: bytes, words: dict[str, list[str]]) -> Header:
     points = int(words["POINTS"][0]) if "POINTS" in words else width * height
     if points < 0 or words["DATA"][0] not in ("ascii", "binary", "binary_compressed"):
         raise ValueError(f"POINTS {points}, DATA {words['DATA'][0]}")
-    return Header(text, np.dtype(fields), width, height, points, words["DATA"][0])
+    booleans = frozenset(name for name, kind in zip(names, words["TYPE"], strict=True) if kind.upper() == "B")
+    return Header(text, np.dtype(fields), width, height, points, words["DATA"][0], axes=axes, booleans=booleans)
 
 
 def _value_rows(rows: np.ndarray, header: Header) -> np.ndarray:
@@ -123,7 +132,7 @@ def _read_compressed(data: bytes, header: Header, path: Path) -> tuple[np.ndarra
     if size != header.points * stored.itemsize:
         raise ScanError(f"{path}: POINTS promises {header.points * stored.itemsize:,} bytes, DATA holds {size:,}")
     try:
-        block = lzf.decompress(data[start : start + length], size)
+        block = _decompress(data[start : start + length], size, path)
     except ValueError as error:
         raise ScanError(f"{path}: compressed points are damaged ({error})") from None
     rows, here = np.zeros(header.points, stored), 0
@@ -133,6 +142,24 @@ def _read_compressed(data: bytes, header: Header, path: Path) -> tuple[np.ndarra
         here += width
     rows.flags.writeable = False
     return rows, replace(header, after=data[start + length :], body=data[start : start + length])
+
+
+def _lzf(path: Path | str) -> Any:
+    try:
+        import lzf  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        raise ScanError(f"{path}: binary_compressed PCD needs `pip install becalm[scan]` ({error})") from None
+    return lzf
+
+
+def _decompress(block: bytes, size: int, path: Path) -> bytes:
+    """The bytes of a block of LZF (Marc Lehmann's liblzf). Raises ValueError where they are not `size`."""
+    if size > _MAX_LZF_EXPANSION * len(block):
+        raise ValueError(f"{len(block):,} bytes of LZF cannot hold {size:,}")
+    plain = _lzf(path).decompress(block, size) if size else b""
+    if plain is None or len(plain) != size:
+        raise ValueError(f"LZF does not hold the {size:,} bytes that were promised")
+    return plain
 
 
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
@@ -145,7 +172,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     )
     rows = rows.astype([(field, _little_endian(rows.dtype[field])) for field in rows.dtype.names or ()], copy=False)
     with open(temporary, "wb") as file:
-        for block in _encode(rows, old, source):
+        for block in _encode(rows, old, source, target):
             file.write(block)
 
 
@@ -153,7 +180,7 @@ def _little_endian(dtype: np.dtype) -> np.dtype:
     return np.dtype((dtype.base.newbyteorder("<"), dtype.shape))
 
 
-def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None) -> Iterator[bytes]:
+def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None, target: Path) -> Iterator[bytes]:
     if source is None or old is None:
         yield _new_header(None, rows)
         yield rows.tobytes()
@@ -166,16 +193,17 @@ def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None) -> 
     elif header.data == "ascii":
         yield from lines.rewrite_lines(lines.TableText(header.body, header.body), source.rows["line"], old, rows, whole)
     else:
-        yield from _compress_rows(rows, old, header)
+        yield from _compress_rows(rows, old, header, target)
     yield header.after if whole else (b"\n" if header.data == "ascii" else b"")
 
 
-def _compress_rows(rows: np.ndarray, old: np.ndarray, header: Header) -> Iterator[bytes]:
+def _compress_rows(rows: np.ndarray, old: np.ndarray, header: Header, target: Path) -> Iterator[bytes]:
     size = rows.dtype.itemsize * len(rows)
     if len(rows) == header.points and rows.dtype == old.dtype and rows.tobytes() == old.tobytes():
         block = header.body
     else:
-        block = lzf.compress(b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in rows.dtype.names or ()))
+        plain = b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in rows.dtype.names or ())
+        block = _lzf(target).compress(plain, size + size // 16 + 64) if size else b""
     if len(block) > 0xFFFFFFFF:
         raise ScanError("binary_compressed PCD holds at most 4 GiB, write PLY or LAZ")
     yield struct.pack("<II", len(block), size)
@@ -185,11 +213,12 @@ def _compress_rows(rows: np.ndarray, old: np.ndarray, header: Header) -> Iterato
 def _new_header(header: Header | None, rows: np.ndarray) -> bytes:
     """The header for other points or fields, with its comments, version and viewpoint unchanged."""
     names = rows.dtype.names or ()
+    axes, booleans = (header.axes, header.booleans) if header is not None else ({}, frozenset())
     organised = header is not None and header.width * header.height == len(rows)
     words = {
-        "FIELDS": ["_" if name.startswith(packed.PADDING_PREFIX) else name for name in names],
+        "FIELDS": ["_" if name.startswith(packed.PADDING_PREFIX) else axes.get(name, name) for name in names],
         "SIZE": [str(rows.dtype[name].base.itemsize) for name in names],
-        "TYPE": [rows.dtype[name].base.kind.upper() for name in names],
+        "TYPE": ["B" if name in booleans else rows.dtype[name].base.kind.upper() for name in names],
         "COUNT": [str(int(np.prod(rows.dtype[name].shape, dtype=np.int64))) for name in names],
         "WIDTH": [str(header.width if header is not None and organised else len(rows))],
         "HEIGHT": [str(header.height if header is not None and organised else 1)],

@@ -5,7 +5,7 @@ Elements other than the vertices (faces, edges, cameras) are not interpreted; th
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +62,8 @@ class Header:
     after: bytes = b""
     body: bytes = b""
     """ascii: the whole file, to which the spans of the lines refer."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """x, y, z -> their names in the file, where these are others: X, Y, Z."""
     complete: bool = True
     """False where the vertices had lists, which are not written again."""
 
@@ -77,8 +79,8 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     for element in header.elements:
         for name, _, length in element.properties:
             if length is not None:
-                fate = "dropped" if element.name == "vertex" else "passed over"
-                warn(f"{path}: list property {name!r} of element {element.name!r} is {fate}")
+                fate = "is dropped" if element.name == "vertex" else "is kept as it is, and not used"
+                warn(f"{path}: list property {name!r} of element {element.name!r} {fate}")
     rows, start, end = (_read_text if header.format == "ascii" else _read_binary)(data, header, path)
     header = replace(
         header,
@@ -166,7 +168,16 @@ def parse_header(data: bytes, path: Path) -> Header:
     names = [element.name for element in elements]
     if not form or names.count("vertex") != 1 or min(element.count for element in elements) < 0:
         raise ScanError(f"{path}: header needs one format and one element 'vertex', and counts from 0")
-    return Header(match[0], form, tuple(elements))
+    return _with_plain_axes(Header(match[0], form, tuple(elements)))
+
+
+def _with_plain_axes(header: Header) -> Header:
+    """The header with the coordinates of its vertices named x, y and z."""
+    axes = packed.written_axes([name for name, _, _ in header.vertex.properties])
+    plain = {written: axis for axis, written in axes.items()}
+    named = tuple((plain.get(name, name), kind, length) for name, kind, length in header.vertex.properties)
+    elements = tuple(replace(e, properties=named) if e.name == "vertex" else e for e in header.elements)
+    return replace(header, elements=elements, axes=axes)
 
 
 def _dtype(name: str, order: Literal["<", ">"]) -> np.dtype:
@@ -222,7 +233,8 @@ def _encode(
 def _new_header(header: Header, rows: np.ndarray, others: bool) -> bytes:
     """The header for other vertices, its other lines unchanged; `others`: the other elements are written too."""
     vertex = [f"element vertex {len(rows)}"]
-    vertex += [f"property {_NAMES[rows.dtype[name].newbyteorder('=')]} {name}" for name in rows.dtype.names or ()]
+    for name in rows.dtype.names or ():
+        vertex.append(f"property {_NAMES[rows.dtype[name].newbyteorder('=')]} {header.axes.get(name, name)}")
     if not header.text:
         return "\n".join(["ply", f"format {header.format} 1.0", *vertex, "end_header", ""]).encode("latin1")
     out, element = [], ""
