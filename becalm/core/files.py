@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,18 +40,24 @@ def _note_written(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Context of an empty temporary file in the same folder, which replaces `path` when the block ends without error.
 
-    On any error it is removed and `path` stays unchanged. Raises OSError as the file system does.
+    A file at `path` hands its permissions on. On any error the temporary one is removed and `path` stays unchanged; one that a
+    killed process has left is removed by the next that writes there. Raises OSError as the file system does.
     """
     final = Path(os.path.realpath(path))
+    remove_stale_parts(final.parent)
     temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try_lock(handle)
+        if final.exists():
+            os.chmod(temporary, final.stat().st_mode & 0o777)
         yield temporary
         fsync_path(temporary, os.O_RDWR)
         os.replace(temporary, final)
         _note_written(path)
         fsync_path(final.parent, os.O_RDONLY)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
@@ -62,15 +69,55 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     the file system does.
     """
     final = Path(os.path.realpath(path))
+    remove_stale_parts(final.parent)
     temporary = final.with_name(f".becalm-{secrets.token_hex(6)}.part")
+    temporary.mkdir()
+    handle = os.open(temporary, os.O_RDONLY)
     try:
-        temporary.mkdir()
+        try_lock(handle)
         yield temporary
         os.replace(temporary, final)
         _note_written(path)
         fsync_path(final.parent, os.O_RDONLY)
     finally:
+        os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+STALE_SECONDS = 10
+"""A temporary file or folder of a younger age may belong to a process that is about to lock it."""
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove the temporary files and folders in a folder that no living process holds."""
+    for path in folder.glob(".becalm-*.part"):
+        try:
+            if time.time() - path.stat().st_mtime < STALE_SECONDS:
+                continue
+            handle = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            if not try_lock(handle):
+                continue
+        finally:
+            os.close(handle)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def try_lock(handle: int) -> bool:
+    """Lock an open file or folder until it is closed, or its process ends; whether that was possible. Locked is nothing where the
+    system has no such locks, which then counts as held."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 OTHER_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")

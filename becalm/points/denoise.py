@@ -147,7 +147,11 @@ def check_points(places: np.ndarray, sigma: float | None) -> None:
         raise ScanError(
             f"{len(places)} distinct finite points; at least {MIN_POINTS} are needed to tell a surface from noise"
         )
-    size = float(np.linalg.norm(np.ptp(places, axis=0)))
+    check_noise_level(float(np.linalg.norm(np.ptp(places, axis=0))), sigma)
+
+
+def check_noise_level(size: float, sigma: float | None) -> None:
+    """Raise ScanError where σ is not between 0 and half of the cloud's size."""
     if sigma is not None and not 0 < sigma < size / 2:
         raise ScanError(
             f"noise {sigma:g}: a standard deviation in the scan's units, above 0 and well below its size {size:g}"
@@ -178,15 +182,16 @@ def apply_outlier_policy(cloud: Cloud, progress: DenoiseProgress, outliers: Outl
     return moved.select(~progress.outlier) if outliers == "remove" else moved
 
 
-def point_attributes(cloud: Cloud, progress: DenoiseProgress) -> dict[str, np.ndarray]:
+def point_attributes(cloud: Cloud, progress: DenoiseProgress, spacing: float | None = None) -> dict[str, np.ndarray]:
     """Attributes of every point, float32 [n]: `displacement` (length) and `noise` (σ) in the scan's units, and where the model
     estimates its error e, `confidence` h²/(h² + e²) with h the scan's median spacing: 1 where e = 0, ½ where e = h. Where it
     estimates them, also `noise_shared`, the part of σ that neighbours have in common, and `surface`, the probability from 0 to 1
-    that the point is of a surface."""
+    that the point is of a surface. `spacing` is h where the cloud is a part of the scan."""
     assert progress.xyz is not None and progress.noise is not None
     values = {"displacement": np.linalg.norm(progress.xyz - cloud.xyz, axis=1), "noise": progress.noise}
     if progress.error is not None:
-        unit = median_spacing(cloud.local()[cloud.finite]) ** 2 + np.finfo(float).tiny
+        spacing = median_spacing(cloud.local()[cloud.finite]) if spacing is None else spacing
+        unit = spacing**2 + np.finfo(float).tiny
         values["confidence"] = unit / (unit + progress.error**2)
     if progress.shared is not None:
         values["noise_shared"] = progress.noise * np.sqrt(progress.shared)

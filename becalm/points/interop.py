@@ -88,7 +88,7 @@ def from_laspy(las: Any) -> Cloud:
     record = laspy.ScaleAwarePointRecord(las.points.array.copy(), header.point_format, header.scales, header.offsets)
     copy = laspy.LasData(header, record)
     copy.update_header()
-    return cloud_from_las(copy, None)
+    return cloud_from_las(copy, None, copy.header.point_count)
 
 
 def to_laspy(cloud: Cloud) -> Any:

@@ -1,7 +1,8 @@
 """LAS and LAZ (ASPRS, versions 1.0 to 1.4) through laspy, which sees only headers that fit their file."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,16 +20,41 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     laspy = _laspy(path)
     las_header.check_header(path)
     one = laspy.LazBackend.Lazrs  # its parallel sibling believes the chunk table and allocates by it
+    with reading_errors(path), open(path, "rb") as file, laspy.open(file, closefd=False, laz_backend=one) as reader:
+        las = reader.read()
+        return cloud_from_las(las, path, las.header.point_count)
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Context in which whatever laspy or lazrs raises about a file becomes a ScanError."""
     try:
-        with open(path, "rb") as file, laspy.open(file, closefd=False, laz_backend=one) as reader:
-            las = reader.read()
-        return cloud_from_las(las, path)
+        yield
     except ScanError:
         raise
     except BaseException as error:  # lazrs panics are no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ScanError(f"{path}: is no whole LAS file ({' '.join(str(error).split())[:160]})") from None
+
+
+@contextmanager
+def writing_errors(target: Path) -> Iterator[None]:
+    """Context in which whatever laspy raises about a file to be written becomes a ScanError, but for errors of the system."""
+    try:
+        yield
+    except (OSError, ScanError, MemoryError):
+        raise
+    except Exception as error:
+        raise ScanError(f"{target}: cannot be written as LAS ({' '.join(str(error).split())[:160]})") from None
+
+
+def point_count(path: Path) -> int:
+    """The number of points that a LAS or LAZ file promises, held against its size. Raises ScanError."""
+    laspy = _laspy(path)
+    las_header.check_header(path)
+    with reading_errors(path), open(path, "rb") as file, laspy.open(file, closefd=False) as reader:
+        return reader.header.point_count
 
 
 def _laspy(path: Path) -> Any:
@@ -39,11 +65,14 @@ def _laspy(path: Path) -> Any:
     return laspy
 
 
-def cloud_from_las(las: Any, path: Path | None) -> Cloud:
-    """The cloud of a laspy.LasData whose arrays nobody else holds: they become read-only. `path` is None for one from memory."""
+def cloud_from_las(las: Any, path: Path | None, count: int) -> Cloud:
+    """The cloud of a laspy.LasData whose arrays nobody else holds: they become read-only. `path` is None for one from memory.
+
+    Raises ScanError where there are not `count` points.
+    """
     rows = frozen(las.points.array)
-    if len(rows) != las.header.point_count:
-        raise ScanError(f"{path}: header promises {las.header.point_count:,} points, the file holds {len(rows):,}")
+    if len(rows) != count:
+        raise ScanError(f"{path}: header promises {count:,} points, the file holds {len(rows):,} (truncated?)")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
     values = {name: np.asarray(las[name]) for name in names}
     source = Source("las", path, las.header, rows, las_header.is_geographic(las.header))
@@ -64,18 +93,14 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     missing = int((~np.isfinite(cloud.xyz).all(axis=1)).sum())
     if missing:
         raise ScanError(f"{target}: LAS cannot hold {missing:,} points without coordinates; write PLY or PCD")
-    try:
+    with writing_errors(target):
         _write(laspy, cloud, temporary, target, warn)
-    except (OSError, ScanError):
-        raise
-    except Exception as error:
-        raise ScanError(f"{target}: cannot be written as LAS ({' '.join(str(error).split())[:160]})") from None
 
 
 def _write(laspy: Any, cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     las = las_from_cloud(laspy, cloud, target, warn)
     packed = target.suffix.lower() == ".laz"
-    with open(temporary, "wb+") as file, _writer(laspy, file, las.header, packed) as writer:
+    with open(temporary, "wb+") as file, las_writer(laspy, file, las.header, packed) as writer:
         writer.write_points(las.points)
         if las.header.version.minor >= 4 and las.evlrs is not None:
             writer.write_evlrs(las.evlrs)
@@ -94,7 +119,7 @@ def las_from_cloud(laspy: Any, cloud: Cloud, target: Path, warn: Callable[[str],
     return las
 
 
-def _writer(laspy: Any, file: BinaryIO, header: Any, packed: bool) -> Any:
+def las_writer(laspy: Any, file: BinaryIO, header: Any, packed: bool) -> Any:
     """laspy's writer, which lets the bytes of strings pass that are not ASCII."""
     return laspy.LasWriter(file, header, do_compress=packed, closefd=False, encoding_errors="ignore")
 

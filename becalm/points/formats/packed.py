@@ -52,12 +52,13 @@ def rows_from_cloud(cloud: Cloud, old: np.ndarray | None, warn: Callable[[str], 
             continue
         rows[field] = old[field] if field.startswith(PADDING_PREFIX) and old is not None else cloud.attributes[field]
     for axis, values in zip(AXES, cloud.xyz.T, strict=True):
-        _set_axis(rows, axis, values, old)
+        set_axis(rows, axis, values, old)
     return rows
 
 
-def _set_axis(rows: np.ndarray, axis: str, values: np.ndarray, old: np.ndarray | None) -> None:
-    with np.errstate(over="ignore"):  # a coordinate beyond float32 becomes inf only where `_layout` kept an inf
+def set_axis(rows: np.ndarray, axis: str, values: np.ndarray, old: np.ndarray | None) -> None:
+    """Set a coordinate of structured rows [n] to values [n]; those equal to the old record's keep its bits."""
+    with np.errstate(over="ignore"):  # a coordinate beyond float32 becomes inf only where `_row_dtype` kept an inf
         rows[axis] = values
     if old is not None and rows.dtype[axis] == old.dtype[axis]:
         unchanged = (values == old[axis]) | (np.isnan(values) & np.isnan(old[axis]))

@@ -21,7 +21,7 @@ _TYPES = {
 }
 _NAMES = {np.dtype(code): name for name, code in reversed(_TYPES.items())}
 _ORDERS: dict[str, Literal["<", ">"]] = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
-_HEADER_LIMIT = 1 << 20
+HEADER_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _truncated_error(path: Path, element: Element, room: int) -> ScanError:
 
 def parse_header(data: bytes, path: Path) -> Header:
     """The header of a PLY file, not yet checked against the file's size."""
-    match = re.match(rb"ply\s*?\n.*?(?<=\n)end_header[ \t\r]*(\n|$)", data[:_HEADER_LIMIT], re.DOTALL)
+    match = re.match(rb"ply\s*?\n.*?(?<=\n)end_header[ \t\r]*(\n|$)", data[:HEADER_LIMIT], re.DOTALL)
     if match is None:
         raise ScanError(f"{path}: has no PLY header ('ply' … 'end_header' within the first MiB)")
     form, elements = "", []
@@ -211,7 +211,7 @@ def _encode(
     name: str,
 ) -> Iterator[bytes]:
     if header is None or source is None or old is None:
-        yield _new_header(Header(b"", "binary_little_endian", ()), rows, False)
+        yield header_for_rows(Header(b"", "binary_little_endian", ()), rows, False)
         yield rows.tobytes()
         return
     whole = len(rows) == header.vertex.count
@@ -219,7 +219,7 @@ def _encode(
         dropped = ", ".join(element.name for element in header.elements if element.name != "vertex")
         warn(f"{name}: {dropped} dropped, the vertices they name are no longer all there")
     same = whole and header.complete and rows.dtype == header.vertex.scalar_dtype
-    yield header.text if same else _new_header(header, rows, whole)
+    yield header.text if same else header_for_rows(header, rows, whole)
     yield header.before if whole else b""
     if header.format != "ascii":
         yield rows.tobytes()
@@ -230,7 +230,7 @@ def _encode(
     yield header.after if whole else (b"\n" if header.format == "ascii" else b"")
 
 
-def _new_header(header: Header, rows: np.ndarray, others: bool) -> bytes:
+def header_for_rows(header: Header, rows: np.ndarray, others: bool) -> bytes:
     """The header for other vertices, its other lines unchanged; `others`: the other elements are written too."""
     vertex = [f"element vertex {len(rows)}"]
     for name in rows.dtype.names or ():
