@@ -1,7 +1,7 @@
 """Tiles of a scan that is too large for memory: boxes with about as many points each, their points and results in a folder.
 
-Each tile is denoised with its surroundings, and only its own points are kept. Whatever is stored is whole or absent, so a run that
-was killed goes on with the tiles that are there, and `Tiles.results` gives the results in the order of the file.
+Each tile is denoised with its surroundings, and only its own points are kept. Whatever is stored is whole or absent, so a run
+that was killed goes on with the tiles that are there, and `Tiles.results` gives the results in the order of the file.
 """
 
 import json

@@ -136,8 +136,8 @@ def model_digest(denoiser: Any) -> str:
 def kept_folder(output: Path, key: str) -> Iterator[Path]:
     """Context of a folder beside the output that a killed run of the same key has left, or of a new one.
 
-    It is removed when the block ends, and stays where the block ends by an interruption or an error that another run need not meet
-    again. Raises InputError where another process is at work in it.
+    It is removed when the block ends, and stays where the block ends by an interruption or an error that another run need not
+    meet again. Raises InputError where another process is at work in it.
     """
     name = hashlib.sha256(output.name.encode()).hexdigest()[:12]
     folder = Path(os.path.realpath(output)).parent / f".becalm-{name}.tiles"

@@ -23,8 +23,8 @@ def submitter(
 ) -> Iterator[tuple[Callable[..., Future], int]]:
     """Context of `submit(*arguments)`, which gives the Future of `function(shared, *arguments)`, and the number of workers.
 
-    `shared` (a model, say) is sent to each worker once. With one worker the function runs in this process, at once; `cluster` is the
-    address of a Dask scheduler, which takes precedence. Raises InputError where there is no such cluster.
+    `shared` (a model, say) is sent to each worker once. With one worker the function runs in this process, at once; `cluster` is
+    the address of a Dask scheduler, which takes precedence. Raises InputError where there is no such cluster.
     """
     if cluster is not None:
         with dask_client(cluster) as client:
@@ -62,7 +62,7 @@ def dask_client(address: str) -> Iterator[Any]:
 
 
 class WorkerProcesses:
-    """Processes that run `function(shared, *arguments)`, each begun anew when it dies, so that a death costs only its own task."""
+    """Processes that run `function(shared, *arguments)`, begun anew when they die, so that a death costs one task."""
 
     def __init__(self, function: Callable, shared: Any, number: int):
         self.function, self.shared = function, shared

@@ -12,7 +12,6 @@ from becalm.points.tile_denoise import Settings, denoise_tile, rows_progress, sc
 from becalm.points.tiles import divide_scan, divide_space, load_tiles, surface_spacing, tile_numbers
 from tests.tasks.smoothing import Smoothing
 
-
 KEEP = Settings()
 
 

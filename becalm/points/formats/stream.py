@@ -29,8 +29,9 @@ class LasStream:
         """The parts in the order of the file. Raises ScanError where the file holds fewer points than its header promises."""
         import laspy
 
+        one = laspy.LazBackend.Lazrs
         with las.reading_errors(self.path), open(self.path, "rb") as file:
-            with laspy.open(file, closefd=False, laz_backend=laspy.LazBackend.Lazrs) as reader:
+            with laspy.open(file, closefd=False, laz_backend=one) as reader:
                 left = self.count
                 while left:
                     points = reader.read_points(min(CHUNK, left))
