@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.core.files import atomic_file
-from becalm.points.cloud import Cloud
+from becalm.points.cloud import NO_RETURNS, Cloud
 from becalm.points.neighbours import knn
 
 SAMPLE = 1_000_000
@@ -156,11 +156,12 @@ def divide_scan(
 
     `parts` are the parts of the scan in order, and are gone through twice. `load_tiles` gives the tiles when all is stored.
     """
-    sample, seen = [np.empty((0, 3))], 0
+    sample, seen, zeros = [np.empty((0, 3))], 0, 0
     for part in parts:
         xyz = part.xyz[part.finite]
         sample.append(xyz[np.random.default_rng(seen).random(len(xyz)) * total < SAMPLE])
         seen += len(part)
+        zeros += int(np.count_nonzero(~part.xyz.any(axis=1)))
         yield seen / total / 2
     tree = divide_space(np.concatenate(sample), max(1, round(total / tile_points)))
     count = number_of_leaves(tree)
@@ -172,7 +173,7 @@ def divide_scan(
         points = np.empty(len(part), record)
         for name, values in {"xyz": part.xyz, **columns}.items():
             points[name] = values
-        for tile, rows in rows_by_tile(tree, part):
+        for tile, rows in rows_by_tile(tree, part.xyz, zeros):
             counts[tile] += len(rows)
             low[tile] = np.minimum(low[tile], part.xyz[rows].min(axis=0))
             high[tile] = np.maximum(high[tile], part.xyz[rows].max(axis=0))
@@ -186,12 +187,12 @@ def divide_scan(
         temporary.write_text(json.dumps(arrays | {"total": total, "record": record.descr}))
 
 
-def rows_by_tile(tree: Tree, part: Cloud) -> list[tuple[int, np.ndarray]]:
-    """The tiles that have points of a part of the scan, and the rows of these, in order."""
-    rows = np.flatnonzero(part.finite)
+def rows_by_tile(tree: Tree, xyz: np.ndarray, zeros: int) -> list[tuple[int, np.ndarray]]:
+    """The tiles that have measured points of a part [n, 3] of a scan with `zeros` points at 0 0 0, and their rows, in order."""
+    rows = np.flatnonzero(np.isfinite(xyz).all(axis=1) & (xyz.any(axis=1) | (zeros < NO_RETURNS)))
     if not len(rows):
         return []
-    numbers = tile_numbers(tree, part.xyz[rows])
+    numbers = tile_numbers(tree, xyz[rows])
     order = np.argsort(numbers, kind="stable")
     numbers, rows = numbers[order], rows[order]
     starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])

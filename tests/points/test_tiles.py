@@ -58,6 +58,13 @@ def test_every_point_with_coordinates_is_in_one_tile(cloud, tmp_path):
     assert 900 < tiles.counts.max() < 1100
 
 
+def test_missing_returns_are_counted_over_the_whole_scan(cloud, tmp_path):
+    xyz = cloud.xyz.copy()
+    xyz[::600] = 0  # ten, of which each part has two or three
+    tiles = divided(cloud.moved(xyz), tmp_path, 1000)
+    assert tiles.counts.sum() == 6000 - 11
+
+
 def test_surroundings_are_the_points_of_other_tiles_within_the_width(cloud, tmp_path):
     tiles = divided(cloud, tmp_path, 1000, carried=("class",))
     tile, width = 2, 0.7

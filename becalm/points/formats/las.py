@@ -17,12 +17,18 @@ _KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of a LAS or LAZ file, coordinates through scale and offset. Raises ScanError."""
+    with open_reader(path) as reader:
+        return cloud_from_las(reader.read(), path, reader.header.point_count)
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[Any]:
+    """Context of laspy's reader of a file whose header fits its size. Raises ScanError."""
     laspy = _laspy(path)
     las_header.check_header(path)
     one = laspy.LazBackend.Lazrs  # its parallel sibling believes the chunk table and allocates by it
     with reading_errors(path), open(path, "rb") as file, laspy.open(file, closefd=False, laz_backend=one) as reader:
-        las = reader.read()
-        return cloud_from_las(las, path, las.header.point_count)
+        yield reader
 
 
 @contextmanager
@@ -51,9 +57,7 @@ def writing_errors(target: Path) -> Iterator[None]:
 
 def point_count(path: Path) -> int:
     """The number of points that a LAS or LAZ file promises, held against its size. Raises ScanError."""
-    laspy = _laspy(path)
-    las_header.check_header(path)
-    with reading_errors(path), open(path, "rb") as file, laspy.open(file, closefd=False) as reader:
+    with open_reader(path) as reader:
         return reader.header.point_count
 
 

@@ -29,14 +29,11 @@ class LasStream:
         """The parts in the order of the file. Raises ScanError where the file holds fewer points than its header promises."""
         import laspy
 
-        one = laspy.LazBackend.Lazrs
-        with las.reading_errors(self.path), open(self.path, "rb") as file:
-            with laspy.open(file, closefd=False, laz_backend=one) as reader:
-                left = self.count
-                while left:
-                    points = reader.read_points(min(CHUNK, left))
-                    yield las.cloud_from_las(laspy.LasData(reader.header, points), self.path, min(CHUNK, left))
-                    left -= len(points)
+        with las.open_reader(self.path) as reader:
+            for first in range(0, self.count, CHUNK):
+                length = min(CHUNK, self.count - first)
+                points = laspy.LasData(reader.header, reader.read_points(length))
+                yield las.cloud_from_las(points, self.path, length)
 
     def write(self, parts: Iterable[Cloud], count: int, temporary: Path, target: Path, warn: Callable) -> None:
         """Write changed parts of this file, `count` points in all, to a temporary file; `target` is named in errors."""
