@@ -60,17 +60,18 @@ class Denoise:
     def run(self) -> None:
         """Denoise the scan, write what was asked for and print the summary."""
         from becalm.core.files import InputError
-        from becalm.points.formats import read
+        from becalm.points.formats import check_writable, default_output, read
         from becalm.points.formats.scan_files import check_output_path
         from becalm.points.plot import draw
         from becalm.tasks import denoise
 
         started = time.time()
-        output = self.output or self.scan.with_name(f"{self.scan.stem}.denoised{self.scan.suffix}")
+        output = self.output or default_output(self.scan)
         for target in (output, self.record, self.picture):
             if target:
                 check_output_path(target, self.scan)
         cloud = read(self.scan, warn, parse_columns(self.columns))
+        check_writable(cloud, output)
         if self.mode == "paper":
             return self.run_as_published(output, cloud)
         if self.alpha is not None:

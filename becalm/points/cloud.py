@@ -30,6 +30,8 @@ class Source:
     """The format's own header."""
     rows: np.ndarray
     """[n] the file's own records (or what else the format stores for each point), selected along with the points."""
+    raw: bytes = b""
+    """LAS: the file up to its points, for what laspy does not keep."""
     degrees: bool = False
     """Whether the file says that x and y are a longitude and a latitude."""
     keep_types: bool = False

@@ -7,6 +7,8 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+
 from becalm.points.cloud import Cloud, ScanError
 from becalm.points.formats import array, e57, las, pcd, ply, scan_files, text
 from becalm.points.formats.text_columns import Columns
@@ -62,6 +64,30 @@ def write(
         cloud = replace(cloud, source=replace(cloud.source, keep_types=True))
     with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud, temporary, path, warn)
+
+
+def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
+    """Raise ScanError if `write` would refuse the cloud at this path: a few of its points are written and thrown away.
+
+    To be called before long work on the cloud, as it is.
+    """
+    path = Path(path)
+    module = _module(path)
+    some = np.zeros(len(cloud), bool)
+    some[:16] = True
+    some[(~np.isfinite(cloud.xyz).all(axis=1)).nonzero()[0][:1]] = True
+    for ends in (np.argmin, np.argmax):
+        some[ends(np.where(cloud.finite[:, None], cloud.xyz, cloud.origin), axis=0)] = True
+    with scan_files.discarded_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
+        module.write(cloud.select(some), temporary, path, lambda line: None)
+
+
+def default_output(path: Path) -> Path:
+    """Where the denoised scan of a path goes by default: beside it, SCAN.denoised.SUFFIX; COPC's becomes plain LAZ."""
+    name = path.name.removesuffix(path.suffix)
+    if name.lower().endswith(".copc") and path.suffix.lower() == ".laz":
+        name = name[: -len(".copc")]
+    return path.with_name(f"{name}.denoised{path.suffix}")
 
 
 def _module(path: Path):

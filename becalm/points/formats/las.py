@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ _KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of a LAS or LAZ file, coordinates through scale and offset. Raises ScanError."""
     with open_reader(path) as reader:
-        return cloud_from_las(reader.read(), path, reader.header.point_count)
+        return cloud_from_las(reader.read(), path, reader.header.point_count, las_header.read_head(path))
 
 
 @contextmanager
@@ -69,17 +69,17 @@ def _laspy(path: Path) -> Any:
     return laspy
 
 
-def cloud_from_las(las: Any, path: Path | None, count: int) -> Cloud:
+def cloud_from_las(las: Any, path: Path | None, count: int, raw: bytes = b"") -> Cloud:
     """The cloud of a laspy.LasData whose arrays nobody else holds: they become read-only. `path` is None for one from memory.
 
-    Raises ScanError where there are not `count` points.
+    `raw` is the file up to its points. Raises ScanError where there are not `count` points.
     """
     rows = frozen(las.points.array)
     if len(rows) != count:
         raise ScanError(f"{path}: header promises {count:,} points, the file holds {len(rows):,} (truncated?)")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
     values = {name: np.asarray(las[name]) for name in names}
-    source = Source("las", path, las.header, rows, las_header.is_geographic(las.header))
+    source = Source("las", path, las.header, rows, raw, las_header.is_geographic(las.header))
     return Cloud(frozen(_coordinates(rows, las.header)), values, source=source)
 
 
@@ -108,12 +108,14 @@ def _write(laspy: Any, cloud: Cloud, temporary: Path, target: Path, warn: Callab
         writer.write_points(las.points)
         if las.header.version.minor >= 4 and las.evlrs is not None:
             writer.write_evlrs(las.evlrs)
+    if cloud.source is not None and cloud.source.raw:
+        las_header.restore_details(temporary, cloud.source.raw)
 
 
 def las_from_cloud(laspy: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> Any:
     """The cloud as a laspy.LasData; `target` is named in errors and warnings."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
-    header = deepcopy(source.header) if source else _header(laspy, cloud)
+    header = las_header.writable_header(source.header, warn, target) if source else _header(laspy, cloud)
     rows = source.rows.copy() if source else np.zeros(len(cloud), header.point_format.dtype())
     _set_coordinates(rows, header, cloud, source is not None, target)
     record = laspy.ScaleAwarePointRecord(rows, header.point_format, header.scales, header.offsets)
@@ -130,7 +132,7 @@ def las_writer(laspy: Any, file: BinaryIO, header: Any, packed: bool) -> Any:
 
 def _header(laspy: Any, cloud: Cloud) -> Any:
     """A header for points from elsewhere: the finest power of ten as scale that leaves room to move."""
-    colours = {"red", "green", "blue"} <= set(cloud.attributes)
+    colours = {"red", "green", "blue"} <= {name.lower() for name in cloud.attributes}
     header = laspy.LasHeader(version="1.4", point_format=7 if colours else 6)
     header.offsets = np.round(cloud.origin)
     reach = np.abs(cloud.xyz - header.offsets).max(axis=0, initial=1e-6)
@@ -150,13 +152,16 @@ def _set_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, ta
 
 
 def _set_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Callable[[str], object]) -> None:
-    convert_attributes = attributes.convert_attributes(cloud, _KINDS, warn, str(target), arrays=True).attributes
     old = set(las.point_format.dimension_names)
-    removed = [name for name in las.point_format.extra_dimension_names if name not in convert_attributes]
+    removed = [name for name in las.point_format.extra_dimension_names if name not in cloud.attributes]
     if removed:
         las.remove_extra_dims(removed)
-    for name, values in convert_attributes.items():
-        if name in old and _try_assign(las, name, values):
+    rest = {name: values for name, values in cloud.attributes.items() if not _try_assign(las, old, name, values)}
+    rest = attributes.convert_attributes(
+        replace(cloud, attributes=rest), _KINDS, warn, str(target), arrays=True
+    ).attributes
+    for name, values in rest.items():
+        if _try_assign(las, old, name, values):
             continue
         name = f"{name}_value" if name in old or name in "XYZ" else name
         if len(name.encode()) > 32 or (values.ndim > 1 and values.shape[1] > 3):
@@ -167,8 +172,11 @@ def _set_attributes(laspy: Any, las: Any, cloud: Cloud, target: Path, warn: Call
         las[name] = values
 
 
-def _try_assign(las: Any, name: str, values: np.ndarray) -> bool:
-    """Whether the file's own field of that name could take the values; it has then taken them."""
+def _try_assign(las: Any, fields: set[str], name: str, values: np.ndarray) -> bool:
+    """Whether the file's own field of that name, in any case, could take the values; it has then taken them."""
+    name = name if name in fields else name.lower()
+    if name not in fields:
+        return False
     now = np.asarray(las[name])
     if now.shape == values.shape and np.array_equal(now, values, equal_nan=now.dtype.kind == "f"):
         return True

@@ -4,6 +4,8 @@ Layouts: ASPRS LAS 1.4-R15; the LAZ record 22204 and its layered chunks: M. Isen
 """
 
 import struct
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +14,9 @@ from becalm.points.formats import scan_files
 
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 """LAZ item type -> compressed layers of a chunk; type 14 (extra bytes) has one a byte."""
-_LAYERED_COMPRESSOR = 3
+_POINTWISE_COMPRESSOR, _LAYERED_COMPRESSOR = 1, 3
+_EXTRA_BYTES, _EXTRA_BYTES_SIZE = 4, 192
+"""Number of the record that describes extra bytes, and bytes of one description."""
 _MODEL_TYPE_KEY, _GEOGRAPHIC = 1024, 2
 """GeoTIFF's key for the kind of a coordinate system, and its value for longitude and latitude."""
 
@@ -28,6 +32,14 @@ def is_geographic(header: Any) -> bool:
     return any(key.id == _MODEL_TYPE_KEY and key.value_offset == _GEOGRAPHIC for part in keys for key in part)
 
 
+def read_head(path: Path) -> bytes:
+    """A file up to its points."""
+    with open(path, "rb") as file:
+        (start,) = struct.unpack_from("<I", file.read(100), 96)
+        file.seek(0)
+        return file.read(start)
+
+
 def check_header(path: Path) -> None:
     """ScanError where a count, an offset or a size of the header does not fit the file."""
     size = scan_files.file_size(path)
@@ -37,7 +49,8 @@ def check_header(path: Path) -> None:
             raise ScanError(f"{path}: has no LAS header ('LASF' and at least 227 bytes)")
         major, minor = head[24:26]
         if major != 1 or minor > 4:
-            raise ScanError(f"{path}: is LAS version {major}.{minor}, known are 1.0 to 1.4")
+            hint = "; save it as 1.4 (LAStools: las2las -set_version 1.4)" if major == 1 else ""
+            raise ScanError(f"{path}: is LAS version {major}.{minor}, known are 1.0 to 1.4{hint}")
         header_size, start, vlrs, form, length, points = struct.unpack_from("<HIIBHI", head, 94)
         evlr_start, evlrs = 0, 0
         if minor >= 4 and len(head) == 375:
@@ -52,6 +65,66 @@ def check_header(path: Path) -> None:
         elif start + points * length > size:
             held = (size - start) // max(length, 1)
             raise ScanError(f"{path}: header promises {points:,} points, the file holds {held:,} (truncated?)")
+
+
+def writable_header(header: Any, warn: Callable[[str], object], target: Path) -> Any:
+    """A copy of a laspy header that laspy can write: LAS 1.0 as 1.2, COPC as plain LAZ, each said in one line."""
+    header = deepcopy(header)
+    if header.version.minor == 0:
+        header.version = type(header.version)(1, 2)
+        warn(f"{target}: LAS 1.0 is written as LAS 1.2, which has the same points")
+    if any(record.user_id == "copc" for record in header.vlrs):
+        warn(f"{target}: COPC is written as plain LAZ, without its index (pdal translate makes COPC of it)")
+        for records in (header.vlrs, header.evlrs or []):
+            records[:] = [record for record in records if record.user_id != "copc"]
+    return header
+
+
+def restore_details(path: Path, raw: bytes) -> None:
+    """Put back in a file that laspy wrote what it does not keep of the file that began with `raw`.
+
+    These are the creation date, descriptions of variable-length records that fill their 32 characters, and the ranges of extra
+    bytes.
+    """
+    head = bytearray(read_head(path))
+    records = _record_offsets(head)
+    head[90:94] = raw[90:94]
+    for key, (old, length) in _record_offsets(raw).items():
+        if key not in records:
+            continue
+        new, size = records[key]
+        head[new + 22 : new + 54] = raw[old + 22 : old + 54]
+        if key[:2] == (b"LASF_Spec", _EXTRA_BYTES):
+            now = bytes(head[new + 54 : new + 54 + size])
+            head[new + 54 : new + 54 + size] = _with_ranges(now, raw[old + 54 : old + 54 + length])
+    with open(path, "rb+") as file:
+        file.write(head)
+
+
+def _record_offsets(head: bytes | bytearray) -> dict[tuple[bytes, int, int], tuple[int, int]]:
+    """User, number and occurrence of each variable-length record of a file's beginning -> its offset and length."""
+    here, count = struct.unpack_from("<H", head, 94)[0], struct.unpack_from("<I", head, 100)[0]
+    found: dict[tuple[bytes, int, int], tuple[int, int]] = {}
+    for _ in range(count):
+        if here + 54 > len(head):
+            break
+        user, number, length = struct.unpack_from("<2x16sHH", head, here)
+        user = user.rstrip(b"\0")
+        found[user, number, sum(key[:2] == (user, number) for key in found)] = (here, length)
+        here += 54 + length
+    return found
+
+
+def _with_ranges(now: bytes, old: bytes) -> bytes:
+    """The descriptions of extra bytes `now`, with the no-data values, minima and maxima that `old` has under the same names."""
+    size = _EXTRA_BYTES_SIZE
+    known = {old[i + 4 : i + 36]: old[i : i + size] for i in range(0, len(old) - size + 1, size)}
+    out = bytearray(now)
+    for i in range(0, len(now) - size + 1, size):
+        before = known.get(now[i + 4 : i + 36])
+        if before is not None and before[2] == now[i + 2]:
+            out[i + 3], out[i + 40 : i + 112] = before[3], before[40:112]
+    return bytes(out)
 
 
 def _check_records(file: BinaryIO, path: Path, what: str, start: int, count: int, end: int, layout: str) -> bytes:
@@ -81,6 +154,11 @@ def _check_compressed(
     if len(laszip) < 34:
         raise ScanError(f"{path}: is compressed and has no LAZ record (VLR 22204)")
     compressor, count = struct.unpack_from("<H", laszip)[0], struct.unpack_from("<H", laszip, 32)[0]
+    if compressor == _POINTWISE_COMPRESSOR:
+        raise ScanError(
+            f"{path}: is LAZ of the first compressor (pointwise, without chunks), which lazrs does not read; "
+            "write it anew with LASzip (laszip -i old.laz -o new.laz)"
+        )
     items = list(struct.iter_unpack("<HHH", laszip[34 : 34 + 6 * count].ljust(6 * count, b"\0")))
     if sum(width for _, width, _ in items) != length:
         raise ScanError(f"{path}: the LAZ record's items do not make up a point of {length} bytes")

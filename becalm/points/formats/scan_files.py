@@ -52,6 +52,21 @@ def check_output_path(path: Path, source: Path | None) -> None:
 
 
 @contextmanager
+def discarded_scan_file(path: Path, source: Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`, which is removed when the block ends. Raises ScanError as `atomic_scan_file` does."""
+    try:
+        with atomic_scan_file(path, source) as temporary:
+            yield temporary
+            raise _DiscardError
+    except _DiscardError:
+        pass
+
+
+class _DiscardError(Exception):
+    """Ends a block whose file is not wanted."""
+
+
+@contextmanager
 def atomic_scan_file(path: Path, source: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends it is synced and renamed to `path`, on any error it is removed.
 

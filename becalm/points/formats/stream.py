@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import las, packed, ply, scan_files
+from becalm.points.formats import las, las_header, packed, ply, scan_files
 
 CHUNK = 1_000_000
 """Points in a part."""
@@ -52,6 +52,7 @@ class LasStream:
                 if evlrs is not None:
                     writer.write_evlrs(evlrs)
                 writer.close()
+        las_header.restore_details(temporary, las_header.read_head(self.path))
 
 
 @dataclass(frozen=True)
