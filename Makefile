@@ -33,7 +33,7 @@ docs: .venv/docs
 	touch $@
 
 .venv/demo: .venv/made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[scan,plots]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'
 	touch $@
 
 .venv/test: .venv/made pyproject.toml constraints.txt

@@ -12,12 +12,12 @@ from becalm.tasks import denoise
 FOLDER = Path("demo")
 
 
-def main() -> None:
+def main(beams: int = 40_000) -> None:
     """Write the scan, the clean scan and the picture into `demo/`, and print the figures."""
     FOLDER.mkdir(exist_ok=True)
     rng = np.random.default_rng(7)
     scene = yard(rng)
-    scan = simulate(rng, beams=40_000, scene=scene)
+    scan = simulate(rng, beams=beams, scene=scene)
     write(Cloud(scan.xyz, {"intensity": scan.intensity, "range": scan.range}), FOLDER / "scan.ply")
 
     for report in denoise.steps(FOLDER / "scan.ply", outliers="flag"):

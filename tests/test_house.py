@@ -1,6 +1,7 @@
 """The measures of the house: sizes of files, functions and constructors; names; a page of the reference for every package."""
 
 import ast
+import zipfile
 from pathlib import Path
 
 import becalm
@@ -77,3 +78,11 @@ def test_every_package_has_a_page_of_the_reference():
 
 def test_the_package_says_that_it_has_types():
     assert (ROOT / "py.typed").is_file()
+
+
+def test_the_wheel_has_less_than_30_mb(tmp_path):
+    with zipfile.ZipFile(tmp_path / "wheel.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+        for path in ROOT.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                wheel.write(path, path.relative_to(ROOT))
+    assert (tmp_path / "wheel.zip").stat().st_size < 30e6

@@ -36,6 +36,7 @@ def recipes() -> dict[str, Trainable]:
         reader,
         sbd,
         spd,
+        srm,
         sudoku,
         vdm,
     )
@@ -44,6 +45,7 @@ def recipes() -> dict[str, Trainable]:
         "jets": Trainable(jets.Recipe(), jets.run),
         "sbd": Trainable(sbd.Recipe(), sbd.run),
         "spd": Trainable(spd.Recipe(), spd.run),
+        "srm": Trainable(srm.Recipe(), srm.run),
         "ncsn_digits8": Trainable(digits8.NCSN, digits8.run),
         "ebm_digits8": Trainable(digits8.EBM, digits8.run),
         "ebm_toy": Trainable(ebm_toy.Recipe(), ebm_toy.run),
