@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError
-from becalm.points.formats import array, e57, las, pcd, ply, scan_files, text
+from becalm.points.formats import array, e57, kitti, las, pcd, ply, ptx, scan_files, text
 from becalm.points.formats.text_columns import Columns
 
 FORMATS = {
     **{".ply": ply, ".pcd": pcd, ".las": las, ".laz": las, ".e57": e57, ".npy": array, ".npz": array},
+    **{".ptx": ptx, ".bin": kitti},
     **dict.fromkeys((".xyz", ".txt", ".csv", ".pts", ".asc"), text),
 }
 """Suffix -> the module with its `read(path, warn)` and `write(cloud, temporary, target, warn)`."""

@@ -79,7 +79,7 @@ def cloud_from_las(las: Any, path: Path | None, count: int, raw: bytes = b"") ->
         raise ScanError(f"{path}: header promises {count:,} points, the file holds {len(rows):,} (truncated?)")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
     values = {name: np.asarray(las[name]) for name in names}
-    source = Source("las", path, las.header, rows, raw, las_header.is_geographic(las.header))
+    source = Source("las", path, las.header, rows, raw, degrees=las_header.is_geographic(las.header))
     return Cloud(frozen(_coordinates(rows, las.header)), values, source=source)
 
 

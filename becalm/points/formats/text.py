@@ -76,7 +76,7 @@ def read(path: Path, warn: Callable[[str], object], columns: Columns | None = No
     values = _parse_points(layout, points, fields, kinds, path)
     rows = np.zeros(len(points), [("line", np.int64, (2,)), ("values", values.dtype)])
     rows["line"], rows["values"] = points, values
-    return packed.cloud_from_rows(rows["values"], Source("text", path, layout, rows, axes.degrees))
+    return packed.cloud_from_rows(rows["values"], Source("text", path, layout, rows, degrees=axes.degrees))
 
 
 def _stride(spans: np.ndarray) -> int:

@@ -80,3 +80,42 @@ SCANS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "NPY records, packed": (".npy", lambda: npy(records(t=BYTES, **XYZ))),
 }
 """Name -> suffix and maker."""
+
+
+TURN = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1.0]])
+PLACE = np.array([1.0, -2.0, 0.5])
+
+
+def ptx_scan(
+    points: np.ndarray, columns: int, values: str = " 0.5", place: np.ndarray = PLACE, end: str = "\n"
+) -> bytes:
+    """One scan of PTX, turned by a quarter and shifted to `place`."""
+    axes = [" ".join(f"{value:.6f}" for value in row) for row in (place, *TURN)]
+    matrix = [" ".join(f"{value:.6f}" for value in (*row, 0.0)) for row in TURN]
+    matrix.append(" ".join(f"{value:.6f}" for value in (*place, 1.0)))
+    local = ["0 0 0" if np.isnan(x) else f"{x!r} {y!r} {z!r}" for x, y, z in ((points - place) @ TURN.T).tolist()]
+    head = [str(columns), str(len(points) // columns), *axes, *matrix]
+    return (end.join([*head, *(line + values for line in local)]) + end).encode()
+
+
+def float_rows(*more: np.ndarray) -> bytes:
+    """float32 rows of the points and further columns."""
+    return np.column_stack([POINTS, *more]).astype("<f4").tobytes()
+
+
+FIXED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "KITTI": (".bin", lambda: float_rows(BYTES / 64)),
+    "nuScenes": (".bin", lambda: float_rows(BYTES, BYTES % 32)),
+    "PTX": (".ptx", lambda: ptx_scan(POINTS, 8)),
+    "PTX of two scans": (".ptx", lambda: ptx_scan(POINTS[:20], 4) + ptx_scan(POINTS[20:], 5, place=-PLACE)),
+    "PTX with colours": (".ptx", lambda: ptx_scan(POINTS, 8, " 0.25 1 2 255", end="\r\n")),
+    "PTX without intensity": (".ptx", lambda: ptx_scan(POINTS, 8, "")),
+    "PTX without a pose": (".ptx", lambda: b"40\n1\n" + b"0 0 0\n" + UNIT + UNIT_4 + xyz_lines()),
+}
+"""Files whose columns are fixed: name -> suffix and maker."""
+UNIT, UNIT_4 = b"1 0 0\n0 1 0\n0 0 1\n", b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+
+
+def xyz_lines() -> bytes:
+    """The points as lines of x y z 0.5."""
+    return "".join(f"{x!r} {y!r} {z!r} 0.5\n" for x, y, z in POINTS.tolist()).encode()
