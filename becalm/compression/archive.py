@@ -29,8 +29,10 @@ from becalm.core.typing import Int, Tensor
 
 MAGIC = b"\x89bcz\r\n\x1a\n"
 VERSION = 1
-MAX_HEADER_BYTES = 1 << 20
-"""Bytes a deflated header may have."""
+MAX_HEADER_BYTES = 1 << 18
+"""Bytes a header may have, deflated and inflated."""
+MAX_BATCHES = 1 << 20
+"""Batches in which the images of a file may have gone through the network."""
 MAX_NUMBERS = 1 << 36
 """Numbers (pixels times colours) a file may hold."""
 
@@ -150,11 +152,11 @@ def parse_header(path: Path | str, data: bytes) -> tuple[Header, int]:
     if length > MAX_HEADER_BYTES or len(deflated) < length or zlib.crc32(deflated) != checksum:
         raise InputError(f"{path}: header: cut short or damaged (its checksum is wrong); fetch the file again")
     try:
-        fields = json.loads(zlib.decompressobj().decompress(deflated, 64 * MAX_HEADER_BYTES))
+        fields = json.loads(zlib.decompressobj().decompress(deflated, MAX_HEADER_BYTES))
         fields["shape"], fields["groups"] = tuple(fields["shape"]), tuple(tuple(run) for run in fields["groups"])
         header = Header(**fields)
         fault = header_fault(header)
-    except (ValueError, TypeError, KeyError, zlib.error) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
         fault = str(error)
     if fault:
         raise InputError(f"{path}: header: {fault}; it was not written by `becalm compress`")
@@ -175,6 +177,8 @@ def header_fault(header: Header) -> str:
         return "where must have the threads, 1 to 4096"
     if sum(size * times for size, times in header.groups) != header.count:
         return "the groups do not add up to the count"
+    if sum(times for _, times in header.groups) > MAX_BATCHES:
+        return f"there are more than {MAX_BATCHES:,} batches"
     # initial words are needed for the first image only, and 64 bits a number are more than any takes
     if max(header.count * math.prod(header.shape), header.steps) > MAX_NUMBERS or header.initial > max_initial_words(
         header

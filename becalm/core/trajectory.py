@@ -57,7 +57,7 @@ def read(path: Path | str) -> Trajectory:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["becalm.record"])
             z, t, x = (file.get_tensor(name) for name in ("z", "t", "x"))
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: becalm.record: is missing or damaged; this is no trajectory") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error

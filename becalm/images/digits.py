@@ -1,8 +1,5 @@
 """Handwritten digits: MNIST from files, scikit-learn's small ones, and pools of them to draw from."""
 
-import gzip
-import struct
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +8,9 @@ import numpy as np
 import torch
 
 from becalm.core.files import InputError
+from becalm.core.numpy_files import load_arrays
 from becalm.core.typing import Float, Int, Shaped, Tensor
+from becalm.images import idx
 from becalm.images.grid import shrink
 
 
@@ -109,13 +108,8 @@ def read_mnist(path: Path) -> tuple[Digits, Digits]:
         return _from_idx(path, "train"), _from_idx(path, "t10k")
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder; give mnist.npz or the folder with MNIST's four IDX files")
-    try:
-        with np.load(path, allow_pickle=False) as fields:
-            return _from_npz(path, fields, "train"), _from_npz(path, fields, "test")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not an .npz of plain arrays ({error}); fetch mnist.npz again") from error
+    fields = load_arrays(path)
+    return _from_npz(path, fields, "train"), _from_npz(path, fields, "test")
 
 
 def read_digits(path: Path) -> tuple[Digits, Digits]:
@@ -175,15 +169,8 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _idx(path: Path, axes: int) -> np.ndarray:
-    """An IDX file of bytes: two zeros, type 8, the number of axes, each axis as a big-endian 32-bit count, the bytes."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); fetch it again") from error
-    if len(data) < 4 + 4 * axes or data[:4] != bytes([0, 0, 8, axes]):
+    """An IDX file of bytes with so many axes. Raises InputError."""
+    values = idx.read(path)
+    if values.ndim != axes or values.dtype != np.uint8:
         raise InputError(f"{path}: header is not that of an IDX file of bytes with {axes} axes; is it the right file?")
-    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
-    held, promised = len(data) - 4 - 4 * axes, int(np.prod(shape, dtype=object))
-    if held != promised:
-        raise InputError(f"{path}: header promises {promised:,} bytes, the file holds {held:,} (truncated?)")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    return values

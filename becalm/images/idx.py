@@ -1,6 +1,7 @@
 """IDX files, the format of MNIST: two zeros, a type, the number of axes, each axis as a big-endian 32-bit count, the numbers."""
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.core.files import InputError
+from becalm.core.limits import check_unpacked
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 """numpy types by the code of IDX, big-endian."""
@@ -16,19 +18,31 @@ TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 def read(path: Path) -> np.ndarray:
     """The array of an IDX file, gzipped or not. Raises InputError naming the file."""
-    data = Path(path).read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: is a damaged gzip file ({error}); fetch it again") from error
+    packed = Path(path).read_bytes()
+    zipped = packed[:2] == b"\x1f\x8b"
+    data = gunzip(packed, 4 + 4 * 255, path) if zipped else packed
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES or len(data) < 4 + 4 * data[3]:
         raise InputError(f"{path}: is no folder, .npy, .npz or IDX file; give one of these")
-    shape, dtype = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]]), np.dtype(TYPES[data[2]])
-    held, promised = len(data) - 4 - 4 * data[3], math.prod(shape) * dtype.itemsize
+    start, dtype = 4 + 4 * data[3], np.dtype(TYPES[data[2]])
+    shape = struct.unpack(f">{data[3]}I", data[4:start])
+    promised = math.prod(shape) * dtype.itemsize
+    if not promised:
+        raise InputError(f"{path}: header promises an array of shape {list(shape)}, which holds nothing")
+    if zipped:
+        check_unpacked(path, len(packed), promised)
+        data = gunzip(packed, start + promised + 1, path)
+    held = len(data) - start
     if held != promised:
         raise InputError(f"{path}: header promises {promised:,} bytes, the file holds {held:,} (truncated?)")
-    return np.frombuffer(data, dtype, offset=4 + 4 * data[3]).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def gunzip(data: bytes, most: int, path: Path) -> bytes:
+    """The first `most` bytes, at most, of what gzipped data unpack to. Raises InputError naming the file."""
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(most)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: is a damaged gzip file ({error}); fetch it again") from error
 
 
 def encode(values: np.ndarray, zipped: bool) -> bytes:

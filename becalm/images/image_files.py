@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from becalm.core.files import InputError, atomic_file, fsync_path
+from becalm.core.numpy_files import array_names, load_array, load_arrays
 from becalm.core.typing import Int, Tensor
 from becalm.images import idx
 
@@ -91,27 +92,15 @@ def source_files(path: Path) -> list[Path]:
 
 def read_npy(path: Path) -> np.ndarray:
     """The array of an .npy file; objects are refused."""
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: is no .npy file of numbers ({error}); write it with numpy.save") from error
+    return load_array(path)
 
 
 def read_npz(path: Path, expected: ImageFormat, array: str | None) -> tuple[str, np.ndarray]:
     """The array named, or the only one with the shape of images of the model; and the name by which errors call it."""
-    import zipfile
-
-    try:
-        with np.load(path, allow_pickle=False) as fields:
-            names = list(fields)
-            if array is not None and array not in names:
-                raise InputError(f"{path}: has no array {array!r}; there is {', '.join(names)}")
-            arrays = {name: fields[name] for name in ([array] if array else names)}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: is no .npz of plain arrays ({error}); write it with numpy.savez") from error
+    names = array_names(path)
+    if array is not None and array not in names:
+        raise InputError(f"{path}: has no array {array!r}; there is {', '.join(names)}")
+    arrays = load_arrays(path, [array] if array else names)
     many = [name for name, values in arrays.items() if values.ndim >= 3]
     fitting = [name for name in many if fits_shape(arrays[name], expected)] or many or list(arrays)
     if len(fitting) != 1:

@@ -1,7 +1,6 @@
 """Training and test images as bytes: small digits, CIFAR-10, NPZ files, and a spiral of points whose entropy is known."""
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from becalm.core.files import InputError
+from becalm.core.numpy_files import load_arrays
 from becalm.core.typing import Int, Tensor
 
 
@@ -54,18 +54,13 @@ def make_swirl() -> TrainTest:
 
 def read_npz(path: Path) -> TrainTest:
     """Images of an .npz, bytes [image, height, width] or with colours last: x_train and x_test, or `images` of digits8."""
-    try:
-        with np.load(path, allow_pickle=False) as fields:
-            if "images" in fields and "x_train" not in fields:
-                return split_digits8(as_bytes(path, "images", fields["images"])[..., 0])
-            lost = [name for name in ("x_train", "x_test") if name not in fields]
-            if lost:
-                raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")
-            return TrainTest(*(torch.from_numpy(as_bytes(path, n, fields[n])) for n in ("x_train", "x_test")))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not an .npz of plain arrays ({error}); give one with x_train and x_test") from error
+    fields = load_arrays(path)
+    if "images" in fields and "x_train" not in fields:
+        return split_digits8(as_bytes(path, "images", fields["images"])[..., 0])
+    lost = [name for name in ("x_train", "x_test") if name not in fields]
+    if lost:
+        raise InputError(f"{path}: no field {lost[0]!r}, only {', '.join(fields)}")
+    return TrainTest(*(torch.from_numpy(as_bytes(path, n, fields[n])) for n in ("x_train", "x_test")))
 
 
 def as_bytes(path: Path, name: str, images: np.ndarray) -> np.ndarray:

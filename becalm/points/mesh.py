@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from becalm.core.files import InputError
+from becalm.core.numpy_files import load_arrays
 from becalm.points.elimination import eliminate_samples
 
 
@@ -44,11 +44,11 @@ class Samples(NamedTuple):
 def load(path: Path) -> Mesh:
     """Read a mesh from a NumPy archive with `vertices` [v, 3] and `faces` [f, 3]; InputError where it is none."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Mesh(archive["vertices"], archive["faces"])
+        archive = load_arrays(path, ("vertices", "faces"))
+        return Mesh(archive["vertices"], archive["faces"])
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (ValueError, KeyError, OSError, BadZipFile, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, OSError, TypeError, IndexError) as error:
         raise InputError(f"{path}: not a mesh, an .npz with `vertices` [v, 3] and `faces` [f, 3] ({error})") from error
 
 

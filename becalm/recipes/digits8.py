@@ -1,7 +1,6 @@
 """The recipes `ncsn_digits8` and `ebm_digits8`: scores and energies of handwritten digits of 8 × 8 pixels."""
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,7 @@ from becalm.core.compare import auroc, two_sample_test
 from becalm.core.denoiser import Denoiser
 from becalm.core.files import InputError, atomic_file
 from becalm.core.langevin import annealed_langevin, ula
+from becalm.core.numpy_files import load_arrays
 from becalm.core.process import noise_like
 from becalm.core.sample import sample
 from becalm.core.schedule import Ladder
@@ -106,12 +106,10 @@ def read_digits(path: Path | None) -> tuple[Digits, Digits]:
     if path is None:
         return read_digits8()
     try:
-        with np.load(path, allow_pickle=False) as fields:
-            images, labels = fields["images"], fields["labels"]
+        fields = load_arrays(path, ("images", "labels"))
+        images, labels = fields["images"], fields["labels"]
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]}; an .npz with `images` and `labels` is needed") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz of plain arrays ({error}); write it with numpy.savez") from error
     if images.shape[1:] != (SIDE, SIDE) or labels.shape != images.shape[:1] or len(images) < 10:
         raise InputError(f"{path}: images {images.shape}, labels {labels.shape}; [n, 8, 8] and [n] are needed, n ≥ 10")
     if not np.isfinite(images).all() or images.min() < 0 or images.max() > 16 or images.max() <= 1:

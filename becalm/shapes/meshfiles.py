@@ -11,6 +11,9 @@ from becalm.points import mesh as archive
 from becalm.points.formats import lines, ply, ply_lists, scan_files
 from becalm.points.mesh import Mesh, normals_and_areas
 
+BYTES_OF_A_TRIANGLE = 4
+"""The least that a triangle takes in a binary PLY file: its number of corners, and three numbers of one byte."""
+
 
 def read(path: Path) -> Mesh:
     """The mesh in a file, by its suffix. Raises InputError: unknown suffix, no faces, NaN, indices out of range, damage."""
@@ -74,6 +77,9 @@ def _read_ply(path: Path) -> Mesh:
     face = next((e for e in header.elements if e.name == "face"), None)
     if face is None or not face.count:
         raise InputError(f"{path}: holds no faces; name a mesh, or read it as points")
+    triangles = header.format != "ascii" and len(data) >= face.count * BYTES_OF_A_TRIANGLE
+    if face.count > ply_lists.MAX_LISTED and not triangles:
+        raise ValueError(f"{face.count:,} polygons of different lengths; at most {ply_lists.MAX_LISTED:,} are read")
     vertices = np.asarray(ply.read(path, lambda _: None).xyz, np.float64)
     corners = _ascii_faces(data, header) if header.format == "ascii" else _binary_faces(data, header, face, path)
     return Mesh(vertices, corners)

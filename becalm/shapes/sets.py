@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 
 from becalm.core.files import InputError
+from becalm.core.numpy_files import array_names, load_array, load_arrays
 from becalm.points import formats
 from becalm.points.formats import FORMATS
 from becalm.points.mesh import sample
@@ -129,14 +129,14 @@ def load_ldraw(path: Path, part: Part = "train", seed: int = 0) -> ShapeSet:
     if part not in get_args(Part):
         raise InputError(f"part: {part!r} is none of {', '.join(get_args(Part))}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            chosen = np.flatnonzero(file["split"] == get_args(Part).index(part))
-            code = file["lo"][chosen].astype("u2") | (file["hi"][chosen].astype("u2") << 8)
-            labels, classes = file["label"][chosen].astype(np.int64), tuple(map(str, file["classes"]))
-            names = tuple(map(str, file["ids"][chosen]))
+        file = load_arrays(path)
+        chosen = np.flatnonzero(file["split"] == get_args(Part).index(part))
+        code = file["lo"][chosen].astype("u2") | (file["hi"][chosen].astype("u2") << 8)
+        labels, classes = file["label"][chosen].astype(np.int64), tuple(map(str, file["classes"]))
+        names = tuple(map(str, file["ids"][chosen]))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; name ldraw_parts_4096.npz") from error
-    except (ValueError, KeyError, OSError, BadZipFile, AttributeError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, OSError, TypeError, IndexError) as error:
         raise InputError(f"{path}: is no archive of LDraw parts ({error}); name ldraw_parts_4096.npz") from error
     steps = ((code >> 1).astype("i2") ^ -(code & 1).astype("i2")).astype("u2")
     places = np.cumsum(steps, axis=2, dtype="u2").transpose(0, 2, 1)
@@ -225,9 +225,8 @@ def is_mesh(path: Path) -> bool:
             return bool(re.search(rb"element face +0*[1-9]", file.read(1 << 16).split(b"end_header")[0]))
     if suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return "faces" in archive
-        except (ValueError, OSError, BadZipFile) as error:
+            return "faces" in array_names(path)
+        except (ValueError, OSError) as error:
             raise InputError(f"{path}: is no NumPy archive ({error})") from error
     return suffix in READERS
 
@@ -254,8 +253,8 @@ def load_pointflow(path: Path, part: Part, synsets: Sequence[str] = ()) -> Shape
 
 def _array(path: Path) -> np.ndarray:
     try:
-        points = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        points = load_array(path)
+    except (ValueError, OSError) as error:
         raise InputError(f"{path}: is no NumPy array ({error})") from error
     if points.shape != (15_000, 3) or not np.isfinite(points).all():
         raise InputError(f"{path}: is {points.shape}; a shape of this layout is [15000, 3] and finite")

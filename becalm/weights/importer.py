@@ -21,7 +21,7 @@ def read_official(path: Path | str) -> SPD:
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     try:
         converted = rename_tensors(state)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (LookupError, ValueError, RuntimeError, TypeError) as error:
         raise InputError(f"{path}: state_dict: not that of score-denoise ({error})") from error
     model = SPD(blocks=1 + max(int(name.split(".")[2]) for name in converted if name.startswith("score.blocks.")),
                 hidden=len(converted["score.norm.weight"]))  # fmt: skip
@@ -47,7 +47,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path}: refused: it is damaged, or would run code when read ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, KeyError, AttributeError, TypeError, ValueError) as error:
+    except (RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: is not a PyTorch checkpoint, or a damaged one ({_first_line(error)})") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,12 +1,15 @@
 """Models as files: tensors in safetensors, with JSON metadata of the model's class, configuration and origin."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from becalm.core.files import InputError, atomic_file
 from becalm.nets.coverage import CoverageNetwork
@@ -109,14 +112,33 @@ def load(name: Path | str, *wanted: type[System]) -> System:
     if not isinstance(config, dict):
         raise InputError(f"{path}: config: must be an object, found {config!r}")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), at_most_parameters(2 * len(state) + 100):
             model = getattr(system, "build", system)(**current_arguments(system, config))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: config: {error}") from error
+    except (TypeError, ValueError, RuntimeError, KeyError, IndexError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"{path}: config: {' '.join(str(error).split())[:200]}") from error
     if wanted and not isinstance(model, wanted):
         fitting = " or ".join(kind.__name__ for kind in wanted)
         raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
     return assign_tensors(model, current_tensors(model, state), path).eval()  # type: ignore[return-value]
+
+
+@contextmanager
+def at_most_parameters(most: int) -> Iterator[None]:
+    """Context in which ValueError is raised as soon as modules get more than so many parameters: a file of few tensors may ask
+    for a network of millions of layers."""
+    count = 0
+
+    def check_count(module: nn.Module, name: str, parameter: object) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ValueError("asks for far more layers than the file has tensors for")
+
+    handle = register_module_parameter_registration_hook(check_count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def assign_tensors(model: System, state: dict, path: Path | str) -> System:
@@ -158,7 +180,7 @@ def _read_file(path: Path) -> tuple[dict, dict]:
             fields = json.loads((file.metadata() or {})["becalm"])
     except SafetensorError as error:
         raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: becalm: the metadata of a becalm model is missing or damaged") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path}: becalm: must be a JSON object")

@@ -79,7 +79,7 @@ def test_missing_files_are_named(folder):
     [
         ("train-images-idx3-ubyte", coded(ARRAYS["x_train"])[:-5], r"promises 640 bytes, the file holds 635"),
         ("train-images-idx3-ubyte", coded(ARRAYS["y_train"]), r"3 axes"),
-        ("train-images-idx3-ubyte", b"", r"header"),
+        ("train-images-idx3-ubyte", b"", r"IDX file"),
         ("train-labels-idx1-ubyte", coded(ARRAYS["y_test"]), r"do not belong together"),
         ("train-labels-idx1-ubyte", coded(np.full(40, 11, np.uint8)), r"11, not 0 to 9"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from becalm.core.files import InputError
 from becalm.points.cloud import Cloud, ScanError
 from becalm.points.formats import array, e57, kitti, las, pcd, ply, ptx, scan_files, text
 from becalm.points.formats.text_columns import Columns
@@ -38,6 +39,8 @@ def read(
         cloud = text.read(path, warn, columns) if columns else module.read(path, warn)
     except ScanError:
         raise
+    except InputError as error:
+        raise ScanError(str(error)) from None
     except (ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, MemoryError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ScanError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({reason})") from error

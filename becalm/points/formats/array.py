@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from becalm.core import limits
+from becalm.core.files import InputError
+from becalm.core.numpy_files import inflate_entry
 from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import attributes, packed, scan_files
 
@@ -94,10 +97,12 @@ def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
             entries = tuple(archive.infolist())
             _check_entries(entries, len(data), path)
             arrays = {
-                entry.filename.removesuffix(".npy"): _parse_npy(archive.read(entry), f"{path}: {entry.filename}")[0]
+                entry.filename.removesuffix(".npy"): _parse_npy(
+                    bytes(inflate_entry(archive, entry)), f"{path}: {entry.filename}"
+                )[0]
                 for entry in entries
             }
-    except ScanError:
+    except InputError:
         raise
     except Exception as error:  # zipfile lets zlib, struct, encoding and its own errors through
         raise ScanError(f"{path}: is no whole NPZ archive ({' '.join(str(error).split())[:120]})") from None
@@ -113,20 +118,14 @@ def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
 
 
 def _check_entries(entries: tuple[zipfile.ZipInfo, ...], size: int, path: Path) -> None:
-    promised, allowed = (
-        sum(entry.file_size for entry in entries),
-        max(scan_files.MAX_UNPACKED_BYTES, scan_files.MAX_EXPANSION * size),
-    )
-    if promised > allowed:
-        raise ScanError(f"{path}: {size:,} bytes promise to unpack to {promised:,}, more than the {allowed:,} believed")
+    limits.check_unpacked(path, size, sum(entry.file_size for entry in entries))
+    limits.check_attributes(path, len(entries))
     names = [entry.filename for entry in entries]
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
             raise ScanError(f"{path}: {entry.filename!r} is encrypted or packed in a way NumPy never writes")
         if not entry.filename.endswith(".npy") or names.count(entry.filename) > 1:
             raise ScanError(f"{path}: {entry.filename!r} is no array of its own name")
-    if len(entries) > 1000:
-        raise ScanError(f"{path}: {len(entries):,} arrays in one file")
 
 
 def _coordinate_name(arrays: dict[str, np.ndarray], path: Path) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from becalm.core import limits
 from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import attributes, e57_nodes, packed, scan_files
+from becalm.points.formats.e57_xml import check_xml
 
 _CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
 _SPHERICAL = ("sphericalRange", "sphericalAzimuth", "sphericalElevation")
@@ -81,18 +83,19 @@ def _check_file_header(path: Path) -> None:
     length, start, xml, page = struct.unpack_from("<QQQQ", head, 16)
     if length != size or start + xml > size or page != 1024 or xml > max(16 << 20, size // 2):
         raise ScanError(f"{path}: header promises {length:,} bytes, the file holds {size:,} (truncated?)")
+    check_xml(path, start, xml)
 
 
 def _read(libe57: Any, image: Any, path: Path, warn: Callable[[str], object]) -> Cloud:
-    root, size = image.root(), path.stat().st_size
+    root, size, promised = image.root(), path.stat().st_size, 0
     scans, rows, columns = [], [], []
     for index in range(len(root["data3D"])):
         node = root["data3D"][index]
         scan = _scan(libe57, node)
         unpacked = scan.count * sum(field.kind.itemsize for field in scan.fields.values())
-        size -= unpacked // scan_files.MAX_EXPANSION
-        if unpacked > scan_files.MAX_UNPACKED_BYTES and size < 0:
-            raise ScanError(f"{path}: scan {index} promises {scan.count:,} points, too many for the file's size")
+        promised += unpacked
+        limits.check_unpacked(path, size, promised)
+        limits.check_points(path, scan.count)
         values = e57_nodes.read_columns(libe57, image, node["points"], scan.fields, scan.count)
         rows.append(_point_rows(values, scan, len(scans), path))
         columns.append(

@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from becalm.core import limits
 from becalm.points.cloud import ScanError
 from becalm.points.formats import scan_files
 
@@ -55,6 +56,7 @@ def check_header(path: Path) -> None:
         evlr_start, evlrs = 0, 0
         if minor >= 4 and len(head) == 375:
             evlr_start, evlrs, points = struct.unpack_from("<QIQ", head, 235)
+        limits.check_points(path, points)
         if not 227 <= header_size <= start <= size:
             raise ScanError(f"{path}: header of {header_size:,} bytes, points from {start:,}, in a file of {size:,}")
         laszip = _check_records(file, path, "VLR", header_size, vlrs, start, "<2x16sHH32x")
@@ -148,9 +150,7 @@ def _check_compressed(
     file: BinaryIO, path: Path, start: int, size: int, unpacked: int, laszip: bytes, length: int
 ) -> None:
     """Believable expansion, items that make up a record, and chunks and their table inside the file."""
-    allowed = max(scan_files.MAX_UNPACKED_BYTES, scan_files.MAX_EXPANSION * size)
-    if unpacked > allowed:
-        raise ScanError(f"{path}: {size:,} bytes promise to unpack to {unpacked:,}, more than the {allowed:,} believed")
+    limits.check_unpacked(path, size, unpacked)
     if len(laszip) < 34:
         raise ScanError(f"{path}: is compressed and has no LAZ record (VLR 22204)")
     compressor, count = struct.unpack_from("<H", laszip)[0], struct.unpack_from("<H", laszip, 32)[0]

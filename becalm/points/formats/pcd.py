@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from becalm.core import limits
 from becalm.points.cloud import Cloud, ScanError, Source
 from becalm.points.formats import attributes, lines, packed, scan_files
 
@@ -65,10 +66,13 @@ def parse_header(data: bytes, path: Path) -> Header:
         if name not in _WORDS:
             raise ScanError(f"{path}: header line {name[:40]!r} is not PCD")
         words[name] = values
+    limits.check_attributes(path, len(words.get("FIELDS", ())))
     try:
-        return _header(data[:end], words)
+        header = _header(data[:end], words)
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise ScanError(f"{path}: the PCD header does not hold together ({error})") from None
+    limits.check_points(path, header.points)
+    return header
 
 
 def _header(text: bytes, words: dict[str, list[str]]) -> Header:
@@ -125,6 +129,7 @@ def _read_compressed(data: bytes, header: Header, path: Path) -> tuple[np.ndarra
     length, size = struct.unpack_from("<II", data, start - 8)
     if start + length > len(data):
         raise ScanError(f"{path}: promises {length:,} compressed bytes, has {len(data) - start:,} (truncated?)")
+    limits.check_unpacked(path, len(data), size)
     stored_fields = [
         (name, header.dtype[name]) for name in header.dtype.names or () if not name.startswith(packed.PADDING_PREFIX)
     ]

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from becalm.core import limits
 from becalm.points.cloud import Cloud, ScanError, Source
 from becalm.points.formats import attributes, lines, packed, ply_lists, scan_files
 
@@ -148,6 +149,7 @@ def parse_header(data: bytes, path: Path) -> Header:
         raise ScanError(f"{path}: has no PLY header ('ply' … 'end_header' within the first MiB)")
     form, elements = "", []
     order: Literal["<", ">"] = "<"
+    limits.check_attributes(path, match[0].count(b"\nproperty "))
     for line in match[0].decode("latin1").split("\n")[1:]:
         try:
             match line.split():
@@ -168,6 +170,7 @@ def parse_header(data: bytes, path: Path) -> Header:
     names = [element.name for element in elements]
     if not form or names.count("vertex") != 1 or min(element.count for element in elements) < 0:
         raise ScanError(f"{path}: header needs one format and one element 'vertex', and counts from 0")
+    limits.check_points(path, max(element.count for element in elements))
     return _with_plain_axes(Header(match[0], form, tuple(elements)))
 
 

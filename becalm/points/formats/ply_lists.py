@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from becalm.core import limits
 from becalm.points.cloud import ScanError
+
+MAX_LISTED = 2_000_000
+"""Rows of elements with lists that are parsed, as each is on its own."""
 
 Properties = tuple[tuple[str, np.dtype, np.dtype | None], ...]
 """(name, type, None), or (name, item type, count type) for a list."""
@@ -34,9 +38,16 @@ def _value_offsets(data: bytes, start: int, count: int, properties: Properties, 
         )
         for _, kind, length in properties
     ]
+    if count > MAX_LISTED:
+        raise ScanError(
+            f"{path}: {count:,} rows with lists stand before the last vertex; at most {MAX_LISTED:,} are read (write the "
+            "vertices first, without lists)"
+        )
     starts, here, size = [], start, len(data)
     try:
-        for _ in range(count):
+        for row in range(count):
+            if row % 65_536 == 0:
+                limits.check_time(path)
             for width, length in steps:
                 if length is None:
                     starts.append(here)

@@ -8,10 +8,6 @@ from pathlib import Path
 from becalm.core import files as whole
 from becalm.points.cloud import ScanError
 
-MAX_UNPACKED_BYTES = 64 << 20
-MAX_EXPANSION = 100
-"""A compressed file may unpack to `MAX_UNPACKED_BYTES` bytes, or to `MAX_EXPANSION` times its own size if that is more."""
-
 
 def file_size(path: Path) -> int:
     """The size in bytes of a regular, non-empty file; ScanError for anything else."""
