@@ -29,17 +29,7 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, a
     """Load a checkpoint into model, optimiser and average; return its step. Raises InputError for another model's file."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        AttributeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path}: is no state of a run, or a damaged one ({reason}); start a new run") from error
     try:
