@@ -103,7 +103,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"none.npz"):
         vdm.load_images(replace(vdm.CIFAR10, digits=tmp_path / "none.npz"))
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(InputError, match=r"text.npz: not an .npz"):
+    with pytest.raises(InputError, match=r"text.npz: is no whole .npz"):
         vdm.load_images(replace(vdm.SWIRL, digits=tmp_path / "text.npz"))
     with pytest.raises(InputError, match="cifar10: no data"):
         vdm.load_images(vdm.CIFAR10)
