@@ -30,6 +30,8 @@ class Compress:
     """Decompress at once and write only if every bit is right; takes twice as long."""
     device: str = "cpu"
     """Where the network computes: cpu, cuda or mps. Only the same kind of device can decompress the file."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
@@ -44,7 +46,7 @@ class Compress:
 
         started = time.time()
         output = self.output or self.images.with_name(f"{self.images.name}.bcz")
-        check_outputs([output], (*source_files(self.images), find_weights(self.model)))
+        check_outputs([output], (*source_files(self.images), find_weights(self.model)), self.force)
         reports = steps(self.model, self.images, self.steps, self.batch, self.check, self.array, self.device)
         data = with_progress(reports, "compressing")
         with atomic_file(output) as temporary:

@@ -21,6 +21,8 @@ class Decompress:
     """A new folder of PNGs, .npy, .npz or an IDX file (a name with `idx`, .gz as well); left out, FILE.images, a folder."""
     device: str = "cpu"
     """Where the network computes: cpu, cuda or mps, as when compressing."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
@@ -31,14 +33,13 @@ class Decompress:
 
         from becalm.cli.progress import with_progress
         from becalm.compression import archive
-        from becalm.core.files import InputError
+        from becalm.core.files import check_outputs
         from becalm.images import image_files
         from becalm.tasks.decompress import steps
         from becalm.weights.store import find_weights
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
-        if output.resolve() in (self.file.resolve(), find_weights(self.model).resolve()):
-            raise InputError(f"{output}: is the input, and inputs are never overwritten; give another name")
+        check_outputs([None if output.is_dir() else output], [self.file, find_weights(self.model)], self.force)
         image_files.check_target(output)
         header, _ = archive.unpack(archive.read(self.file), self.file)
         images = with_progress(steps(self.model, self.file, self.device), "decompressing")

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,9 +16,14 @@ class Denoise:
     """Denoise a scan: every point stays, in order, with its attributes; only positions change."""
 
     scan: Annotated[Path, tyro.conf.Positional]
-    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .csv .pts .npy .npz"""
+    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .csv .pts .npy .npz; or - for standard input, with --format."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
-    """The denoised scan; by default SCAN.denoised.SUFFIX beside the scan."""
+    """The denoised scan; by default SCAN.denoised.SUFFIX beside the scan, or - for standard output: the summary then goes to
+    standard error."""
+    format: str | None = None
+    """Format of standard input and output, by its suffix: ply, laz, xyz …"""
+    force: bool = False
+    """Replace outputs that exist (inputs are never replaced); denoise Gaussian splats, and coordinates that look like degrees."""
     model: str = "jets"
     """A packaged model (see `becalm models`) or a file of weights."""
     mode: Literal["fast", "paper"] = "fast"
@@ -27,11 +32,21 @@ class Denoise:
     noise: str = "auto"
     """Standard deviation of the noise in the scan's units, where it is known; or auto."""
     outliers: Literal["keep", "flag", "remove"] = "keep"
-    """Points that are isolated, or displaced by more than the noise around them: keep, flag by an attribute `outlier`, or
-    remove."""
+    """Points that are isolated, displaced by more than the noise around them, or hang between two surfaces (where the sensor's
+    place is known): keep, flag by an attribute `outlier`, or remove."""
+    viewpoint: tuple[float, float, float] | Literal["none"] | None = None
+    """Where the sensor stood, x y z: points move along its rays only. Left out, as the file says (E57, organised PCD); none:
+    points move freely."""
+    max_displacement: float | None = None
+    """No point moves farther, in the scan's units."""
+    only_class: str | None = None
+    """LAS: denoise the points of these classes alone, such as 2,6. Points of other classes stay, and do not count as neighbours:
+    use it for ground under leaves."""
+    keep_class: str | None = None
+    """LAS: leave the points of these classes where they are. They do count as neighbours: use it for points that are right."""
     details: bool = False
-    """Add attributes: `displacement` (length), `noise` (σ at the point), `confidence` (0 to 1), `noise_shared` (the
-    part of σ that neighbours have in common), `surface` (probability to be of one), and SBD's `uncertainty`."""
+    """Print more figures, and add attributes: `displacement` (length), `noise` (σ at the point), `confidence` (0 to 1),
+    `noise_shared` (the part of σ that neighbours have in common), `surface` (probability to be of one), SBD's `uncertainty`."""
     rule: Literal["mean", "flow", "ancestral"] | None = None
     """SBD only: the update of a step, the ancestral mean (the default), the deterministic flow, or ancestral sampling."""
     steps: int | None = None
@@ -52,63 +67,99 @@ class Denoise:
     """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
     keep_types: bool = False
     """Write coordinates in the type of the file, even where float32 rounds them (PCL loads no other)."""
-    force: bool = False
-    """Denoise Gaussian splats, and coordinates that look like degrees, too."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
     def run(self) -> None:
         """Denoise the scan, write what was asked for and print the summary."""
-        from becalm.core.files import InputError
-        from becalm.points.formats import check_writable, default_output, read
-        from becalm.points.formats.scan_files import check_output_path
-        from becalm.points.plot import draw
+        from becalm.cli.streams import STREAM, read_stream, write_stream
+        from becalm.core.files import InputError, check_outputs
+        from becalm.points.formats import check_writable, read
+
+        output = self.output or self.default_output()
+        streams = [path for path in (self.scan, output) if path == STREAM]
+        if bool(streams) != (self.format is not None):
+            raise InputError(
+                "--format goes with - for standard input or output: such as `becalm denoise - --format ply`"
+            )
+        check_outputs([None if output == STREAM else output, self.record, self.picture], [self.scan], self.force)
+        if self.alpha is not None and self.mode != "paper":
+            raise InputError("--alpha is for --mode paper (leave it out)")
+        with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
+            run = self.run_as_published if self.mode == "paper" else self.run_task
+            cloud = read(scan, warn, parse_columns(self.columns))
+            check_writable(cloud, target)
+            lines = run(cloud, target, str(output))
+        print("\n".join(lines), file=sys.stderr if output == STREAM else sys.stdout)
+
+    def default_output(self) -> Path:
+        """Where the scan goes if no name is given."""
+        from becalm.cli.streams import STREAM
+        from becalm.points.formats import default_output
+
+        return STREAM if self.scan == STREAM else default_output(self.scan)
+
+    def run_task(self, cloud: Any, target: Path, name: str) -> list[str]:
+        """Denoise, write, and return the lines of the summary, in which the output is called `name`."""
+        from becalm.cli.denoise_summary import summary_lines
         from becalm.tasks import denoise
 
         started = time.time()
-        output = self.output or default_output(self.scan)
-        for target in (output, self.record, self.picture):
-            if target:
-                check_output_path(target, self.scan)
-        cloud = read(self.scan, warn, parse_columns(self.columns))
-        check_writable(cloud, output)
-        if self.mode == "paper":
-            return self.run_as_published(output, cloud)
-        if self.alpha is not None:
-            raise InputError("--alpha is for --mode paper (leave it out)")
-        options = {
-            name: getattr(self, name)
-            for name in ("outliers", "seed", "device", "rule", "steps", "uncertainty", "force")
-        }
-        sigma = parse_noise(self.noise)
-        result, states = with_progress(denoise.steps(cloud, self.model, sigma=sigma, warn=warn, **options))
-        result.save(output, self.details, warn, self.keep_types)
-        summary = asdict(result.report)
+        options = {name: getattr(self, name) for name in OPTIONS}
+        options |= {"sigma": parse_noise(self.noise)}
+        options |= {key: parse_classes(key, getattr(self, key)) for key in ("only_class", "keep_class")}
+        result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **options))
+        result.save(target, self.details, warn, self.keep_types)
         if self.record:
             facts = {"scan": self.scan.name, "model": self.model, "seed": self.seed}
             write_trajectory(self.record, result.original, states, facts)
         if self.picture:
-            mask = result.original.finite & ~result.outlier
-            draw(result.original.local()[mask], result.points[mask] - result.original.origin, self.picture)
-        self.print_summary(summary | {"seconds": round(time.time() - started, 2), "output": str(output)})
+            result.draw(self.picture)
+        seconds = time.time() - started
+        if self.json:
+            return [json.dumps(asdict(result.report) | {"seconds": round(seconds, 2), "output": name})]
+        return [*summary_lines(result, self.details), f"written       {name}  ({seconds:.1f} seconds)"]
 
-    def run_as_published(self, output: Path, cloud: Any) -> None:
+    def run_as_published(self, cloud: Any, target: Path, name: str) -> list[str]:
         """Denoise by SPD's published procedure: only positions come back, resampled."""
         from becalm.core.files import InputError
-        from becalm.tasks.denoise import steps_as_published
+        from becalm.tasks.resample import steps_as_published
 
-        if self.rule is not None or self.uncertainty:
-            raise InputError("--rule and --uncertainty are for SBD; --mode paper is SPD's (leave them out)")
+        useless = [key for key, unused in UNUSED_BY_PAPER.items() if getattr(self, key) != unused]
+        if useless:
+            raise InputError(f"--{useless[0].replace('_', '-')}: --mode paper has no use for it (leave it out)")
         sigma, T, alpha = parse_noise(self.noise), self.steps or 30, self.alpha or 0.2
         reports = steps_as_published(cloud, self.model, self.outliers, sigma, self.seed, self.device, T, alpha, warn)
         result, _ = with_progress(reports)
-        result.save(output, warn)
-        warn(f"{output}: positions only: the paper's merge keeps neither order nor attributes")
-        self.print_summary(result.report | {"output": str(output)})
+        result.save(target, warn)
+        warn(f"{name}: positions only: the paper's merge keeps neither order nor attributes")
+        report = result.report | {"output": name}
+        return [json.dumps(report)] if self.json else [f"{key:<13} {value}" for key, value in report.items()]
 
-    def print_summary(self, summary: dict) -> None:
-        """Print the summary."""
-        print(json.dumps(summary) if self.json else "\n".join(summary_lines(summary)))
+
+OPTIONS = ("outliers", "seed", "device", "force", "rule", "steps", "uncertainty", "viewpoint", "max_displacement")
+"""Fields that are options of `becalm.denoise` as they are."""
+
+UNUSED_BY_PAPER = {
+    **dict.fromkeys(("rule", "viewpoint", "max_displacement", "only_class", "keep_class", "record", "picture")),
+    "uncertainty": 0,
+    "details": False,
+}
+"""Fields that SPD's published procedure cannot use, and their values where they are left out."""
+
+
+def parse_classes(option: str, text: str | None) -> list[int] | None:
+    """The classes of a list such as 2,6. Raises InputError."""
+    from becalm.core.files import InputError
+
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--{option.replace('_', '-')} {text}: give numbers with commas between them, as 2,6"
+        ) from None
 
 
 def parse_noise(noise: str) -> float | None:
@@ -160,28 +211,3 @@ def write_trajectory(path: Path, cloud: Any, states: list, facts: dict) -> None:
 def warn(line: str) -> None:
     """Print one line on standard error."""
     print(line, file=sys.stderr)
-
-
-def summary_lines(summary: dict) -> Iterator[str]:
-    """The summary as lines of text."""
-    missing = f" ({summary['missing']:,} without coordinates)" if summary.get("missing") else ""
-    yield f"points        {summary['points']:,}{missing}"
-    yield f"noise         {summary['noise_before']:.4g} before, {summary['noise_after']:.4g} after (σ in scan units)"
-    if "outliers" in summary:
-        median, high = summary["displacement_median"], summary["displacement_95"]
-        yield f"at the points {summary['noise_low']:.4g} to {summary['noise_high']:.4g} (5th to 95th percentile of σ)"
-        if summary["noise_shared"] is not None:
-            yield f"shared        {summary['noise_shared']:.4g} of it in common with neighbours (σ, median over the points)"
-            yield f"off surfaces  {summary['off_surface']:,} points of leaves, wires or strays, which are not moved"
-        yield f"normal        {normality_verdict(summary['jarque_bera'], summary['normal_p'])}"
-        yield f"outliers      {summary['outliers']:,}"
-        yield f"displacement  {median:.4g} median, {high:.4g} 95th percentile"
-        yield f"seconds       {summary['seconds']:.1f}"
-    yield f"written       {summary['output']}"
-
-
-def normality_verdict(statistic: float | None, p: float | None) -> str:
-    """Whether the noise is Gaussian, by the Jarque–Bera test at 1 %."""
-    if statistic is None or p is None:
-        return "not tested (no noise, or too few points)"
-    return f"{'yes' if p > 0.01 else 'no'} (Jarque–Bera {statistic:.3g}, p {p:.2g})"

@@ -55,6 +55,8 @@ class Evaluate:
     """Where to compute: cpu, cuda or mps."""
     seed: int = 0
     """Decides clouds, puzzles and noise."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object a line."""
 
@@ -83,7 +85,7 @@ class Evaluate:
             raise InputError("--rounds must be at least 0, --eta from 0 to 1")
         if not 0 <= self.overlap < 1:
             raise InputError(f"--overlap {self.overlap}: must be from 0 to below 1")
-        check_outputs([self.picture], [find_weights(self.model), Path(self.benchmark), self.digits])
+        check_outputs([self.picture], [find_weights(self.model), Path(self.benchmark), self.digits], self.force)
 
     def cloud_rows(self):
         """Chamfer distance and one-way squared distance to the surface, ×10⁴, before and after."""

@@ -36,6 +36,8 @@ class Generate:
     """Seed of all random numbers; the same seed gives the same data."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or mps."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
@@ -56,7 +58,9 @@ class Generate:
         model = load_on(self.model, self.device, generate.Generator)
         if model.makes == "images":
             image_files.check_target(self.output)
-            check_outputs((self.picture, self.output if self.output.is_file() else None), [find_weights(self.model)])
+            check_outputs(
+                (self.picture, self.output if self.output.is_file() else None), [find_weights(self.model)], self.force
+            )
             if self.label is not None or self.mesh != "none" or self.guidance:
                 raise InputError(f"{self.model}: makes images, without --label, --guidance and --mesh; leave them out")
         else:

@@ -17,14 +17,16 @@ class Import:
     """The checkpoint: .pt as published, or .safetensors."""
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("spd.safetensors")
     """The file to write."""
+    force: bool = False
+    """Replace the file where it exists; the checkpoint is never replaced."""
 
     def run(self) -> None:
         """Read, convert, write."""
-        from becalm.points.formats.scan_files import check_output_path
+        from becalm.core.files import check_outputs
         from becalm.weights.importer import read_official
         from becalm.weights.store import save
 
-        check_output_path(self.output, self.checkpoint)
+        check_outputs([self.output], [self.checkpoint], self.force)
         model = read_official(self.checkpoint)
         save(
             model,

@@ -42,6 +42,8 @@ class Likelihood:
     """Decides every random draw; the same seed gives the same values."""
     device: str = "cpu"
     """Where the network computes: cpu, cuda or mps."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the table."""
 
@@ -56,7 +58,7 @@ class Likelihood:
         started = time.time()
         if self.rank < 0:
             raise InputError(f"--rank {self.rank}: must be at least 0")
-        check_outputs((self.csv, self.picture), (*source_files(self.images), find_weights(self.model)))
+        check_outputs((self.csv, self.picture), (*source_files(self.images), find_weights(self.model)), self.force)
         flow = FlowSettings(self.flow_steps, self.probes) if self.exact else None
         sampled = self.steps, self.draws, flow, self.batch, self.seed
         result = with_progress(steps(self.model, self.images, *sampled, self.array, self.device), "likelihood")

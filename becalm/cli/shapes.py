@@ -8,14 +8,16 @@ from typing import Any
 def check_request(request: Any, output: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Raise InputError for a place where nothing can be written, or an input that would be overwritten, before the work is done.
 
-    `request` is a command with model, number, points, mesh and picture.
+    `request` is a command with model, number, points, mesh, picture and force.
     """
     from becalm.core.files import check_outputs
     from becalm.tasks.shape_files import check_counts, check_target
     from becalm.weights.store import find_weights
 
     check_outputs(
-        (request.picture, output if output.suffix == ".npz" else None), [find_weights(request.model), *inputs]
+        (request.picture, output if output.suffix == ".npz" else None),
+        [find_weights(request.model), *inputs],
+        request.force,
     )
     check_target(output, request.mesh, request.points)
     check_counts(request.number, request.points)

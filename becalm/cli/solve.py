@@ -46,6 +46,8 @@ class Solve:
     """Where to compute: cpu, cuda or mps."""
     seed: int = 0
     """Decides every random draw; the same seed gives the same result."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
@@ -88,7 +90,7 @@ class Solve:
         check_png_name(output)
         readers = [] if self.reader == "none" else [find_weights(self.reader or READER)]
         models = [find_weights(self.model)] if self.model else [find_weights(name) for name in SOLVERS.values()]
-        check_outputs((output, self.record, self.picture), (self.image, self.mask, *models, *readers))
+        check_outputs((output, self.record, self.picture), (self.image, self.mask, *models, *readers), self.force)
 
 
 OPTIONS = (

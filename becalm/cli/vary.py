@@ -35,6 +35,8 @@ class Vary:
     """Seed of all random numbers; the same seed gives the same shapes."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or mps."""
+    force: bool = False
+    """Replace files that exist; folders must be new or empty, and inputs are never replaced."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 

@@ -130,8 +130,9 @@ def check_png_name(path: Path | None) -> None:
         raise InputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
 
 
-def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
-    """Raise InputError for outputs that would overwrite an input or one another, or whose folder does not exist."""
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path], force: bool = False) -> None:
+    """Raise InputError for outputs that would overwrite an input or one another, whose folder does not exist, or which exist and
+    are not to be replaced by `force`."""
     given, taken = {path.resolve() for path in inputs}, set()
     for path in outputs:
         if path is None:
@@ -145,6 +146,10 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
             raise InputError(f"{path}: is a folder; give the name of a file")
         if not place.parent.is_dir():
             raise InputError(f"{path}: its folder does not exist; make it first")
+        if place.exists() and not place.is_file():
+            raise InputError(f"{path}: is not a regular file; give the name of a file")
+        if place.exists() and not force:
+            raise InputError(f"{path}: exists already; give another name, or --force to replace it")
         taken.add(place)
 
 

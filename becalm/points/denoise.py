@@ -6,15 +6,18 @@ one position, order, count and attributes are handled here, so that no model has
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.constraints import Constraints, limited_moves
+from becalm.points.denoiser import CloudDenoiser, absurdly_far, iter_denoise_scaled
 from becalm.points.estimate import noise_level, noise_levels
 from becalm.points.neighbours import median_spacing
-from becalm.points.outliers import excess_displacement, isolated_points
+from becalm.points.outliers import excess_displacement, isolated_points, mixed_pixels
 from becalm.points.progress import DenoiseProgress
+from becalm.points.quantisation import coordinate_steps
 
 MIN_POINTS = 16
 """The least number of distinct points from which a surface can be distinguished from noise."""
@@ -22,16 +25,10 @@ MIN_POINTS = 16
 OFF_SURFACE = 0.5
 """Points whose probability to be of a surface is below this are counted as of none."""
 
+FREE = Constraints()
+"""No constraints."""
+
 OutlierPolicy = Literal["keep", "flag", "remove"]
-
-
-@runtime_checkable
-class CloudDenoiser(Protocol):
-    """A model that denoises point clouds."""
-
-    def iter_denoise(self, xyz: np.ndarray, sigma: float | None = None, seed: int = 0) -> Iterator[DenoiseProgress]:
-        """Denoise distinct finite positions [n, 3] with noise σ (None: unknown); the last report holds the result."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,15 @@ class Report:
     """Points in the scan."""
     missing: int
     """Points without finite coordinates, which are returned unchanged."""
+    unmoved: int
+    """Points with coordinates that are exactly where they were."""
     outliers: int
-    """Outliers found: isolated, or displaced by more than the noise around them (0 where they are kept, and none are sought)."""
+    """Outliers found: isolated, mixed pixels, or displaced by more than the noise around them; 0 where they are kept: then none
+    are sought."""
     noise_before: float
-    """Estimated standard deviation of the noise across the surface."""
+    """Estimated standard deviation of the noise across the surface: the median over the points."""
     noise_after: float
-    """The same of the result."""
+    """The error of the new positions that the model expects, likewise; where it expects none, the roughness that is left."""
     noise_low: float
     """5th percentile, over the points, of the noise estimated at each."""
     noise_high: float
@@ -66,14 +66,28 @@ class Report:
     """Median length of the displacements of the points that were denoised."""
     displacement_95: float
     """Their 95th percentile."""
+    displacement_max: float
+    """The longest."""
+    steps: dict[str, float]
+    """Distance of the steps that coordinates stand on, by x, y, z or range; empty where they stand on none."""
 
 
-def find_isolated(cloud: Cloud, outliers: OutlierPolicy) -> np.ndarray:
-    """bool [n]: the isolated points among the finite ones; none where outliers are kept."""
-    isolated = np.zeros(len(cloud), dtype=bool)
-    if outliers != "keep" and cloud.finite.sum() > MIN_POINTS:
-        isolated[cloud.finite] = isolated_points(cloud.local()[cloud.finite])
+def find_isolated(cloud: Cloud, outliers: OutlierPolicy, constraints: Constraints = FREE) -> np.ndarray:
+    """bool [n]: the isolated points among those seen, and where the sensor is known the mixed pixels; none where outliers are
+    kept."""
+    isolated, seen = np.zeros(len(cloud), dtype=bool), seen_points(cloud, constraints)
+    if outliers != "keep" and seen.sum() > MIN_POINTS:
+        local = cloud.local()[seen]
+        isolated[seen] = isolated_points(local)
+        if constraints.sensors is not None:
+            isolated[seen] |= mixed_pixels(local, constraints.sensors[seen] - cloud.origin)
     return isolated
+
+
+def seen_points(cloud: Cloud, constraints: Constraints) -> np.ndarray:
+    """bool [n]: the points that the denoiser sees: with coordinates, within the constraints, not absurdly far from all others."""
+    seen = cloud.finite if constraints.seen is None else cloud.finite & constraints.seen
+    return seen & ~absurdly_far(cloud)
 
 
 class Places(NamedTuple):
@@ -105,21 +119,22 @@ def iter_denoise_cloud(
     outliers: OutlierPolicy = "keep",
     sigma: float | None = None,
     seed: int = 0,
+    constraints: Constraints = FREE,
 ) -> Iterator[DenoiseProgress]:
     """Denoise a cloud; a report with positions has those of the whole cloud, [n, 3] absolute, and the last has the outliers.
 
-    Isolated points are left out from the start unless outliers are kept. `sigma` is the noise level in the scan's units, None
-    where it is not known. Raises ScanError where there are fewer than 16 distinct positions, or σ is not positive, or larger than
-    the cloud.
+    Isolated points and mixed pixels are left out from the start unless outliers are kept. `sigma` is the noise level in the
+    scan's units, None where it is not known. Raises ScanError where there are fewer than 16 distinct positions, or σ is not
+    positive, or larger than the cloud.
     """
-    isolated = find_isolated(cloud, outliers)
-    places = distinct_places(cloud, cloud.finite & ~isolated)
+    isolated = find_isolated(cloud, outliers, constraints)
+    places = distinct_places(cloud, seen_points(cloud, constraints) & ~isolated)
     check_points(places.xyz, sigma)
     latest = None
-    for progress in model.iter_denoise(places.xyz, sigma, seed):
+    for progress in iter_denoise_scaled(model, places.xyz, sigma, seed):
         if latest is not None:
             yield latest
-        latest = None if progress.xyz is None else whole_cloud(cloud, places, progress, seed)
+        latest = None if progress.xyz is None else whole_cloud(cloud, places, progress, seed, constraints)
         if latest is None:
             yield progress
     if latest is None:
@@ -127,11 +142,15 @@ def iter_denoise_cloud(
     yield mark_outliers(cloud, latest, isolated, outliers)
 
 
-def whole_cloud(cloud: Cloud, places: Places, progress: DenoiseProgress, seed: int) -> DenoiseProgress:
-    """A report about distinct positions as one about the whole cloud; noise is estimated where the model does not."""
+def whole_cloud(
+    cloud: Cloud, places: Places, progress: DenoiseProgress, seed: int, constraints: Constraints = FREE
+) -> DenoiseProgress:
+    """A report about distinct positions as one about the whole cloud, within the constraints; noise is estimated where the model
+    does not."""
     assert progress.xyz is not None
     xyz = cloud.xyz.copy()
-    xyz[places.mask] += (progress.xyz - places.xyz)[places.rows]
+    moves = (progress.xyz - places.xyz)[places.rows]
+    xyz[places.mask] += limited_moves(moves, places.xyz[places.rows], constraints, places.mask, cloud.origin)
     noise = noise_levels(places.xyz, seed) if progress.noise is None else progress.noise
     estimates = {
         name: None if values is None else places.to_points(values)
@@ -147,7 +166,11 @@ def check_points(places: np.ndarray, sigma: float | None) -> None:
         raise ScanError(
             f"{len(places)} distinct finite points; at least {MIN_POINTS} are needed to tell a surface from noise"
         )
-    check_noise_level(float(np.linalg.norm(np.ptp(places, axis=0))), sigma)
+    with np.errstate(over="ignore"):
+        size = float(np.linalg.norm(np.ptp(places, axis=0)))
+    if not 1e-60 < size < 1e60:
+        raise ScanError(f"coordinates span {size:.3g} units; give them in metres or the like")
+    check_noise_level(size, sigma)
 
 
 def check_noise_level(size: float, sigma: float | None) -> None:
@@ -166,7 +189,7 @@ def mark_outliers(
     assert progress.xyz is not None and progress.noise is not None
     if outliers == "keep":
         return progress._replace(outlier=isolated)
-    taken = cloud.finite & ~isolated
+    taken = np.isfinite(progress.noise) & ~isolated
     moved = progress.xyz[taken] - cloud.xyz[taken]
     outlier = isolated.copy()
     outlier[taken] = excess_displacement(cloud.local()[taken], moved, progress.noise[taken])
@@ -200,31 +223,46 @@ def point_attributes(cloud: Cloud, progress: DenoiseProgress, spacing: float | N
     return {name: column.astype(np.float32) for name, column in values.items()}
 
 
-def summarize(cloud: Cloud, progress: DenoiseProgress) -> Report:
-    """The summary of a result: its figures against those of the cloud it was made from."""
+def summarize(cloud: Cloud, progress: DenoiseProgress, sensors: np.ndarray | None = None) -> Report:
+    """The summary of a result: its figures against those of the cloud it was made from, seen by `sensors` [n, 3] if known."""
     from becalm.points.normality import noise_normality
 
     assert progress.xyz is not None and progress.noise is not None and progress.outlier is not None
-    taken = cloud.finite & ~progress.outlier
+    taken = np.isfinite(progress.noise) & ~progress.outlier
     before, after = cloud.local()[taken], progress.xyz[taken] - cloud.origin
     lengths = np.linalg.norm(after - before, axis=1)
     once = np.unique(before, axis=0, return_index=True)[1]  # copies have no noise between them, and would hide it
-    before, after = before[once], after[once]
-    low, high = np.nanquantile(progress.noise[taken], (0.05, 0.95))
+    before, after, rows = before[once], after[once], np.flatnonzero(taken)[once]
     test = noise_normality(before)
-    shared, surface = progress.shared, progress.surface
+    shared, surface, error = (
+        None if x is None else x[rows] for x in (progress.shared, progress.surface, progress.error)
+    )
+    noise = progress.noise[rows]
+    flat = np.ones(len(noise), bool) if surface is None or (surface < OFF_SURFACE).all() else surface >= OFF_SURFACE
+    low, high = np.quantile(noise, (0.05, 0.95))
+    if not lengths.any():
+        noise, error = np.full(len(noise), noise_level(before)), None
     return Report(
         points=len(cloud),
         missing=int((~cloud.finite).sum()),
+        unmoved=int((progress.xyz == cloud.xyz).all(axis=1).sum()),
         outliers=int(progress.outlier.sum()),
-        noise_before=noise_level(before),
-        noise_after=noise_level(after),
+        noise_before=float(np.median(noise[flat])),
+        noise_after=noise_level(after) if error is None else float(np.median(error[flat])),
         noise_low=float(low),
         noise_high=float(high),
         jarque_bera=float(test.statistic) if np.isfinite(test.p) else None,
         normal_p=float(test.p) if np.isfinite(test.p) else None,
-        noise_shared=None if shared is None else float(np.nanmedian((progress.noise * np.sqrt(shared))[taken])),
-        off_surface=None if surface is None else int((surface[taken] < OFF_SURFACE).sum()),
+        noise_shared=None if shared is None else float(np.median((noise * np.sqrt(shared))[flat])),
+        off_surface=None if surface is None else int((surface < OFF_SURFACE).sum()),
         displacement_median=float(np.median(lengths)),
         displacement_95=float(np.quantile(lengths, 0.95)),
+        displacement_max=float(lengths.max()),
+        steps=cloud_steps(cloud, taken, sensors),
     )
+
+
+def cloud_steps(cloud: Cloud, taken: np.ndarray, sensors: np.ndarray | None) -> dict[str, float]:
+    """The steps that coordinates of the points in a mask [n] stand on, by axis; along the rays where one sensor saw all."""
+    place = None if sensors is None or (sensors[taken] != sensors[taken][0]).any() else sensors[taken][0]
+    return {steps.where: steps.step for steps in coordinate_steps(cloud.xyz[taken], place)}

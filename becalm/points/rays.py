@@ -1,12 +1,80 @@
 """Rays of a sensor whose place is known: a range that is wrong moves a point along its ray, and nowhere else."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from becalm.points.cloud import ScanError
+from becalm.points.cloud import Cloud, ScanError
+from becalm.points.neighbours import knn
 
 LEAST_COSINE = 0.3
 """Where a ray grazes the surface at a smaller cosine to its normal, its point moves by the part of the displacement along the ray
 alone: to reach the surface it would have to move very far."""
+
+
+FARTHEST = 1e5
+"""A viewpoint may be this many times the cloud's size away."""
+
+NORMAL_NEIGHBOURS = 16
+"""Points of the denoised cloud to which a plane is fitted for the normal of a point."""
+
+MAX_UNEVENNESS = 0.7
+"""In nine of ten places of an organised cloud, neighbouring steps between rays differ by less than this share of the shorter."""
+
+
+def sensor_places(cloud: Cloud, warn: Callable[[str], object]) -> np.ndarray | None:
+    """Where the sensor stood, [n, 3] for each point, as far as the cloud's file says so; None where it does not.
+
+    Files that say so: E57 (the poses of its scans) and organised PCD (VIEWPOINT), whose grid must fit rays from there; `warn` is
+    called with one line where it does not. Of any file the attribute `viewpoint` [n, 3].
+    """
+    given = cloud.attributes.get("viewpoint")
+    if given is not None and given.shape == cloud.xyz.shape:
+        return given.astype(np.float64)
+    source = cloud.source
+    if source is None or source.format not in ("e57", "pcd"):
+        return None
+    return e57_places(source) if source.format == "e57" else pcd_places(cloud, source, warn)
+
+
+def e57_places(source: Any) -> np.ndarray:
+    """The places [n, 3] of the scanners of an E57 file: the translations of its scans' poses."""
+    return np.stack([scan.translation for scan in source.header.scans])[source.rows["scan"]]
+
+
+def pcd_places(cloud: Cloud, source: Any, warn: Callable[[str], object]) -> np.ndarray | None:
+    """The VIEWPOINT [n, 3] of an organised PCD file; None where it is not organised, or its grid does not fit its rays."""
+    header = source.header
+    if header.height < 2 or header.width < 2 or header.width * header.height != len(cloud):
+        return None
+    words = next(
+        (line.split() for line in header.text.decode("latin1").splitlines() if line.startswith("VIEWPOINT")), []
+    )
+    place = np.array([float(word) for word in words[1:4]]) if len(words) >= 4 else np.zeros(3)
+    if not np.isfinite(place).all() or not grid_fits(cloud.xyz.reshape(header.height, header.width, 3), place):
+        warn(f"{source.path}: its grid does not fit rays from VIEWPOINT {place.tolist()}: the viewpoint is not used")
+        return None
+    return np.broadcast_to(place, cloud.xyz.shape)
+
+
+def grid_fits(grid: np.ndarray, place: np.ndarray) -> bool:
+    """Whether the rays from `place` [3] to an organised cloud [rows, columns, 3] turn by even steps along rows and columns."""
+    ray = grid - place
+    length = np.linalg.norm(ray, axis=2, keepdims=True)
+    if not np.nanmin(length, initial=np.inf) > 0:
+        return False
+    ray = ray / length
+    uneven = []
+    for axis in (0, 1):
+        step = np.diff(ray, axis=axis)
+        lengths = np.linalg.norm(step, axis=2)
+        change = np.linalg.norm(np.diff(step, axis=axis), axis=2)
+        first, second = (lengths[:-1], lengths[1:]) if axis == 0 else (lengths[:, :-1], lengths[:, 1:])
+        ratio = change / np.maximum(np.minimum(first, second), 1e-300)
+        uneven.append(ratio[np.isfinite(ratio)])
+    ratios = np.concatenate(uneven)
+    return len(ratios) >= 16 and bool(np.quantile(ratios, 0.9) < MAX_UNEVENNESS)
 
 
 def ray_directions(xyz: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
@@ -28,12 +96,41 @@ def ray_directions(xyz: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
     return ray / length
 
 
+def check_viewpoint(xyz: np.ndarray, finite: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """A sensor's place [3], or one for each point [n, 3], as [n, 3].
+
+    Raises ScanError where it is not finite, so far away that all rays are the same, or among the points of the cloud [n, 3], of
+    which `finite` [n] have coordinates.
+    """
+    ray_directions(xyz[finite], place if place.shape != xyz.shape else place[finite])
+    if place.shape == (3,):
+        near = xyz[finite]
+        if np.linalg.norm(place - near.mean(0)) > FARTHEST * max(float(np.ptp(near, axis=0).max()), 1e-300):
+            raise ScanError(
+                "viewpoint: is as good as at infinity; give the sensor's x, y and z in the scan's coordinates"
+            )
+        check_outside(near, place)
+    return np.broadcast_to(place, xyz.shape)
+
+
 def check_outside(xyz: np.ndarray, viewpoint: np.ndarray) -> None:
     """Raise ScanError where a viewpoint [3] is nearer to points of a cloud [n, 3] than three times their spacing there."""
     nearest = xyz[np.linalg.norm(xyz - viewpoint, axis=1).argmin()]
     distances = np.sort(np.linalg.norm(xyz - nearest, axis=1))[1:9]
     if np.linalg.norm(nearest - viewpoint) < 3 * distances.mean():
         raise ScanError("viewpoint: lies inside the cloud, among its points; give the sensor's place, or leave it out")
+
+
+def surface_normals(xyz: np.ndarray, k: int = NORMAL_NEIGHBOURS, block: int = 2**15) -> np.ndarray:
+    """Unit normals [n, 3], up to their sign, of the planes fitted to the k nearest points of a cloud [n, 3]."""
+    around = knn(xyz, min(k, len(xyz)))[1]
+    normals = np.empty_like(xyz)
+    for first in range(0, len(xyz), block):
+        rows = slice(first, first + block)
+        near = xyz[around[rows]]
+        near -= near.mean(axis=1, keepdims=True)
+        normals[rows] = np.linalg.eigh(near.transpose(0, 2, 1) @ near)[1][:, :, 0]
+    return normals
 
 
 def move_along_rays(move: np.ndarray, rays: np.ndarray, normals: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Denoising of point clouds: `becalm.denoise(points)` takes an array, a Cloud, another library's object or a file's path."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,11 +15,15 @@ from becalm.core.device import device_of
 from becalm.core.files import InputError
 from becalm.points import denoise as clouds
 from becalm.points.cloud import Cloud, ScanError
-from becalm.points.denoise import CloudDenoiser, OutlierPolicy, Report
+from becalm.points.constraints import Constraints, class_masks
+from becalm.points.denoise import OutlierPolicy, Report
+from becalm.points.denoiser import CloudDenoiser, with_near_origin
 from becalm.points.formats import write
 from becalm.points.interop import as_cloud
 from becalm.points.progress import DenoiseProgress
+from becalm.points.rays import check_viewpoint, sensor_places
 from becalm.points.suitability import check_suitable
+from becalm.points.units import Unit, length_unit
 from becalm.systems.jets import Jets
 from becalm.systems.sbd import SBD, Rule, Sampled, uncertainty
 from becalm.systems.spd import SPD
@@ -54,6 +58,15 @@ class Options:
     """SBD only: steps of the reverse diffusion; 4 by default."""
     uncertainty: int = 0
     """SBD only: ancestral runs, at least 2, whose spread gives each point an `uncertainty`; 0 for none."""
+    viewpoint: Sequence[float] | np.ndarray | Literal["none"] | None = None
+    """Where the sensor stood, x y z in the scan's coordinates, or a row for each point: points move along its rays only. None
+    takes what the file says (E57, organised PCD, an attribute `viewpoint`), "none" lets points move freely."""
+    max_displacement: float | None = None
+    """No point moves farther, in the scan's units."""
+    only_class: Sequence[int] | None = None
+    """Denoise the points of these classes (LAS: `classification`) as if there were no others, which stay where they are."""
+    keep_class: Sequence[int] | None = None
+    """Leave the points of these classes where they are; unlike those outside `only_class` they support the points beside them."""
 
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
@@ -72,6 +85,8 @@ class DenoiseResult:
     """The model's last report: positions, noise, error and outliers."""
     options: Options
     """How it was denoised."""
+    constraints: Constraints = clouds.FREE
+    """What limited the displacements."""
     uncertainty: np.ndarray | None = None
     """Standard deviation [n] per coordinate over ancestral runs of SBD; None unless `uncertainty` asked for them."""
 
@@ -111,7 +126,12 @@ class DenoiseResult:
     @cached_property
     def report(self) -> Report:
         """A summary in figures: points, outliers, noise before and after, displacements."""
-        return clouds.summarize(self.original, self.progress)
+        return clouds.summarize(self.original, self.progress, self.constraints.sensors)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The unit of length of the cloud's coordinates, as far as its file says it."""
+        return length_unit(self.original)
 
     @property
     def cloud(self) -> Cloud:
@@ -144,6 +164,13 @@ class DenoiseResult:
         rows = {name.replace("_", " "): _rounded(value) for name, value in asdict(self.report).items()}
         return summary_html("Denoised cloud", rows, self.picture())
 
+    def draw(self, path: str | PathLike[str]) -> None:
+        """Write a picture of before and after to a PNG file. Raises OSError where it cannot be written."""
+        from becalm.points.plot import draw
+
+        mask = self.original.finite & ~self.outlier
+        draw(self.original.local()[mask], self.points[mask] - self.original.origin, Path(path))
+
     def picture(self) -> bytes | None:
         """A PNG of the cloud before and after, coloured by displacement; None without Matplotlib."""
         from becalm.points.plot import png
@@ -171,15 +198,31 @@ def steps(points: Any, model: Model = "jets", *, warn: Warn = warnings.warn, **o
     """
     chosen = Options(**options)
     denoiser = load_denoiser(model, chosen)
-    cloud = as_cloud(points, warn)
+    cloud = with_near_origin(as_cloud(points, warn))
     with error_prefix(cloud):
         if not chosen.force:
             check_suitable(cloud)
-        for progress in clouds.iter_denoise_cloud(cloud, denoiser, chosen.outliers, chosen.sigma, chosen.seed):
+        limits = constraints_of(cloud, chosen, warn)
+        reports = clouds.iter_denoise_cloud(cloud, denoiser, chosen.outliers, chosen.sigma, chosen.seed, limits)
+        for progress in reports:
             if progress.outlier is None:
                 yield Progress(progress.done, progress.xyz)
         spread = run_uncertainty(cloud, progress, denoiser, chosen) if chosen.uncertainty else None
-    yield Progress(1.0, progress.xyz, DenoiseResult(cloud, progress, chosen, spread))
+    yield Progress(1.0, progress.xyz, DenoiseResult(cloud, progress, chosen, limits, spread))
+
+
+def constraints_of(cloud: Cloud, options: Options, warn: Warn) -> Constraints:
+    """The constraints that the options and the cloud's file set. Raises ScanError for a viewpoint or class that cannot be."""
+    seen, movable = class_masks(cloud, options.only_class, options.keep_class)
+    if isinstance(options.viewpoint, str):
+        if options.viewpoint != "none":
+            raise ScanError(f"--viewpoint {options.viewpoint}: give x, y and z, or none")
+        sensors = None
+    elif options.viewpoint is not None:
+        sensors = check_viewpoint(cloud.xyz, cloud.finite, np.asarray(options.viewpoint, np.float64))
+    else:
+        sensors = sensor_places(cloud, warn)
+    return Constraints(seen, movable, sensors, options.max_displacement)
 
 
 def load_denoiser(model: Model, options: Options) -> CloudDenoiser:
@@ -204,84 +247,11 @@ def load_denoiser(model: Model, options: Options) -> CloudDenoiser:
 
 def run_uncertainty(cloud: Cloud, progress: DenoiseProgress, sampled: Any, options: Options) -> np.ndarray:
     """Standard deviation [n] over ancestral runs of SBD, NaN for outliers and points without coordinates."""
-    assert progress.outlier is not None
-    places = clouds.distinct_places(cloud, cloud.finite & ~progress.outlier)
+    assert progress.outlier is not None and progress.noise is not None
+    places = clouds.distinct_places(cloud, np.isfinite(progress.noise) & ~progress.outlier)
     return places.to_points(
         uncertainty(sampled.model, places.xyz, options.uncertainty, options.seed, options.sigma, sampled.steps)
     )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ResampledResult:
-    """The result of SPD's published procedure: a new cloud of as many points, without order and attributes."""
-
-    original: Cloud
-    """The cloud that went in."""
-    cloud: Cloud
-    """The new points."""
-
-    @property
-    def points(self) -> np.ndarray:
-        """The new points [n, 3]."""
-        return self.cloud.xyz
-
-    @cached_property
-    def report(self) -> dict[str, int | float]:
-        """Points, and the estimated noise before and after."""
-        from becalm.points.estimate import noise_level
-
-        before, after = noise_level(self.original.local()), noise_level(self.cloud.local())
-        return {"points": len(self.cloud), "noise_before": before, "noise_after": after}
-
-    def save(self, path: str | PathLike[str], warn: Warn = warnings.warn) -> None:
-        """Write the new points. Raises ScanError."""
-        write(self.cloud, path, warn)
-
-    def __repr__(self) -> str:
-        return f"ResampledResult({len(self.cloud):,} points)"
-
-
-def steps_as_published(
-    points: Any,
-    model: Model = "spd",
-    outliers: Literal["keep", "flag", "remove"] = "keep",
-    sigma: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    ascent_steps: int = 30,
-    alpha: float = 0.2,
-    warn: Warn = warnings.warn,
-) -> Iterator[Progress]:
-    """SPD's procedure as published, on at most 50 000 points; the last report has a `ResampledResult`.
-
-    Isolated points are left out first unless outliers are kept. `ascent_steps` is T and `alpha` the first step α of the gradient
-    ascent. Where σ exceeds 2.5 % of the radius there are two passes, as the authors take. Raises InputError.
-    """
-    import torch
-
-    from becalm.points.estimate import noise_level
-    from becalm.points.metrics import unit_sphere
-    from becalm.systems.spd import MAX_POINTS, Ascent, iter_denoise_paper
-
-    spd = load_denoiser(model, Options(device=device))
-    if not isinstance(spd, SPD):
-        raise ScanError(f"--mode paper is SPD's; {model} is {type(spd).__name__} (leave --mode out)")
-    whole = as_cloud(points, warn)
-    with error_prefix(whole):
-        check_suitable(whole)
-    cloud = whole.select(whole.finite & ~clouds.find_isolated(whole, outliers))
-    local = cloud.local()
-    with error_prefix(cloud):
-        clouds.check_points(local, sigma)
-        if len(local) > MAX_POINTS:
-            raise ScanError(f"{len(local):,} points; --mode paper takes {MAX_POINTS:,} (leave --mode out)")
-    passes = 2 if (sigma or noise_level(local)) / unit_sphere(local)[1] > 0.025 else 1
-    generator = torch.Generator().manual_seed(seed)
-    for progress in iter_denoise_paper(spd, local, passes, generator, Ascent(ascent_steps, alpha)):
-        if progress.done < 1:
-            yield Progress(progress.done, None if progress.xyz is None else progress.xyz + cloud.origin)
-    assert progress.xyz is not None
-    yield Progress(1.0, None, ResampledResult(cloud, Cloud(progress.xyz + cloud.origin, origin=cloud.origin)))
 
 
 @contextmanager
@@ -295,4 +265,6 @@ def error_prefix(cloud: Cloud) -> Iterator[None]:
 
 
 def _rounded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_rounded(part)}" for name, part in value.items()) or "–"
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -17,7 +17,7 @@ def denoised(capsys, folder: Path, xyz: np.ndarray, *options) -> tuple[int, str,
     write(Cloud(xyz), folder / "scan.npy")
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        main(["denoise", str(folder / "scan.npy"), "-o", str(folder / "out.npy"), *options])
+        main(["denoise", str(folder / "scan.npy"), "-o", str(folder / "out.npy"), "--force", *options])
     return int(ended.value.code or 0), *capsys.readouterr()
 
 

@@ -86,7 +86,7 @@ WRONG = {
     "no such file": (("denoise", "{f}/none.ply"), "none.ply: no such file"),
     "a directory": (("denoise", "{f}"), "directory"),
     "unknown suffix": (("denoise", "{f}/model.safetensors"), "unknown suffix"),
-    "output is the input": (("denoise", "{f}/scan.ply", "-o", "{f}/scan.ply"), "is the input itself"),
+    "output is the input": (("denoise", "{f}/scan.ply", "-o", "{f}/scan.ply"), "is an input"),
     "no such folder": (("denoise", "{f}/scan.ply", "-o", "{f}/no/out.ply"), "does not exist"),
     "noise below zero": (("denoise", "{f}/scan.ply", "--noise", "-1"), "scan's units"),
     "noise that is no number": (("denoise", "{f}/scan.ply", "--noise", "much"), "scan's units, or auto"),
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_the_old_output(capsys, folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    code, _, err = denoised(capsys, folder, "-o", folder / "out.ply")
+    code, _, err = denoised(capsys, folder, "-o", folder / "out.ply", "--force")
     assert code == 1
     assert "No space left" in err
     assert (folder / "out.ply").read_text() == "old"

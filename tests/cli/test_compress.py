@@ -127,7 +127,10 @@ def test_inputs_are_never_overwritten_and_options_are_checked(folder, capsys):
     assert "holds no set" in capsys.readouterr().err
     assert run("decompress", folder / "model.safetensors", folder / "none.bcz") == 1
     assert "none.bcz: no such file" in capsys.readouterr().err
-    assert run("compress", "jets", folder / "images.npy") == 1
+    assert compress(folder) == 1
+    assert "exists already; give another name, or --force" in capsys.readouterr().err
+    assert compress(folder, "--force") == 0
+    assert run("compress", "jets", folder / "images.npy", "--force") == 1
     assert "VDM is needed" in capsys.readouterr().err
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from becalm.points.cloud import ScanError
+from becalm.points.cloud import Cloud, ScanError
+from becalm.points.formats import read
 from becalm.points.quantisation import coordinate_steps, step_of
-from becalm.points.rays import check_outside, move_along_rays, ray_directions
+from becalm.points.rays import check_outside, check_viewpoint, grid_fits, move_along_rays, ray_directions, sensor_places
 
 
 @pytest.fixture
@@ -67,3 +68,62 @@ def test_steps_of_disparity_are_found():
     found = coordinate_steps(cloud, np.zeros(3))
     assert found
     assert found[0].step == pytest.approx(0.002 * np.median(depth) ** 2, rel=0.3)
+
+
+def organised_grid(eye: np.ndarray) -> np.ndarray:
+    """Noisy walls 2 and 3 units before a camera of 40 x 30 pixels at `eye`, organised [30, 40, 3]; one pixel saw nothing."""
+    column, row = np.meshgrid(np.linspace(-0.5, 0.5, 40), np.linspace(-0.4, 0.4, 30))
+    depth = np.where(column > 0.2, 3, 2) + 0.02 * np.random.default_rng(0).standard_normal(column.shape)
+    grid = eye + depth[:, :, None] * np.stack([column, row, np.ones_like(row)], axis=2)
+    grid[3, 4] = np.nan
+    return grid
+
+
+def write_pcd(path, grid: np.ndarray, viewpoint: str) -> None:
+    rows, columns = grid.shape[:2]
+    words = (
+        "VERSION 0.7",
+        "FIELDS x y z",
+        "SIZE 8 8 8",
+        "TYPE F F F",
+        "COUNT 1 1 1",
+        f"WIDTH {columns}",
+        f"HEIGHT {rows}",
+    )
+    header = "\n".join([*words, f"VIEWPOINT {viewpoint} 1 0 0 0", f"POINTS {rows * columns}", "DATA binary", ""])
+    path.write_bytes(header.encode() + grid.astype("<f8").tobytes())
+
+
+def test_an_organised_pcd_says_where_its_sensor_was(tmp_path):
+    eye, said = np.array([5.0, 6, 7]), []
+    write_pcd(tmp_path / "a.pcd", organised_grid(eye), "5 6 7")
+    assert np.array_equal(sensor_places(read(tmp_path / "a.pcd"), said.append)[7], eye) and not said
+    write_pcd(tmp_path / "b.pcd", organised_grid(eye), "6 6 8.5")
+    assert sensor_places(read(tmp_path / "b.pcd"), said.append) is None
+    (line,) = said
+    assert "b.pcd: its grid does not fit" in line
+    write_pcd(tmp_path / "c.pcd", organised_grid(eye).reshape(1, -1, 3), "5 6 7")
+    assert sensor_places(read(tmp_path / "c.pcd"), said.append) is None
+    assert sensor_places(Cloud(np.ones((3, 3)), {"viewpoint": np.zeros((3, 3))}), said.append).shape == (3, 3)
+    assert len(said) == 1
+
+
+def test_a_shuffled_grid_fits_no_rays():
+    grid = organised_grid(np.zeros(3))
+    assert grid_fits(grid, np.zeros(3))
+    shuffled = np.random.default_rng(0).permutation(grid.reshape(-1, 3)).reshape(grid.shape)
+    assert not grid_fits(shuffled, np.zeros(3))
+
+
+def test_an_e57_says_where_its_scanners_were(tmp_path):
+    pytest.importorskip("pye57")
+    from becalm.points import write
+
+    write(Cloud(np.random.default_rng(0).normal(size=(50, 3)), origin=np.array([1.0, 2, 3])), tmp_path / "a.e57")
+    assert np.array_equal(sensor_places(read(tmp_path / "a.e57"), print), np.broadcast_to([1.0, 2, 3], (50, 3)))
+
+
+def test_a_viewpoint_at_infinity_is_refused(sheet):
+    with pytest.raises(ScanError, match="infinity"):
+        check_viewpoint(sheet, np.ones(3000, bool), np.array([0, 0, 1e9]))
+    assert check_viewpoint(sheet, np.ones(3000, bool), np.array([0, 0, 3.0])).shape == (3000, 3)

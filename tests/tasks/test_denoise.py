@@ -15,6 +15,7 @@ from becalm.systems.jets import Jets
 from becalm.systems.sbd import SBD
 from becalm.systems.spd import SPD
 from becalm.tasks import denoise as task
+from becalm.tasks import resample
 
 
 def noisy_sphere(n: int = 400, seed: int = 0) -> np.ndarray:
@@ -142,9 +143,9 @@ def test_spd_as_published_resamples(tmp_path):
     torch.manual_seed(0)
     model = SPD(hidden=16, blocks=1).eval()
     xyz = noisy_sphere() + 1000
-    *_, last = task.steps_as_published(xyz, model, ascent_steps=2, alpha=0.1)
+    *_, last = resample.steps_as_published(xyz, model, ascent_steps=2, alpha=0.1)
     assert last.result.points.shape == (400, 3) and abs(last.result.points.mean() - 1000) < 1
     assert set(last.result.report) == {"points", "noise_before", "noise_after"}
     assert "400" in repr(last.result)
     with pytest.raises(InputError, match="--mode paper is SPD's"):
-        [*task.steps_as_published(xyz, Jets(width=16, layers=1))]
+        [*resample.steps_as_published(xyz, Jets(width=16, layers=1))]
