@@ -17,8 +17,8 @@ ORDINARY_SIZES = (1e-9, 1e9)
 """Clouds whose median distance from the middle is outside are scaled for the model, which computes in float32."""
 
 
-MAX_NOISE_TO_SIZE = 0.25
-"""Where the noise that was found is a larger share of the cloud's median distance from its middle, there is no surface in it."""
+FEW_POINTS, MAX_NOISE_TO_SIZE = 100, 0.25
+"""In clouds of fewer points, noise of more than this share of the median distance from the middle means: no surface there."""
 
 
 @runtime_checkable
@@ -79,10 +79,10 @@ def in_units(report: DenoiseProgress, unit: float) -> DenoiseProgress:
 
 
 def checked_report(report: DenoiseProgress, xyz: np.ndarray, size: float) -> DenoiseProgress:
-    """The report with points back at `xyz` [n, 3] whose new position is not finite, or all where the noise is as large as the
-    cloud's `size`."""
+    """The report with points back at `xyz` [n, 3] whose new position is not finite, or all of few points
+    whose noise is as large as the cloud's `size`."""
     assert report.xyz is not None
     fine = np.isfinite(report.xyz).all(axis=1, keepdims=True)
-    if report.noise is not None and np.median(report.noise) > MAX_NOISE_TO_SIZE * size:
+    if len(xyz) < FEW_POINTS and report.noise is not None and np.median(report.noise) > MAX_NOISE_TO_SIZE * size:
         fine = np.zeros_like(fine)
     return report if fine.all() else report._replace(xyz=np.where(fine, report.xyz, xyz))
