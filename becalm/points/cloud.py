@@ -34,6 +34,8 @@ class Source:
     """LAS: the file up to its points, for what laspy does not keep."""
     degrees: bool = False
     """Whether the file says that x and y are a longitude and a latitude."""
+    scale: float | None = None
+    """LAS: the scale to which coordinates are rounded when they are written; None is that of the file."""
     keep_types: bool = False
     """Whether coordinates are written in the floating-point type of the file however much that rounds them."""
 

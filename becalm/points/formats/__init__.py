@@ -55,17 +55,20 @@ def write(
     path: str | PathLike[str],
     warn: Callable[[str], object] = warnings.warn,
     keep_types: bool = False,
+    scale: float | None = None,
 ) -> None:
     """Write the cloud completely or not at all; `warn` is called with one line for what the format cannot hold.
 
     A cloud that was read from the same format keeps its header and, byte for byte, all that did not change; with `keep_types`
-    also the floating-point type of its coordinates, however much that rounds them.
+    also the floating-point type of its coordinates, however much that rounds them, and with `scale` another scale in LAS.
     Raises ScanError (unknown suffix, no such folder, the input itself, full disk); then no file has changed.
     """
     path = Path(path)
     module = _module(path)
-    if keep_types and cloud.source:
-        cloud = replace(cloud, source=replace(cloud.source, keep_types=True))
+    if scale is not None and not 0 < scale < np.inf:
+        raise ScanError(f"--scale {scale:g}: give a length above 0 in the scan's units")
+    if cloud.source:
+        cloud = replace(cloud, source=replace(cloud.source, keep_types=keep_types, scale=scale))
     with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud, temporary, path, warn)
 

@@ -12,6 +12,8 @@ import numpy as np
 from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import attributes, las_header
 
+COARSE = 0.3
+"""Share of the displacements that rounding may change before it is said."""
 _KINDS = {np.dtype(code) for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")}
 
 
@@ -117,7 +119,12 @@ def las_from_cloud(laspy: Any, cloud: Cloud, target: Path, warn: Callable[[str],
     source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
     header = las_header.writable_header(source.header, warn, target) if source else _header(laspy, cloud)
     rows = source.rows.copy() if source else np.zeros(len(cloud), header.point_format.dtype())
-    _set_coordinates(rows, header, cloud, source is not None, target)
+    kept = source is not None and source.scale is None
+    if source is not None:
+        _warn_of_coarse_scale(cloud, source, target, warn)
+    if source is not None and not kept:
+        header.scales = np.full(3, source.scale)
+    _set_coordinates(rows, header, cloud, kept, target)
     record = laspy.ScaleAwarePointRecord(rows, header.point_format, header.scales, header.offsets)
     las = laspy.LasData(header, record)
     _set_attributes(laspy, las, cloud, target, warn)
@@ -138,6 +145,33 @@ def _header(laspy: Any, cloud: Cloud) -> Any:
     reach = np.abs(cloud.xyz - header.offsets).max(axis=0, initial=1e-6)
     header.scales = np.array([10.0 ** math.ceil(math.log10(value / 2**30)) for value in reach])
     return header
+
+
+def rounded_coordinates(cloud: Cloud) -> np.ndarray:
+    """[n, 3] the coordinates that a LAS file of the cloud will hold; those that did not move are exact."""
+    import laspy
+
+    source = cloud.source if cloud.source is not None and cloud.source.format == "las" else None
+    header = source.header if source else _header(laspy, cloud)
+    scales = np.full(3, source.scale) if source and source.scale else np.asarray(header.scales)
+    rounded = np.rint((cloud.xyz - header.offsets) / scales) * scales + header.offsets
+    kept = cloud.xyz == _coordinates(source.rows, header) if source and not source.scale else False
+    return np.where(kept, cloud.xyz, rounded)
+
+
+def _warn_of_coarse_scale(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> None:
+    """Say so where rounding to the scale changes the coordinates that moved by a good part of their displacement."""
+    move = cloud.xyz - _coordinates(source.rows, source.header)
+    which = move != 0
+    lost = (rounded_coordinates(cloud) - cloud.xyz)[which]
+    moved, lost = (float(np.sqrt(np.mean(v**2))) if v.size else 0.0 for v in (move[which], lost))
+    if lost > COARSE * moved:
+        scale = f"{source.scale or max(source.header.scales):g}"
+        finer = 10.0 ** math.floor(math.log10(moved / 5))
+        warn(
+            f"{target}: the scale {scale} of the file is too coarse: it changes displacements of {moved:.2g} by {lost:.2g} "
+            f"(root mean squares); --scale {finer:g} keeps them"
+        )
 
 
 def _set_coordinates(rows: np.ndarray, header: Any, cloud: Cloud, kept: bool, target: Path) -> None:

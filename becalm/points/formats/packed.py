@@ -67,7 +67,7 @@ def set_axis(rows: np.ndarray, axis: str, values: np.ndarray, old: np.ndarray | 
 
 def _row_dtype(cloud: Cloud, old: np.ndarray | None, warn: Callable[[str], object], name: str) -> np.dtype:
     fields_read = {} if old is None else {field: old.dtype[field] for field in old.dtype.names or ()}
-    fields: dict[str, np.dtype] = _axis_dtypes(cloud, fields_read, warn, name)
+    fields: dict[str, np.dtype] = axis_dtypes(cloud, fields_read, warn, name)
     if fields_read:
         kept_axes, fields = fields, {}
         for field, dtype in fields_read.items():
@@ -85,7 +85,7 @@ def _field_dtype(dtype: np.dtype, values: np.ndarray) -> np.dtype:
     return dtype if same else np.dtype((values.dtype, values.shape[1:]))
 
 
-def _axis_dtypes(
+def axis_dtypes(
     cloud: Cloud, fields_read: dict[str, np.dtype], warn: Callable[[str], object], name: str
 ) -> dict[str, np.dtype]:
     """The types for x, y and z: those of the file where they are accurate enough, else double, with a warning."""
