@@ -15,13 +15,14 @@ class Solve:
     """Solve a puzzle in square cells: the most certain cell first, each given to those after it."""
 
     image: Annotated[Path, tyro.conf.Positional]
-    """The puzzle, a square grey image; the content of cells to be solved does not matter."""
-    mask: Path
-    """Its mask, of the same size: white cells are to be solved, black ones are given."""
+    """The puzzle: with a mask a square grey image of cells alone, without one a photograph or scan of a 9×9 grid."""
+    mask: Path | None = None
+    """Its mask, of the same size: white cells are to be solved, black ones are given. Left out, the grid is found in the image,
+    straightened, and its empty cells are solved."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
     """The solved image, a PNG; left out, IMAGE.solved.png beside the puzzle."""
     model: str | None = None
-    """A packaged model (see `becalm models`) or a file of weights; left out, the packaged one for the grid of the mask."""
+    """A packaged model (see `becalm models`) or a file of weights; left out, the packaged one for the grid."""
     walk: Literal["certainty", "graph", "random", "order", "together"] = "certainty"
     """Which cell when: the most certain one first, most known neighbours first, at random, as numbered, or all at once."""
     steps_per_variable: int = 12
@@ -34,10 +35,16 @@ class Solve:
     """Noise put back in each step: 0 none, 1 as much as ancestral sampling does."""
     variance: Literal["small", "large", "learned"] = "small"
     """Variance of that noise: the lower bound, the upper bound, or where between the network learned it to be."""
+    tries: int = 1
+    """Runs at most, four at a time: the most consistent one is kept, and the first that breaks no rule ends the search."""
     refine: int = 0
-    """Rounds in which the quarter of the cells that fits the others least is solved again."""
+    """Rounds for each run in which the quarter of the cells that fits the others least is solved again."""
+    backtrack: int = 0
+    """Rounds for each run, after those of refine, in which an uncertain decision is undone with all that came after it."""
+    digits: tuple[str, ...] = ()
+    """What given cells show, where they are misread: ROW,COLUMN=DIGIT, each from 1, such as 8,8=1."""
     record: Path | None = None
-    """Write every state of the walk, without the rounds of `--refine`, to this .safetensors file."""
+    """Write every state of the first run, without rounds, to this .safetensors file."""
     picture: Path | None = None
     """Write a picture to this .png file: cells numbered in the order they were started, tinted by how certain they were."""
     reader: str | None = None
@@ -90,7 +97,8 @@ class Solve:
         check_png_name(output)
         readers = [] if self.reader == "none" else [find_weights(self.reader or READER)]
         models = [find_weights(self.model)] if self.model else [find_weights(name) for name in SOLVERS.values()]
-        check_outputs((output, self.record, self.picture), (self.image, self.mask, *models, *readers), self.force)
+        inputs = (self.image, *([self.mask] if self.mask else []), *models, *readers)
+        check_outputs((output, self.record, self.picture), inputs, self.force)
 
 
 OPTIONS = (
@@ -100,7 +108,10 @@ OPTIONS = (
     "overlap",
     "eta",
     "variance",
+    "tries",
     "refine",
+    "backtrack",
+    "digits",
     "reader",
     "seed",
     "device",

@@ -18,9 +18,12 @@ MAX_TINT = 32
 """How far red, green and blue of a grey image may lie apart, of 255: some scanners tint paper a little."""
 
 
-def read_image(path: Path) -> Float[Tensor, "height width"]:
-    """The grey values of an image file in [0, 1]; on white where it is transparent. Raises InputError naming the file."""
-    from PIL import Image
+def read_image(path: Path, colour: bool = False) -> Float[Tensor, "height width"]:
+    """The grey values of an image file in [0, 1]; on white where it is transparent. Raises InputError naming the file.
+
+    A photograph, `colour`, may have colours, and is turned upright as its camera says; other images must be grey.
+    """
+    from PIL import Image, ImageOps
 
     try:
         with (
@@ -29,11 +32,13 @@ def read_image(path: Path) -> Float[Tensor, "height width"]:
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width:,} × {image.height:,} pixels; at most {MAX_PIXELS:,} are read")
+            image = ImageOps.exif_transpose(image) if colour else image
             wide, fractions = image.mode in ("I", "I;16", "F"), image.mode == "F"
             flat = (
                 image if wide else Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             )
-            if not wide and int(np.ptp(np.asarray(flat)[..., :3].astype(np.int16), axis=-1).max(initial=0)) > MAX_TINT:
+            tints = np.ptp(np.asarray(flat)[..., :3].astype(np.int16), axis=-1) if not (wide or colour) else np.zeros(1)
+            if int(tints.max(initial=0)) > MAX_TINT:
                 raise InputError(f"{path}: is a colour image; a grey one is needed (convert it first)")
             grey = np.asarray(flat if wide else flat.convert("L"), dtype=np.float32)
     except (Image.DecompressionBombError, SyntaxError, ValueError, OSError) as error:

@@ -40,6 +40,13 @@ class DigitClassifier(nn.Module):
         return self.classes(h.flatten(1)).float().log_softmax(-1).reshape(*cells.shape[:-1], 10)
 
     @torch.inference_mode()
+    def probabilities(self, cells: Float[Tensor, "*any channel"]) -> Float[Tensor, "*any digit"]:
+        """The probabilities of the digits 1 to 9 in every cell, given that it holds no 0."""
+        with fast_matmul(cells.device.type):
+            parts = [self(part)[:, 1:].softmax(1) for part in cells.reshape(-1, cells.shape[-1]).split(1024)]
+        return torch.cat(parts).reshape(*cells.shape[:-1], -1)
+
+    @torch.inference_mode()
     def read(self, cells: Float[Tensor, "*any channel"]) -> Int[Tensor, "*any"]:
         """The digit in every cell, 1 to 9: no cell of a Sudoku holds a 0, so the runner-up stands in for it."""
         with fast_matmul(cells.device.type):

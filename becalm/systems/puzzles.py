@@ -36,14 +36,18 @@ class Puzzle(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """A puzzle solved, or being solved."""
+    """One or several runs of solving a puzzle, done or under way."""
 
-    cells: Float[Tensor, "1 cell channel"]
+    cells: Float[Tensor, "run cell channel"]
     """The image of each cell at the model's size."""
-    certainty: Float[Tensor, " cell"]
+    certainty: Float[Tensor, "run cell"]
     """Of each cell, when it was started: 1 − expected squared error over the data's mean square, 0 to 1; NaN where given."""
-    order: Int[Tensor, " cell"]
+    order: Int[Tensor, "run cell"]
     """When denoising of each cell started, from 1; cells started together share a number, given ones have 0."""
+
+    def only(self, run: int) -> "Solution":
+        """One of the runs."""
+        return Solution(*(part[run : run + 1] for part in self))
 
 
 def sudoku_side(model: SRM, name: str = "model") -> int:
@@ -67,21 +71,6 @@ def invalid_digits(grid: Int[Tensor, " cell"]) -> list[tuple[int, int]]:
     """Row and column, from 1, of every cell whose digit is larger than the side of the grid."""
     side = isqrt(len(grid))
     return [(int(cell) // side + 1, int(cell) % side + 1) for cell in (grid > side).nonzero()[:, 0]]
-
-
-def given_digits(puzzle: Puzzle, read: ReadDigits, name: str) -> Int[Tensor, " cell"]:
-    """The digits that are given, 0 elsewhere. Raises InputError where one is too large or two exclude each other: which."""
-    grid = torch.where(puzzle.unknown, 0, read(puzzle.cells))[0]
-    for problem, cells in (
-        ("show what is no digit of this grid", invalid_digits(grid)),
-        ("contradict each other", repeated_digits(grid)),
-    ):
-        if cells:
-            where = ", ".join(f"row {r} column {c} ({int(grid[(r - 1) * isqrt(len(grid)) + c - 1])})" for r, c in cells)
-            raise InputError(
-                f"{name}: given cells {problem}: {where}; mend the puzzle, or give --reader none if they were misread"
-            )
-    return grid
 
 
 def parse_puzzle(
@@ -158,27 +147,33 @@ def paper_and_ink(image: Float[Tensor, "height width"], mask: Float[Tensor, "hei
     return paper, ink if abs(ink - paper) > MIN_CONTRAST else float(paper < 0.5)
 
 
-def track_solution(steps: Iterable[Step], puzzle: Puzzle, data_variance: float) -> Iterator[tuple[Step, Solution]]:
-    """Each step of a walk with the solution as it stands after it; that of the last one is complete."""
-    order = torch.zeros(len(puzzle.unknown[0]), dtype=torch.long)
-    certainty = torch.full((len(order),), torch.nan)
+def track_solution(
+    steps: Iterable[Step], unknown: Bool[Tensor, "run cell"], model: SRM
+) -> Iterator[tuple[Step, Solution]]:
+    """Each step of a walk with the runs as they stand after it; those of the last one are complete."""
+    unknown = unknown.cpu()
+    order = torch.zeros(unknown.shape, dtype=torch.long)
+    certainty = torch.full(unknown.shape, torch.nan)
     for step in steps:
-        started = (step.t[0, :, 0].cpu() < 1) & puzzle.unknown[0].cpu() & (order == 0)
-        order[started] = int(order.max()) + 1
+        started = (step.t[..., 0].cpu() < 1) & unknown & (order == 0)
+        order = torch.where(started, order.amax(1, keepdim=True) + 1, order)
         log_var = step.prediction.log_var
         if log_var is not None:
-            variance = log_var[0, :, 0].cpu()[started].exp()
-            certainty[started] = (1 - variance / data_variance).clamp(0, 1).float()
-        yield step, Solution(step.z, certainty.clone(), order.clone())
+            sure = (1 - log_var[..., 0].cpu().exp() / model.data_variance).clamp(0, 1).float()
+            certainty = torch.where(started, sure, certainty)
+        yield step, Solution(step.z, certainty, order)
 
 
 def render_solution(
     solution: Solution, puzzle: Puzzle, image: Float[Tensor, "height width"], mask: Float[Tensor, "height width"]
 ) -> Float[Tensor, "height width"]:
-    """The solved image in [0, 1] at the size of the puzzle's: given cells keep their pixels, others have its paper and ink."""
+    """The solved image of the first run, in [0, 1], at the size of the puzzle's.
+
+    Given cells keep their pixels, others have its paper and ink.
+    """
     side = isqrt(puzzle.cells.shape[1])
     pixels, (paper, ink) = image.shape[0] // side, paper_and_ink(image, mask)
-    cells = paper + (ink - paper) * ((enlarge(solution.cells.cpu(), pixels) + 1) / 2).clamp(0, 1)
+    cells = paper + (ink - paper) * ((enlarge(solution.cells[:1].cpu(), pixels) + 1) / 2).clamp(0, 1)
     unknown = puzzle.unknown.cpu()[..., None].expand_as(cells).float()
     both = join(torch.cat([cells, unknown]), (side * pixels, side * pixels), pixels)
     return torch.where(both[1] > 0.5, both[0], image)

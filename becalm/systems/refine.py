@@ -27,11 +27,29 @@ def refine(
 ) -> Iterator[Float[Tensor, "batch variable channel"]]:
     """Resample, `rounds` times, the share of the unknown variables of greatest pseudo-NLL; yields x after each round."""
     for _ in range(rounds):
-        nll = pseudo_nll(model, x, unknown, generator).masked_fill(~unknown, -torch.inf)
-        count = torch.ceil(share * unknown.sum(1, keepdim=True))
-        resampled = unknown & (nll.argsort(1, descending=True).argsort(1) < count)
-        x = last_state(model.solve(x, resampled, sampler, generator), x)
+        worst = worst_variables(pseudo_nll(model, x, unknown, generator), unknown, share)
+        x = resample(model, x, worst, sampler, generator)
         yield x
+
+
+def worst_variables(
+    nll: Float[Tensor, "batch variable"], unknown: Bool[Tensor, "batch variable"], share: float = 0.25
+) -> Bool[Tensor, "batch variable"]:
+    """The share, rounded up, of the unknown variables whose negative log-likelihood is greatest."""
+    count = torch.ceil(share * unknown.sum(1, keepdim=True))
+    rank = nll.masked_fill(~unknown, -torch.inf).argsort(1, descending=True).argsort(1)
+    return unknown & (rank < count)
+
+
+def resample(
+    model: SRM,
+    x: Float[Tensor, "batch variable channel"],
+    chosen: Bool[Tensor, "batch variable"],
+    sampler: Sampler | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch variable channel"]:
+    """x with the chosen variables sampled anew given the others."""
+    return last_state(model.solve(x, chosen, sampler, generator), x)
 
 
 def pseudo_nll(

@@ -108,3 +108,52 @@ def test_options_out_of_range_are_named():
         becalm.solve(image[None], mask, small_model())
     with pytest.raises(InputError, match="both must have one size"):
         becalm.solve(image, np.ones((48, 40)))
+
+
+def test_without_a_mask_the_grid_is_found_and_its_empty_cells_are_solved():
+    from tests.images.test_photograph import draw_page, photograph_of
+    from tests.images.test_photograph import example as digits
+
+    cells, empty = digits()
+    seen = photograph_of(draw_page(empty, cells)).numpy()
+    colours = np.stack([seen, seen * 0.9, seen * 0.8], 2)
+    result = becalm.solve((255 * colours).astype(np.uint8), steps_per_variable=1)
+    assert result.model == "sudoku9" and np.array_equal(result.order.flatten() > 0, empty.numpy())
+    assert result.image.shape == (252, 252)
+    with pytest.raises(InputError, match="image: no square grid"):
+        becalm.solve(np.ones((200, 200)))
+
+
+def test_tries_and_rounds_reach_the_search_and_the_best_run_is_the_result():
+    image, mask = example("sudoku4")
+    options = {"steps_per_variable": 6, "tries": 5, "refine": 1, "backtrack": 1}
+    reports = list(task.steps(image, mask, **options))
+    result = reports[-1].result
+    assert result.valid is True
+    assert result.steps == 6 * int((result.order > 0).sum()), "steps of one run"
+    assert len(reports) < 5 * result.steps, "a valid run ends the search"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tries": 0}, "--tries at least 1"),
+        ({"backtrack": -1}, "--refine and --backtrack must be at least 0"),
+        ({"digits": ("1-1=2",)}, "--digits 1-1=2: write ROW,COLUMN=DIGIT, such as 8,8=1"),
+    ],
+)
+def test_options_of_the_search_out_of_range_are_named(options, words):
+    with pytest.raises(InputError, match=words):
+        becalm.solve(*small_puzzle(), small_model(), **options)
+
+
+def test_a_digit_that_is_said_is_the_digit_of_its_cell():
+    image, mask = example("sudoku4")
+    result = becalm.solve(image, mask, steps_per_variable=1)
+    row, column = (int(i) + 1 for i in np.argwhere(result.order == 0)[0])
+    digit = int(result.digits[row - 1, column - 1])
+    said = becalm.solve(image, mask, steps_per_variable=1, digits=(f"{row},{column}={digit}",))
+    assert np.array_equal(said.digits, result.digits) and said.notes == ()
+    row, column = (int(i) + 1 for i in np.argwhere(result.order > 0)[0])
+    with pytest.raises(InputError, match="is to be solved; only given ones can be named"):
+        becalm.solve(image, mask, digits=(f"{row},{column}=1",))

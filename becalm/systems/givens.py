@@ -1,0 +1,100 @@
+"""The given cells of a puzzle, read together by the digit classifier's probabilities and the rules; what is doubtful is named."""
+
+from math import isqrt
+from typing import NamedTuple
+
+import torch
+
+from becalm.core.files import InputError
+from becalm.core.typing import Float, Int, Tensor
+from becalm.images.sudoku_search import MIN_PROBABILITY, read_together
+from becalm.systems.puzzles import Puzzle, cell_name, repeated_digits
+
+SURE = 0.9
+"""Probability from which a digit is not doubtful."""
+
+
+class Givens(NamedTuple):
+    """What is read in the given cells."""
+
+    digits: Int[Tensor, " cell"]
+    """The digit of every given cell, 0 elsewhere."""
+    misread: list[int]
+    """Given cells that the classifier alone reads otherwise."""
+    notes: tuple[str, ...]
+    """A sentence for every doubtful cell."""
+
+
+def read_givens(
+    puzzle: Puzzle, chance: Float[Tensor, "cell 9"], name: str, known: dict[tuple[int, int], int] | None = None
+) -> Givens:
+    """The likeliest digits of the given cells that contradict nothing and have a solution (`images.sudoku_search`).
+
+    `chance` are the probabilities of the digits 1 to 9 in each cell; `known` are digits by row and column, from 1, that override
+    them. Raises InputError where a cell shows no digit of the grid, and where no reading is consistent.
+    """
+    side = isqrt(puzzle.cells.shape[1])
+    given = (~puzzle.unknown[0]).nonzero()[:, 0].tolist()
+    seen = chance.argmax(1) + 1
+    chance = override_digits(chance.double().cpu(), given, known or {}, side)
+    strange = [cell for cell in given if float(chance[cell, :side].max()) < MIN_PROBABILITY]
+    if strange:
+        raise InputError(refusal(name, "show what is no digit of this grid", strange, chance.argmax(1) + 1, side))
+    grid = read_together(chance[:, :side].numpy(), given)
+    alone = torch.zeros(side**2, dtype=torch.long)
+    alone[given] = chance[given, :side].argmax(1) + 1
+    if grid is None:
+        cells = [(row - 1) * side + column - 1 for row, column in repeated_digits(alone)]
+        problem = "contradict each other" if cells else "have no solution together"
+        raise InputError(refusal(name, problem, cells or given, alone, side))
+    digits = torch.tensor(grid)
+    return Givens(digits, [c for c in given if digits[c] != seen[c]], tuple(notes(digits, alone, chance, given)))
+
+
+def show_clearly(puzzle: Puzzle, givens: Givens) -> Puzzle:
+    """The puzzle with every misread cell showing, where there is one, another given cell of its digit, for the model to see."""
+    cells = puzzle.cells.clone()
+    for cell in givens.misread:
+        same = [c for c in (givens.digits == givens.digits[cell]).nonzero()[:, 0].tolist() if c not in givens.misread]
+        if same:
+            cells[0, cell] = puzzle.cells[0, same[0]]
+    return puzzle._replace(cells=cells)
+
+
+def override_digits(chance: Tensor, given: list[int], known: dict[tuple[int, int], int], side: int) -> Tensor:
+    """The probabilities with those of known cells replaced by certainty. Raises InputError for a cell that is not given."""
+    chance = chance.clone()
+    for (row, column), digit in known.items():
+        if not (1 <= row <= side and 1 <= column <= side and 1 <= digit <= side):
+            raise InputError(f"--digits {row},{column}={digit}: row, column and digit must be from 1 to {side}")
+        cell = (row - 1) * side + column - 1
+        if cell not in given:
+            raise InputError(
+                f"--digits {row},{column}={digit}: this cell is to be solved; only given ones can be named"
+            )
+        chance[cell] = torch.arange(chance.shape[1]) == digit - 1
+    return chance
+
+
+def notes(digits: Tensor, alone: Tensor, chance: Tensor, given: list[int]):
+    """A sentence for every given cell whose digit is not the likeliest one, or not likely enough to be sure of."""
+    side = isqrt(len(digits))
+    for cell in given:
+        digit, sure = int(digits[cell]), float(chance[cell, int(digits[cell]) - 1])
+        other, place = int(alone[cell]), f"{cell // side + 1},{cell % side + 1}"
+        if digit != other:
+            yield (
+                f"{cell_name(cell, side)}: read as {digit} (probability {sure:.2f}), since {other} "
+                f"({float(chance[cell, other - 1]):.2f}) contradicts other cells; --digits {place}=DIGIT overrides it"
+            )
+        elif sure < SURE:
+            yield f"{cell_name(cell, side)}: read as {digit}, probability {sure:.2f}; --digits {place}=DIGIT overrides it"
+
+
+def refusal(name: str, problem: str, cells: list[int], digits: Tensor, side: int) -> str:
+    """The message that no reading of the given cells is consistent."""
+    where = ", ".join(f"{cell_name(cell, side)} ({int(digits[cell])})" for cell in cells)
+    return (
+        f"{name}: given cells {problem}: {where}; mend the puzzle, give what a cell shows with --digits ROW,COLUMN=DIGIT, "
+        "or give --reader none"
+    )
