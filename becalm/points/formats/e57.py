@@ -92,6 +92,8 @@ def _read(libe57: Any, image: Any, path: Path, warn: Callable[[str], object]) ->
     for index in range(len(root["data3D"])):
         node = root["data3D"][index]
         scan = _scan(libe57, node)
+        if node.isDefined("pointGroupingSchemes"):
+            warn(f"{path}: the groupings of points of scan {index} are not read, and not written again")
         unpacked = scan.count * sum(field.kind.itemsize for field in scan.fields.values())
         promised += unpacked
         limits.check_unpacked(path, size, promised)
@@ -229,8 +231,13 @@ def _write_scan(libe57: Any, image: Any, scans: Any, scan: E57Scan, cloud: Cloud
     local = _local_coordinates(cloud, scan, rows)
     missing = ~np.all(np.isfinite(local), axis=1)
     columns = _coordinate_columns(local, missing, scan) | _named_columns(cloud, scan, rows is not None)
-    if missing.any() and "cartesianInvalidState" not in columns:
-        columns["cartesianInvalidState"] = missing.astype(np.uint8) * 2
+    for kind in ("cartesian", "spherical"):
+        if (
+            missing.any()
+            and f"{kind}InvalidState" not in columns
+            and f"{kind}{'X' if kind[0] == 'c' else 'Range'}" in columns
+        ):
+            columns[f"{kind}InvalidState"] = missing.astype(np.uint8) * 2
     node = libe57.StructureNode(image)
     e57_nodes.set_children(
         libe57, image, node, e57_nodes.with_bounds(scan.tree, local[~missing], scan.count == len(local))
@@ -250,12 +257,25 @@ def _local_coordinates(cloud: Cloud, scan: E57Scan, rows: np.ndarray | None) -> 
 
 
 def _coordinate_columns(local: np.ndarray, missing: np.ndarray, scan: E57Scan) -> dict[str, np.ndarray]:
-    """The three columns: in single precision where the file had it and it is accurate enough; zero for missing coordinates."""
+    """The coordinates in the kinds that the file has, cartesian or spherical or both; zero for missing ones.
+
+    Cartesian ones are in single precision where the file had it and it is accurate enough.
+    """
+    filled = np.where(missing[:, None], 0.0, local)
+    spherical = dict(zip(_SPHERICAL, _spherical(filled), strict=True)) if set(_SPHERICAL) <= set(scan.fields) else {}
+    if spherical and not set(_CARTESIAN) <= set(scan.fields):
+        return spherical
     finite = local[~missing]
     single = all(name in scan.fields and scan.fields[name].kind == np.float32 for name in _CARTESIAN)
     is_accurate_enough = single and packed.is_accurate_enough(finite, finite, np.dtype(np.float32))
-    filled = np.where(missing[:, None], 0.0, local).astype(np.float32 if is_accurate_enough else np.float64)
-    return dict(zip(map(str, _CARTESIAN), filled.T, strict=True))
+    filled = filled.astype(np.float32 if is_accurate_enough else np.float64)
+    return dict(zip(map(str, _CARTESIAN), filled.T, strict=True)) | spherical
+
+
+def _spherical(local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Range, azimuth and elevation [n] of points [n, 3]."""
+    x, y, z = local.T
+    return np.linalg.norm(local, axis=1), np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
 
 
 def _named_columns(cloud: Cloud, scan: E57Scan, kept: bool) -> dict[str, np.ndarray]:
@@ -264,8 +284,8 @@ def _named_columns(cloud: Cloud, scan: E57Scan, kept: bool) -> dict[str, np.ndar
     standard = {plain: name for name, plain in _RENAMED.items()} | {name: name for name in e57_nodes.STANDARD}
     out = {}
     for name, values in cloud.attributes.items():
-        if name == "sphericalInvalidState":
-            out["cartesianInvalidState"] = values
+        if name == "sphericalInvalidState" and name not in own:
+            out.setdefault("cartesianInvalidState", values)
         elif name in own or not (kept and (name in standard or ":" in name)):
             out[own.get(name) or standard.get(name) or (name if ":" in name else f"{e57_nodes.PREFIX}:{name}")] = values
     return out
