@@ -1,4 +1,4 @@
-"""Evaluation of models of shapes: as many new shapes of each class as a reference set has, and the oracle's row beside them."""
+"""Evaluation of models of shapes: new shapes against as many reference shapes of each class, and training shapes likewise."""
 
 import time
 from collections.abc import Iterator

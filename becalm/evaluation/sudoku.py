@@ -1,4 +1,4 @@
-"""Evaluation of a Sudoku solver: the same puzzles for every walk, read by a digit classifier whose own accuracy stands beside."""
+"""Evaluation of a Sudoku solver: the same puzzles for every walk, read by a digit classifier that is measured as well."""
 
 import time
 from collections.abc import Iterator

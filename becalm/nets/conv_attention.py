@@ -52,7 +52,7 @@ class ConvAttention(nn.Module):
     """From noisy patches, their levels and their coordinates to `outputs` numbers for each.
 
     The patches fill a square in row-major order; `shape.depth` pairs of a ConvBlock and an AttentionBlock follow each other. The
-    last `n_context` channels are counts, the same for all patches: embedded as sinusoids, since a linear function hardly tells
+    last `n_context` channels are counts, the same for all patches: embedded as sinusoids, as a linear function hardly separates
     three from four, they are added to every token and, by layers of their own, to the output.
     """
 

@@ -219,15 +219,15 @@ def corruption_aurocs(
     training: TrainingState, usual: Tensor, test_digits: Digits, mnist: Path | None, generator: torch.Generator
 ) -> dict[str, float]:
     """AUROC of the energy between test digits and each corruption of them, at σ_min and half-way up the ladder."""
-    strange = {name: change(test_digits, generator) for name, change in CORRUPTIONS.items()}
+    altered = {name: change(test_digits, generator) for name, change in CORRUPTIONS.items()}
     if mnist is not None:
-        strange["mnist"] = to_variables(read_mnist(mnist)[1].select(torch.arange(1000)).shrink_to(SIDE).images)
+        altered["mnist"] = to_variables(read_mnist(mnist)[1].select(torch.arange(1000)).shrink_to(SIDE).images)
     aurocs = {}
     for t in {float(training.t_min), 0.5 if training.model.schedule.steps > 1 else 1.0}:
         level = torch.full((1, 1, 1), t, dtype=torch.float64)
         sigma = float(training.model.schedule(level).sigma)
         usual_energy = mean_energy(training.denoiser, usual, level, sigma, generator)
-        for name, x in strange.items():
+        for name, x in altered.items():
             other = mean_energy(training.denoiser, x, level, sigma, generator)
             aurocs[f"auroc {name}, σ {sigma:.2g}"] = auroc(usual_energy, other)
     return aurocs

@@ -34,7 +34,7 @@ def health(model: Autoencoder, test: sets.ShapeSet, seen: int) -> dict:
 def likeness(model: LionSparse, shapes: sets.ShapeSet, test: sets.ShapeSet, points: int = 256) -> dict:
     """1-NNA by Chamfer distance of new shapes against `test`, of the same classes, and of training shapes: the oracle.
 
-    50 % is perfect, at 100 % the two sets can be told apart; both are rough for so few shapes and points.
+    50 % is perfect, at 100 % the two sets can be separated; both are rough for so few shapes and points.
     """
     generator, count = torch.Generator().manual_seed(0), min(len(shapes), len(test))
     label = torch.from_numpy(test.labels[:count]) + 1

