@@ -16,7 +16,7 @@ class Denoise:
     """Denoise a scan: every point stays, in order, with its attributes; only positions change."""
 
     scan: Annotated[Path, tyro.conf.Positional]
-    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .csv .pts .npy .npz; or - for standard input, with --format."""
+    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .asc .csv .pts .ptx .npy .npz .bin; or - for standard input, with --format."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
     """The denoised scan; by default SCAN.denoised.SUFFIX beside the scan, or - for standard output: the summary then goes to
     standard error."""
@@ -35,7 +35,7 @@ class Denoise:
     """Points that are isolated, displaced by more than the noise around them, or hang between two surfaces (where the sensor's
     place is known): keep, flag by an attribute `outlier`, or remove."""
     viewpoint: tuple[float, float, float] | Literal["none"] | None = None
-    """Where the sensor stood, x y z: points move along its rays only. Left out, as the file says (E57, organised PCD); none:
+    """Where the sensor stood, x y z: points move along its rays only. Left out, as the file says (E57, PTX, organised PCD); none:
     points move freely."""
     max_displacement: float | None = None
     """No point moves farther, in the scan's units."""
@@ -67,6 +67,8 @@ class Denoise:
     """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
     keep_types: bool = False
     """Write coordinates in the type of the file, even where float32 rounds them (PCL loads no other)."""
+    scale: float | None = None
+    """LAS and LAZ: round coordinates to this, in the scan's units, in place of the scale of the file."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
@@ -109,12 +111,13 @@ class Denoise:
         options |= {"sigma": parse_noise(self.noise)}
         options |= {key: parse_classes(key, getattr(self, key)) for key in ("only_class", "keep_class")}
         result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **options))
-        result.save(target, self.details, warn, self.keep_types)
+        result.save(target, self.details, warn, self.keep_types, self.scale)
         if self.record:
             facts = {"scan": self.scan.name, "model": self.model, "seed": self.seed}
             write_trajectory(self.record, result.original, states, facts)
         if self.picture:
             result.draw(self.picture)
+        result = result.as_written(target, self.keep_types, self.scale)
         seconds = time.time() - started
         if self.json:
             return [json.dumps(asdict(result.report) | {"seconds": round(seconds, 2), "output": name})]

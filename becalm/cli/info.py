@@ -33,7 +33,7 @@ class Info:
 
 
 def describe_scan(path: Path, columns: str = "") -> dict:
-    """Points, extent, spacing, estimated noise and attributes of a scan."""
+    """Points, extent, spacing, roughness and attributes of a scan."""
     import numpy as np
 
     from becalm.cli.denoise import parse_columns, warn
@@ -55,7 +55,7 @@ def describe_scan(path: Path, columns: str = "") -> dict:
         "missing": int((~cloud.finite).sum()),
         "low": finite.min(0).tolist(),
         "high": finite.max(0).tolist(),
-        "noise": noise_level(local) if len(local) >= MIN_POINTS else None,
+        "roughness": noise_level(local) if len(local) >= MIN_POINTS else None,
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }
 

@@ -26,21 +26,35 @@ MAX_UNEVENNESS = 0.7
 def sensor_places(cloud: Cloud, warn: Callable[[str], object]) -> np.ndarray | None:
     """Where the sensor stood, [n, 3] for each point, as far as the cloud's file says so; None where it does not.
 
-    Files that say so: E57 (the poses of its scans) and organised PCD (VIEWPOINT), whose grid must fit rays from there; `warn` is
-    called with one line where it does not. Of any file the attribute `viewpoint` [n, 3].
+    Files that say so: E57 and PTX (the poses of their scans; of PTX without a pose the origin, if its grid fits rays from it) and
+    organised PCD (VIEWPOINT), whose grid must fit rays from there; `warn` is called with one line where it does not. Of any file
+    the attribute `viewpoint` [n, 3].
     """
     given = cloud.attributes.get("viewpoint")
     if given is not None and given.shape == cloud.xyz.shape:
         return given.astype(np.float64)
     source = cloud.source
-    if source is None or source.format not in ("e57", "pcd"):
+    if source is None or source.format not in ("e57", "ptx", "pcd"):
         return None
+    if source.format == "ptx":
+        return ptx_places(source)
     return e57_places(source) if source.format == "e57" else pcd_places(cloud, source, warn)
 
 
 def e57_places(source: Any) -> np.ndarray:
     """The places [n, 3] of the scanners of an E57 file: the translations of its scans' poses."""
     return np.stack([scan.translation for scan in source.header.scans])[source.rows["scan"]]
+
+
+def ptx_places(source: Any) -> np.ndarray | None:
+    """The places [n, 3] of the scanners of a PTX file; None where a scan has no pose, and no grid of rays from its origin."""
+    for scan in source.header.scans:
+        local = np.stack([scan.values[axis] for axis in "xyz"], axis=1)
+        local[~local.any(axis=1)] = np.nan
+        grid = local.reshape(*scan.shape, 3)
+        if not scan.place.any() and (min(scan.shape) < 3 or not grid_fits(grid, np.zeros(3))):
+            return None
+    return np.stack([scan.place for scan in source.header.scans])[source.rows["scan"]]
 
 
 def pcd_places(cloud: Cloud, source: Any, warn: Callable[[str], object]) -> np.ndarray | None:

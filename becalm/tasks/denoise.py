@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -14,11 +14,12 @@ import numpy as np
 from becalm.core.device import device_of
 from becalm.core.files import InputError
 from becalm.points import denoise as clouds
-from becalm.points.cloud import Cloud, ScanError
+from becalm.points.cloud import Cloud, ScanError, frozen
 from becalm.points.constraints import Constraints, class_masks
 from becalm.points.denoise import OutlierPolicy, Report
 from becalm.points.denoiser import CloudDenoiser, with_near_origin
 from becalm.points.formats import write
+from becalm.points.formats.rounding import written_coordinates
 from becalm.points.interop import as_cloud
 from becalm.points.progress import DenoiseProgress
 from becalm.points.rays import check_viewpoint, sensor_places
@@ -145,15 +146,35 @@ class DenoiseResult:
         return clouds.apply_outlier_policy(detailed, self.progress, self.options.outliers)
 
     def save(
-        self, path: str | PathLike[str], details: bool = False, warn: Warn = warnings.warn, keep_types: bool = False
+        self,
+        path: str | PathLike[str],
+        details: bool = False,
+        warn: Warn = warnings.warn,
+        keep_types: bool = False,
+        scale: float | None = None,
     ) -> None:
         """Write the cloud in the format of the suffix; a cloud from a file of that format keeps its header and unchanged parts.
 
         With `details` it has the result's attributes too, with `keep_types` coordinates of the file's own type, however much that
-        rounds them. `warn` is called with one line for what the format cannot hold.
+        rounds them, and with `scale` they are rounded to that in LAS. `warn` is called with one line for what the format cannot
+        hold.
         Raises ScanError where the path cannot be written; then nothing has changed.
         """
-        write(self.detailed_cloud if details else self.cloud, path, warn, keep_types)
+        write(self.detailed_cloud if details else self.cloud, path, warn, keep_types, scale)
+
+    def as_written(
+        self, path: str | PathLike[str], keep_types: bool = False, scale: float | None = None
+    ) -> "DenoiseResult":
+        """The result as a file at this path has it: positions rounded as its format rounds, and errors larger by that."""
+        moved = self.original.moved(self.points)
+        if moved.source:
+            moved = replace(moved, source=replace(moved.source, keep_types=keep_types, scale=scale))
+        still = (self.points == self.original.xyz).all(axis=1, keepdims=True)
+        xyz = np.where(still, self.original.xyz, written_coordinates(moved, Path(path)))
+        error = self.progress.error
+        if error is not None:
+            error = np.hypot(error, np.linalg.norm(xyz - self.points, axis=1) / np.sqrt(3))
+        return replace(self, progress=self.progress._replace(xyz=frozen(xyz), error=error))
 
     def __repr__(self) -> str:
         before, after = self.report.noise_before, self.report.noise_after

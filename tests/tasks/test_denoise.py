@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,24 @@ def test_spd_as_published_resamples(tmp_path):
     assert "400" in repr(last.result)
     with pytest.raises(InputError, match="--mode paper is SPD's"):
         [*resample.steps_as_published(xyz, Jets(width=16, layers=1))]
+
+
+def test_the_summary_tells_what_the_file_holds(tmp_path):
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(version="1.2", point_format=0)
+    header.scales = [0.05] * 3
+    las = laspy.LasData(header)
+    las.xyz = np.random.default_rng(0).random((600, 3)) * [3, 3, 0.004]
+    las.write(tmp_path / "scan.las")
+    result = becalm.denoise(tmp_path / "scan.las")
+    moved = np.where(result.original.finite[:, None], result.original.xyz + [0, 0, 0.002], 0)
+    result = replace(result, progress=result.progress._replace(xyz=moved, error=np.full(600, 0.001)))
+    written = result.as_written(tmp_path / "out.las")
+    assert np.array_equal(written.points, result.original.xyz)
+    assert written.report.displacement_max == 0
+    assert np.allclose(written.progress.error, np.hypot(0.001, 0.002 / np.sqrt(3)))
+    fine = result.as_written(tmp_path / "out.las", scale=0.001)
+    assert np.allclose(fine.points, moved, atol=1e-9)
+    with pytest.warns(UserWarning, match="--scale 0.0001 keeps them"):
+        result.save(tmp_path / "out.las")
+    result.save(tmp_path / "fine.las", scale=0.001, warn=pytest.fail)

@@ -39,6 +39,8 @@ class PtxScan:
     """[3]"""
     place: np.ndarray
     """[3] where the scanner stood, in global coordinates."""
+    shape: tuple[int, int]
+    """Columns and rows of its grid, whose points come column by column."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxSc
     try:
         if [len(words) for words in head] != [1, 1, 3, 3, 3, 3, 4, 4, 4, 4]:
             raise ValueError
-        count = int(head[0][0]) * int(head[1][0])
+        shape = int(head[0][0]), int(head[1][0])
+        count = shape[0] * shape[1]
         place = np.array(head[2], np.float64)
         matrix = np.array(head[6:], np.float64)
-        if count < 0 or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        if min(shape) < 0 or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise ValueError
     except (ValueError, OverflowError):
         raise ScanError(
@@ -96,7 +99,7 @@ def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxSc
     shift = matrix[3, :3]
     end = int(own[0, 0]) if count else int(spans[_HEADER_LINES - 1, 1])
     place = shift if shift.any() else place
-    return PtxScan((int(spans[0, 0]), end), own, values, matrix[:3, :3], shift, place)
+    return PtxScan((int(spans[0, 0]), end), own, values, matrix[:3, :3], shift, place, shape)
 
 
 def _column(values: np.ndarray, name: str) -> np.ndarray:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError, read, write
-from tests.points.formats.odd_scans import BYTES, FIXED, PLACE, POINTS, float_rows, ptx_scan
+from becalm.points.rays import sensor_places
+from tests.points.formats.odd_scans import BYTES, FIXED, PLACE, POINTS, TURN, float_rows, ptx_scan
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -47,6 +48,19 @@ def test_a_scan_of_ptx_has_its_place_and_keeps_its_grid(tmp_path):
     grey = cloud.with_attributes({"blue": np.full(40, 7, np.uint8)})
     write(grey, out)
     assert read(out).attributes["blue"].tolist() == [7] * 40
+
+
+def test_the_scanner_of_ptx_is_known(tmp_path):
+    path = tmp_path / "odd.ptx"
+    path.write_bytes(ptx_scan(POINTS[:20], 4) + ptx_scan(POINTS[20:], 5, place=-PLACE))
+    assert np.array_equal(sensor_places(read(path), pytest.fail), np.repeat([PLACE, -PLACE], 20, axis=0))
+    path.write_bytes(FIXED["PTX without a pose"][1]())
+    assert sensor_places(read(path), pytest.fail) is None
+    angle, height = np.meshgrid(np.linspace(0, 1, 8), np.linspace(-0.5, 0.5, 5), indexing="ij")
+    rays = np.stack([np.cos(angle) * np.cos(height), np.sin(angle) * np.cos(height), np.sin(height)], axis=2)
+    local = rays.reshape(-1, 3) * 4
+    path.write_bytes(ptx_scan(local @ TURN, 8, place=np.zeros(3)))
+    assert not sensor_places(read(path), pytest.fail).any()
 
 
 def test_any_cloud_can_become_ptx(tmp_path):
