@@ -58,14 +58,19 @@ def parse(words: list[str]) -> Any:
     """The command that a command line asks for, an object with a method `run`; wrong usage exits with status 2."""
     import tyro
 
-    return tyro.extras.subcommand_cli_from_dict(
-        commands(with_recipes=words[:1] == ["train"]),  # type: ignore[arg-type]
-        prog="becalm",
-        description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, and see what was done. "
-        "`becalm --version` prints the version.",
-        args=words,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    from becalm.cli.usage import check_words, short_messages
+
+    with short_messages(words):
+        known = commands(with_recipes=words[:1] == ["train"])
+        check_words(words, known)
+        return tyro.extras.subcommand_cli_from_dict(
+            known,  # type: ignore[arg-type]
+            prog="becalm",
+            description="Denoising models over sets of continuous variables: clean a scan, solve a puzzle, see what was done. "
+            "`becalm --version` prints the version; `becalm --tyro-print-completion bash` a completion for the shell.",
+            args=words,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
 
 
 EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh"}
