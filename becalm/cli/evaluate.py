@@ -1,7 +1,7 @@
 """becalm evaluate: figures of a model where the truth is known."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,20 +62,26 @@ class Evaluate:
 
     def run(self) -> None:
         """One line of figures a noise level, or a set of puzzles and a walk."""
+        from becalm.cli.progress import heartbeat
+
         self.check()
         benchmarks = {"sudoku": self.sudoku_rows, "even-pixels": self.image_rows, "polygons": self.image_rows}
         benchmarks |= {"families": self.shape_rows, "ldraw": self.shape_rows}
-        for row in benchmarks.get(self.benchmark, self.cloud_rows)():
-            print(
-                json.dumps(row) if self.json else "  ".join(f"{k} {format_value(v)}" for k, v in row.items()),
-                flush=True,
-            )
+        with heartbeat([f"evaluating {self.model} on {self.benchmark}"]):
+            for row in benchmarks.get(self.benchmark, self.cloud_rows)():
+                text = "  ".join(f"{k} {format_value(v)}" for k, v in row.items())
+                print(json.dumps(row) if self.json else text, flush=True)
 
     def check(self) -> None:
         """Raise InputError, before any work, for what cannot be measured or written."""
         from becalm.core.files import InputError, check_outputs
         from becalm.weights.store import find_weights
 
+        used = COMMON | USED.get(self.benchmark, USED["mesh"])
+        for field in fields(self):
+            if field.name not in used and getattr(self, field.name) != field.default:
+                option = field.name.replace("_", "-")
+                raise InputError(f"--{option}: has no use on {self.benchmark}; leave it out")
         for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points", "group"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -186,6 +192,23 @@ class Evaluate:
             raise InputError(f"{self.model}: knows {', '.join(model.classes)}; {self.benchmark} has other classes")
         settings = Settings(emd_points=self.emd_points, seed=self.seed)
         yield from evaluate({self.model: model}, test, train, Sampler(25), settings, self.seed)
+
+
+COMMON = {"model", "benchmark", "device", "seed", "force", "json"}
+"""Fields that every benchmark uses."""
+
+SHAPES, IMAGES = {"shapes", "emd_points"}, {"walks", "images", "picture"}
+USED = {
+    "mesh": {"points", "noise"},
+    "sudoku": {
+        *("digits", "puzzles", "shared", "steps_per_variable", "group", "overlap", "eta", "variance", "rounds", "walks")
+    },
+    "even-pixels": IMAGES,
+    "polygons": IMAGES,
+    "families": SHAPES,
+    "ldraw": SHAPES | {"data"},
+}
+"""The other fields that a benchmark uses, by its name; any other name is a mesh's."""
 
 
 def format_value(value) -> str:

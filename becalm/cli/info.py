@@ -10,10 +10,10 @@ import tyro
 
 @dataclass(frozen=True)
 class Info:
-    """Describe a scan or a file of weights."""
+    """Describe a scan, a file of weights or a packaged model."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """A scan, or weights (.safetensors)."""
+    """A scan, weights (.safetensors), or the name of a packaged model, whose card is shown."""
     columns: str = ""
     """Which columns of a text file are x, y and z, by number from 1 or by name: x=2,y=3,z=4. By default their names decide."""
     json: bool = False
@@ -21,6 +21,8 @@ class Info:
 
     def run(self) -> None:
         """Read and describe."""
+        if not self.file.suffix and not self.file.exists():
+            return print(json.dumps(describe_model(str(self.file))) if self.json else model_card(str(self.file)))
         weights = self.file.suffix == ".safetensors"
         facts = describe_weights(self.file) if weights else describe_scan(self.file, self.columns)
         if self.json:
@@ -53,11 +55,25 @@ def describe_scan(path: Path, columns: str = "") -> dict:
         "file": str(path),
         "points": len(cloud),
         "missing": int((~cloud.finite).sum()),
-        "low": finite.min(0).tolist(),
-        "high": finite.max(0).tolist(),
-        "roughness": noise_level(local) if len(local) >= MIN_POINTS else None,
+        "low": [round_digits(x, 10) for x in finite.min(0).tolist()],
+        "high": [round_digits(x, 10) for x in finite.max(0).tolist()],
+        "roughness": round_digits(noise_level(local), 3) if len(local) >= MIN_POINTS else None,
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }
+
+
+def model_card(name: str) -> str:
+    """The card of a packaged model: what it is for, data, budget, scores, limits. Raises InputError."""
+    from becalm.weights.store import find_weights
+
+    return find_weights(name).with_suffix(".md").read_text(encoding="utf-8").rstrip()
+
+
+def describe_model(name: str) -> dict:
+    """What `describe_weights` says of a packaged model, and its card. Raises InputError."""
+    from becalm.weights.store import find_weights
+
+    return describe_weights(find_weights(name)) | {"card": model_card(name)}
 
 
 def describe_weights(path: Path) -> dict:
@@ -65,3 +81,8 @@ def describe_weights(path: Path) -> dict:
     from becalm.weights.store import describe
 
     return describe(path)
+
+
+def round_digits(value: float, digits: int) -> float:
+    """A number rounded to so many significant digits."""
+    return float(f"{value:.{digits}g}")

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,18 @@ class Training:
 
     def run(self) -> None:
         """Print each record of the log as a line of JSON. What a recipe refuses is the input's fault."""
+        from becalm.cli.progress import heartbeat
         from becalm.tasks.train import run_recipe
 
+        # An interrupted run's queues are freed by Python's resource tracker, which would warn of each.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
+        status = [f"training in {self.recipe.run}: preparing"]
         try:
-            for report in run_recipe(self.recipe):
-                if report.result is None:
-                    print(json.dumps(report.state), flush=True)
+            with heartbeat(status):
+                for report in run_recipe(self.recipe):
+                    if report.result is None:
+                        status.append(f"{self.recipe.run}: step {report.state.get('step', '?')}")
+                        print(json.dumps(report.state), flush=True)
         except ValueError as error:
             raise InputError(str(error)) from error
 

@@ -50,4 +50,4 @@ def test_an_interrupted_training_says_where_its_run_lies(capsys, tmp_path, monke
     monkeypatch.setattr("becalm.tasks.train.run_recipe", lambda recipe: Command().run())
     recipe = cli.parse(["train", "jets", "--run", str(tmp_path)])
     assert cli.run_command(recipe) == 130
-    assert capsys.readouterr().err == f"interrupted; what the run has saved is in {tmp_path}\n"
+    assert capsys.readouterr().err.endswith(f"\ninterrupted; what the run has saved is in {tmp_path}\n")
