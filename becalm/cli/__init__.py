@@ -3,7 +3,10 @@
 Exit status: 0 done, 1 the input is at fault (one line says which file, which field, what to do), 2 wrong usage.
 """
 
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(f"becalm {__version__}")
         sys.exit(0)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin keep other processes from working
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever is unfinished is removed on the way out
     sys.exit(run_command(parse(words)))
 
 
@@ -89,6 +95,10 @@ def run_command(command: Any) -> int:
             command.run()
         except (InputError, OSError) as error:
             return fail(error_line(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_error(error):
+                raise
+            return fail(memory_line(error, command))
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
@@ -103,6 +113,21 @@ def fail(line: str, status: int = 1) -> int:
     """Print one line on standard error and return the exit status."""
     print(line, file=sys.stderr)
     return status
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Whether an error says that there is not enough memory: NumPy's and Python's own, and torch's on any device."""
+    return isinstance(error, MemoryError) or ("alloc" in str(error).lower() and "memory" in str(error).lower())
+
+
+def memory_line(error: Exception, command: Any) -> str:
+    """What was asked for, how much is free, and what to do."""
+    from becalm.tasks.tiling import available_memory
+
+    asked = " ".join(str(error).split())[:120] or "no more was to be had"
+    hint = "; give a smaller --tile, fewer --workers, or say with --memory how much to take"
+    free = f"{available_memory() / 2**30:.1f} GB are free"
+    return f"out of memory: {asked}; {free}{hint if hasattr(command, 'memory') else ''}"
 
 
 def error_line(error: Exception) -> str:

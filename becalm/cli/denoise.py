@@ -17,9 +17,11 @@ class Denoise:
 
     scan: Annotated[Path, tyro.conf.Positional]
     """The scan: .ply .pcd .las .laz .e57 .xyz .txt .asc .csv .pts .ptx .npy .npz .bin; or - for standard input, with --format."""
+    more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Further scans; each may be a folder, or a pattern such as 'scans/*.laz'."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
-    """The denoised scan; by default SCAN.denoised.SUFFIX beside the scan, or - for standard output: the summary then goes to
-    standard error."""
+    """The denoised scan, for several scans a folder; by default SCAN.denoised.SUFFIX beside the scan, or - for standard output:
+    the summary then goes to standard error."""
     format: str | None = None
     """Format of standard input and output, by its suffix: ply, laz, xyz …"""
     force: bool = False
@@ -69,14 +71,40 @@ class Denoise:
     """Write coordinates in the type of the file, even where float32 rounds them (PCL loads no other)."""
     scale: float | None = None
     """LAS and LAZ: round coordinates to this, in the scan's units, in place of the scale of the file."""
+    tile: int | None = None
+    """Points in a tile: larger scans are divided into tiles, each denoised with its surroundings. By default 500000, or less if
+    memory is small."""
+    buffer: str = "auto"
+    """Width of a tile's surroundings in the scan's units; auto: 24 spacings, or 64 where neighbours share the noise."""
+    workers: int | None = None
+    """Processes that denoise tiles, one thread each; by default one for each core that may be used."""
+    memory: str | None = None
+    """Memory that all of them may take, such as 4GB; by default a quarter of what is free."""
+    cluster: str | None = None
+    """Denoise tiles on the workers of a Dask scheduler, such as tcp://10.0.0.1:8786."""
     json: bool = False
     """Print one JSON object in place of the summary."""
 
     def run(self) -> None:
-        """Denoise the scan, write what was asked for and print the summary."""
+        """Denoise the scan or the scans, write what was asked for and print the summary."""
+        from becalm.cli.denoise_many import denoise_each, expand_scans
+        from becalm.cli.streams import STREAM
+
+        scans = expand_scans((self.scan, *self.more))
+        if scans != [self.scan]:
+            return denoise_each(self, scans)
+        lines = self.run_one()
+        print(
+            "\n".join(lines),
+            file=sys.stderr if self.output == STREAM or self.default_output() == STREAM else sys.stdout,
+        )
+
+    def run_one(self) -> list[str]:
+        """Denoise the one scan, write what was asked for and return the lines of the summary."""
         from becalm.cli.streams import STREAM, read_stream, write_stream
         from becalm.core.files import InputError, check_outputs
         from becalm.points.formats import check_writable, read
+        from becalm.tasks.denoise_large import open_large
 
         output = self.output or self.default_output()
         streams = [path for path in (self.scan, output) if path == STREAM]
@@ -88,11 +116,13 @@ class Denoise:
         if self.alpha is not None and self.mode != "paper":
             raise InputError("--alpha is for --mode paper (leave it out)")
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
+            large = None if self.needs_memory() else open_large(scan, target, self.tiling())
+            if large is not None:
+                return self.run_large(large, target, str(output))
             run = self.run_as_published if self.mode == "paper" else self.run_task
             cloud = read(scan, warn, parse_columns(self.columns))
             check_writable(cloud, target)
-            lines = run(cloud, target, str(output))
-        print("\n".join(lines), file=sys.stderr if output == STREAM else sys.stdout)
+            return run(cloud, target, str(output))
 
     def default_output(self) -> Path:
         """Where the scan goes if no name is given."""
@@ -107,10 +137,7 @@ class Denoise:
         from becalm.tasks import denoise
 
         started = time.time()
-        options = {name: getattr(self, name) for name in OPTIONS}
-        options |= {"sigma": parse_noise(self.noise)}
-        options |= {key: parse_classes(key, getattr(self, key)) for key in ("only_class", "keep_class")}
-        result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **options))
+        result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **self.task_options()))
         result.save(target, self.details, warn, self.keep_types, self.scale)
         if self.record:
             facts = {"scan": self.scan.name, "model": self.model, "seed": self.seed}
@@ -122,6 +149,44 @@ class Denoise:
         if self.json:
             return [json.dumps(asdict(result.report) | {"seconds": round(seconds, 2), "output": name})]
         return [*summary_lines(result, self.details), f"written       {name}  ({seconds:.1f} seconds)"]
+
+    def run_large(self, stream: Any, target: Path, name: str) -> list[str]:
+        """Denoise a scan of several tiles from file to file, and return the lines of the summary."""
+        from becalm.cli.denoise_summary import summary_lines
+        from becalm.points.formats import check_writable
+        from becalm.points.plot import draw
+        from becalm.tasks.denoise_large import iter_denoise_stream
+
+        started = time.time()
+        check_writable(next(iter(stream)), target)
+        options = self.task_options()
+        result, _ = with_progress(iter_denoise_stream(stream, target, self.model, self.details, warn, **options))
+        if self.picture:
+            taken = ~result.progress.outlier
+            origin = result.original.origin
+            draw(result.original.local()[taken], result.progress.xyz[taken] - origin, self.picture)
+        seconds = time.time() - started
+        if self.json:
+            return [json.dumps(asdict(result.report) | {"seconds": round(seconds, 2), "output": name})]
+        return [*summary_lines(result, self.details), f"written       {name}  ({seconds:.1f} seconds)"]
+
+    def needs_memory(self) -> bool:
+        """Whether an option asks for what is done with the whole scan in memory only."""
+        return self.mode == "paper" or bool(
+            self.record or self.uncertainty or self.columns or self.keep_types or self.scale
+        )
+
+    def task_options(self) -> dict[str, Any]:
+        """The options of `becalm.denoise`."""
+        options = {name: getattr(self, name) for name in OPTIONS}
+        options |= {key: parse_classes(key, getattr(self, key)) for key in ("only_class", "keep_class")}
+        return options | {"sigma": parse_noise(self.noise), "tiling": self.tiling()}
+
+    def tiling(self) -> Any:
+        """How the scan is divided into tiles, and who works on them."""
+        from becalm.cli.tile_options import parse_tiling
+
+        return parse_tiling(self.tile, self.buffer, self.workers, self.memory, self.cluster)
 
     def run_as_published(self, cloud: Any, target: Path, name: str) -> list[str]:
         """Denoise by SPD's published procedure: only positions come back, resampled."""

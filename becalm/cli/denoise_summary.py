@@ -6,11 +6,12 @@ import numpy as np
 
 from becalm.points.units import format_length
 from becalm.tasks.denoise import DenoiseResult
+from becalm.tasks.denoise_large import LargeResult
 
 AXES = {"x": "along x", "y": "along y", "z": "along z", "range": "along the rays"}
 
 
-def summary_lines(result: DenoiseResult, details: bool) -> Iterator[str]:
+def summary_lines(result: DenoiseResult | LargeResult, details: bool) -> Iterator[str]:
     """What was found and what was done, a line for each; with `details` the figures behind it."""
     report, unit = result.report, result.unit
     missing = f" ({report.missing:,} without coordinates)" if report.missing else ""
@@ -31,7 +32,7 @@ def summary_lines(result: DenoiseResult, details: bool) -> Iterator[str]:
         yield "lengths are in the scan's units"
 
 
-def noise_in_words(result: DenoiseResult) -> str:
+def noise_in_words(result: DenoiseResult | LargeResult) -> str:
     """The noise that was found, its two parts, and what is expected to be left of it."""
     report, unit = result.report, result.unit
     before, shared = report.noise_before, report.noise_shared
@@ -44,7 +45,7 @@ def noise_in_words(result: DenoiseResult) -> str:
     return f"{text}; after, {format_length(report.noise_after, unit)} are expected"
 
 
-def moves_in_words(result: DenoiseResult) -> str:
+def moves_in_words(result: DenoiseResult | LargeResult) -> str:
     """How far points moved, and along what."""
     report, unit = result.report, result.unit
     if report.displacement_max == 0:
@@ -62,7 +63,7 @@ def moves_in_words(result: DenoiseResult) -> str:
     return f"{middle} in the median, {most} at most, along the rays from {places}"
 
 
-def unmoved_in_words(result: DenoiseResult) -> str:
+def unmoved_in_words(result: DenoiseResult | LargeResult) -> str:
     """Why points did not move, as far as it is known."""
     limits, reasons = result.constraints, []
     if result.report.off_surface:
@@ -74,7 +75,7 @@ def unmoved_in_words(result: DenoiseResult) -> str:
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def detail_lines(result: DenoiseResult) -> Iterator[str]:
+def detail_lines(result: DenoiseResult | LargeResult) -> Iterator[str]:
     """Percentiles, and the test of the noise's distribution."""
     report, unit = result.report, result.unit
     low, high, far = (format_length(x, unit) for x in (report.noise_low, report.noise_high, report.displacement_95))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.constraints import Constraints
 from becalm.points.denoise import (
     MIN_POINTS,
     CloudDenoiser,
@@ -48,6 +49,28 @@ class Settings(NamedTuple):
     outliers: OutlierPolicy = "keep"
     sigma: float | None = None
     seed: int = 0
+    max_displacement: float | None = None
+
+
+LIMITS = ("seen", "movable", "sensors")
+"""Constraints that have a row for each point."""
+
+
+def with_limits(cloud: Cloud, constraints: Constraints) -> Cloud:
+    """A cloud that carries the constraints of its points as attributes, by the names of `limit_names`."""
+    found = {f"limit {name}": getattr(constraints, name) for name in LIMITS}
+    return cloud.with_attributes({name: values for name, values in found.items() if values is not None})
+
+
+def limit_names(cloud: Cloud) -> list[str]:
+    """The attributes of a cloud of `with_limits` that are constraints."""
+    return [f"limit {name}" for name in LIMITS if f"limit {name}" in cloud.attributes]
+
+
+def cloud_limits(cloud: Cloud, settings: Settings) -> Constraints:
+    """The constraints of a cloud of `with_limits`."""
+    found = [cloud.attributes.get(f"limit {name}") for name in LIMITS]
+    return Constraints(*found, settings.max_displacement)
 
 
 def tile_part(tiles: Tiles, tile: int, buffer: float | None) -> Part:
@@ -70,19 +93,23 @@ def denoise_tile(denoiser: CloudDenoiser, part: Part, settings: Settings) -> tup
         result[name] = np.nan
     for width in part.widths:
         cloud = record_cloud(np.concatenate([part.own, part.around[part.distances <= width]]))
-        if len(np.unique(cloud.xyz, axis=0)) < MIN_POINTS:
+        seen = cloud.attributes.get("limit seen", slice(None))
+        if len(np.unique(cloud.xyz[seen], axis=0)) < MIN_POINTS:
             return result, {"estimates": [], "spacing": part.spacing, "report": None}
-        progress = final_progress(iter_denoise_cloud(cloud, denoiser, *_checked(settings, cloud)))
+        options = settings.outliers, _tile_sigma(settings, cloud), settings.seed
+        progress = final_progress(iter_denoise_cloud(cloud, denoiser, *options, cloud_limits(cloud, settings)))
         own = DenoiseProgress(progress.done, *(None if value is None else value[:n] for value in progress[1:]))
         if not shares_noise(own, part.spacing):
             break
-    assert own.xyz is not None and own.outlier is not None
+    assert own.xyz is not None and own.outlier is not None and own.noise is not None
     result["xyz"], result["outlier"] = own.xyz, own.outlier
     estimates = [name for name in ESTIMATES if getattr(own, name) is not None]
     for name in estimates:
         result[name] = getattr(own, name)
-    few = len(np.unique(part.own["xyz"][~own.outlier], axis=0)) < MIN_POINTS
-    report = None if few else asdict(summarize(record_cloud(part.own), own))
+    taken = np.isfinite(own.noise) & ~own.outlier
+    few = len(np.unique(part.own["xyz"][taken], axis=0)) < MIN_POINTS
+    whole = record_cloud(part.own)
+    report = None if few else asdict(summarize(whole, own, cloud_limits(whole, settings).sensors))
     return result, {"estimates": estimates, "spacing": median_spacing(part.own["xyz"]), "report": report}
 
 
@@ -92,10 +119,10 @@ def record_cloud(records: np.ndarray) -> Cloud:
     return Cloud(frozen(np.ascontiguousarray(records["xyz"])), {name: records[name] for name in names})
 
 
-def _checked(settings: Settings, cloud: Cloud) -> Settings:
-    """The settings, with a σ that is no larger than a tile can be denoised with: it was checked for the whole scan."""
+def _tile_sigma(settings: Settings, cloud: Cloud) -> float | None:
+    """The noise level σ, no larger than a tile can be denoised with: it was checked for the whole scan."""
     size = float(np.linalg.norm(np.ptp(cloud.xyz, axis=0)))
-    return settings if settings.sigma is None else settings._replace(sigma=min(settings.sigma, size / 3))
+    return None if settings.sigma is None else min(settings.sigma, size / 3)
 
 
 def shares_noise(progress: DenoiseProgress, spacing: float) -> bool:
@@ -142,19 +169,25 @@ def scan_report(tiles: Tiles) -> Report:
     if not numbers:
         raise ScanError(f"fewer than {MIN_POINTS} distinct points in every tile; give a larger --tile")
     reports, weights = [tiles.figures(tile)["report"] for tile in numbers], tiles.counts[numbers]
-    before, after = tiles.sample_results()
-    estimates = {name: after[name].astype(float) for name in estimates_made(tiles)}
-    sample = DenoiseProgress(1.0, frozen(after["xyz"].copy()), outlier=after["outlier"], **estimates)
-    whole = summarize(Cloud(before), sample)
+    whole = summarize(*sample_progress(tiles))
     counts = [name for name, value in asdict(whole).items() if isinstance(value, int)]
     tests = [report["jarque_bera"] for report in reports if report["jarque_bera"] is not None]
     changed = {name: sum(report[name] for report in reports) for name in counts}
     for name in ("noise_before", "noise_after"):
         changed[name] = weighted_median([report[name] for report in reports], weights)
+    changed["displacement_max"] = max(report["displacement_max"] for report in reports)
     changed |= {"points": tiles.total, "missing": tiles.total - int(tiles.counts.sum())}
     changed["jarque_bera"] = float(np.mean(tests)) if tests else None
     changed["normal_p"] = float(stats.chi2.sf(np.sum(tests), 2 * len(tests))) if tests else None
     return replace(whole, **changed)
+
+
+def sample_progress(tiles: Tiles) -> tuple[Cloud, DenoiseProgress]:
+    """About a million points, spread evenly over the scan, as a cloud that carries their constraints, and the result there."""
+    before, after = tiles.sample_results()
+    estimates = {name: after[name].astype(float) for name in estimates_made(tiles)}
+    progress = DenoiseProgress(1.0, frozen(after["xyz"].copy()), outlier=after["outlier"], **estimates)
+    return record_cloud(before), progress
 
 
 def weighted_median(values: Sequence, weights: Sequence | np.ndarray) -> float:

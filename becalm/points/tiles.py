@@ -5,9 +5,10 @@ that was killed goes on with the tiles that are there, and `Tiles.results` gives
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -56,6 +57,20 @@ def tile_numbers(tree: Tree, xyz: np.ndarray) -> np.ndarray:
         below = xyz[rows, node[0]] < node[1]
         parts += [(node[2], rows[below]), (node[3], rows[~below])]
     return numbers
+
+
+@runtime_checkable
+class ScanParts(Protocol):
+    """A scan in parts, in order; it can be gone through again and again."""
+
+    @property
+    def count(self) -> int:
+        """Points of the scan."""
+        ...
+
+    def __iter__(self) -> Iterator[Cloud]:
+        """The parts."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -142,21 +157,19 @@ class Tiles:
         return np.concatenate(places), np.concatenate(values)
 
     def sample_results(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions [k, 3] before, and results [k], of about a million points spread evenly over the scan."""
+        """Records [k] before, and results [k], of about a million points spread evenly over the scan."""
         stride = -(-int(self.counts.sum()) // SAMPLE)
-        before = [self.own_points(tile)["xyz"][::stride] for tile in self.numbers]
+        before = [self.own_points(tile)[::stride] for tile in self.numbers]
         after = [np.fromfile(self.path(tile, "result"), RESULT)[::stride] for tile in self.numbers]
         return np.concatenate(before), np.concatenate(after)
 
 
-def divide_scan(
-    parts: Iterable[Cloud], total: int, tile_points: int, folder: Path, carried: Sequence[str] = ()
-) -> Iterator[float]:
+def divide_scan(parts: ScanParts, tile_points: int, folder: Path, carried: Sequence[str] = ()) -> Iterator[float]:
     """Store the points of a scan, with the attributes `carried`, by tiles of about `tile_points`; yields the share that is done.
 
     `parts` are the parts of the scan in order, and are gone through twice. `load_tiles` gives the tiles when all is stored.
     """
-    sample, seen, zeros = [np.empty((0, 3))], 0, 0
+    sample, seen, zeros, total = [np.empty((0, 3))], 0, 0, parts.count
     for part in parts:
         xyz = part.xyz[part.finite]
         sample.append(xyz[np.random.default_rng(seen).random(len(xyz)) * total < SAMPLE])

@@ -24,12 +24,14 @@ from becalm.points.interop import as_cloud
 from becalm.points.progress import DenoiseProgress
 from becalm.points.rays import check_viewpoint, sensor_places
 from becalm.points.suitability import check_suitable
+from becalm.points.tile_denoise import Settings
 from becalm.points.units import Unit, length_unit
 from becalm.systems.jets import Jets
 from becalm.systems.sbd import SBD, Rule, Sampled, uncertainty
 from becalm.systems.spd import SPD
 from becalm.tasks.html import summary_html
 from becalm.tasks.progress import Progress, final_result
+from becalm.tasks.tiling import DEFAULT_TILING, Tiling, iter_denoise_large, plan_tiles
 from becalm.weights.store import load
 
 Model = str | PathLike[str] | CloudDenoiser
@@ -68,6 +70,9 @@ class Options:
     """Denoise the points of these classes (LAS: `classification`) as if there were no others, which stay where they are."""
     keep_class: Sequence[int] | None = None
     """Leave the points of these classes where they are; unlike those outside `only_class` they support the points beside them."""
+
+    tiling: Tiling = DEFAULT_TILING
+    """How a cloud of more than half a million points is divided into tiles, and how many processes work on them."""
 
     def __post_init__(self):
         if self.steps is not None and self.steps < 1:
@@ -224,7 +229,11 @@ def steps(points: Any, model: Model = "jets", *, warn: Warn = warnings.warn, **o
         if not chosen.force:
             check_suitable(cloud)
         limits = constraints_of(cloud, chosen, warn)
-        reports = clouds.iter_denoise_cloud(cloud, denoiser, chosen.outliers, chosen.sigma, chosen.seed, limits)
+        settings = Settings(chosen.outliers, chosen.sigma, chosen.seed, chosen.max_displacement)
+        if len(cloud) > plan_tiles(chosen.tiling).tile:
+            reports = iter_denoise_large(cloud, denoiser, settings, chosen.tiling, limits)
+        else:
+            reports = clouds.iter_denoise_cloud(cloud, denoiser, *settings[:3], limits)
         for progress in reports:
             if progress.outlier is None:
                 yield Progress(progress.done, progress.xyz)

@@ -1,6 +1,6 @@
-"""Denoising of scans that are larger than a tile: of clouds in memory, and from file to file with little in memory.
+"""Denoising of scans that are larger than a tile from file to file, with little in memory.
 
-From file to file the tiles lie in a folder beside the output until it is whole. A run that was killed is continued by the same
+The tiles lie in a folder beside the output until it is whole. A run that was killed is continued by the same
 command, and the output is the same, byte for byte.
 """
 
@@ -8,57 +8,59 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from becalm import __version__
 from becalm.core.files import InputError, atomic_file, try_lock
-from becalm.points.cloud import Cloud
-from becalm.points.denoise import (
-    CloudDenoiser,
-    Report,
-    apply_outlier_policy,
-    point_attributes,
-)
+from becalm.points.cloud import Cloud, ScanError
+from becalm.points.constraints import CLASSES, Constraints
+from becalm.points.denoise import CloudDenoiser, Report, apply_outlier_policy, point_attributes
 from becalm.points.formats.scan_files import atomic_scan_file
 from becalm.points.formats.stream import LasStream, PlyStream, open_stream
 from becalm.points.progress import DenoiseProgress
-from becalm.points.tile_denoise import Settings, rows_progress, scan_report, scan_spacing
+from becalm.points.suitability import check_suitable
+from becalm.points.tile_denoise import (
+    Settings,
+    cloud_limits,
+    limit_names,
+    rows_progress,
+    sample_progress,
+    scan_report,
+    scan_spacing,
+)
 from becalm.points.tiles import Tiles
+from becalm.points.units import Unit, length_unit
+from becalm.tasks.denoise import Model, Options, Warn, error_prefix, load_denoiser
 from becalm.tasks.progress import Progress
-from becalm.tasks.tiling import Tiling, iter_denoise_tiles, plan_tiles
+from becalm.tasks.tiling import DEFAULT_TILING, LimitedParts, Tiling, iter_denoise_tiles, plan_tiles
 
 WRITING = 0.03
 """The share of the work that is the writing of the output."""
 
 
-class LargeResult(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LargeResult:
     """What is known of a scan that was denoised from file to file."""
 
     report: Report
     """Its summary."""
-    before: np.ndarray
-    """Positions [k, 3] of about a million of its points, spread evenly."""
-    after: np.ndarray
-    """Where these are now."""
-
-
-def iter_denoise_large(
-    cloud: Cloud, denoiser: CloudDenoiser, settings: Settings, tiling: Tiling
-) -> Iterator[DenoiseProgress]:
-    """Denoise a cloud in memory tile by tile; the last report has the positions and all else, as of a cloud in one piece."""
-    with tempfile.TemporaryDirectory(prefix="becalm-", suffix=".tiles") as folder:
-        for share, tiles in iter_denoise_tiles((cloud,), len(cloud), Path(folder), denoiser, settings, tiling):
-            if tiles is None:
-                yield DenoiseProgress(share)
-        assert tiles is not None
-        yield rows_progress(tiles, cloud, 0)
+    original: Cloud
+    """About a million of its points, spread evenly."""
+    progress: DenoiseProgress
+    """What was found at these points."""
+    options: Any
+    """The options of the denoiser."""
+    constraints: Constraints
+    """What limited the displacements of these points."""
+    unit: Unit
+    """The unit of length of the coordinates, as far as the file says it."""
 
 
 def open_large(scan: Path, output: Path, tiling: Tiling) -> LasStream | PlyStream | None:
@@ -74,29 +76,49 @@ def open_large(scan: Path, output: Path, tiling: Tiling) -> LasStream | PlyStrea
 def iter_denoise_stream(
     stream: LasStream | PlyStream,
     output: Path,
-    denoiser: CloudDenoiser,
-    settings: Settings,
-    tiling: Tiling,
+    model: Model,
     details: bool = False,
-    warn: Callable[[str], Any] = warnings.warn,
+    warn: Warn = warnings.warn,
+    **options: Any,
 ) -> Iterator[Progress]:
-    """Denoise a scan from file to file; the last report has a `LargeResult`. With `details` the output has the attributes of
-    `point_attributes`.
+    """Denoise a scan from file to file, with the options of `becalm.denoise`; the last report has a `LargeResult`.
 
-    Raises InputError, OSError as the system does; the tiles that are finished then stay for the next run.
+    With `details` the output has the attributes of the result. Raises InputError, OSError as the system does; the tiles that are
+    finished then stay for the next run.
     """
-    with kept_folder(output, run_key(stream.path, denoiser, settings, tiling)) as folder:
+    chosen = Options(**options)
+    denoiser = load_denoiser(model, chosen)
+    settings = Settings(chosen.outliers, chosen.sigma, chosen.seed, chosen.max_displacement)
+    parts = LimitedParts(stream, stream.count, lambda part: part_limits(part, chosen))
+    first = next(iter(parts))
+    with error_prefix(first), kept_folder(output, run_key(stream.path, denoiser, chosen)) as folder:
+        if not chosen.force:
+            check_suitable(first)
         tiles = None
-        for share, tiles in iter_denoise_tiles(stream, stream.count, folder, denoiser, settings, tiling):
+        for share, tiles in iter_denoise_tiles(parts, folder, denoiser, settings, chosen.tiling, limit_names(first)):
             yield Progress((1 - WRITING) * share)
         assert tiles is not None
         report = scan_report(tiles)
         count = stream.count - (report.outliers if settings.outliers == "remove" else 0)
         with atomic_scan_file(output, stream.path) as temporary:
             stream.write(finished_parts(stream, tiles, settings, details), count, temporary, output, warn)
-        before, after = tiles.sample_results()
-        result = LargeResult(report, before[~after["outlier"]], after["xyz"][~after["outlier"]])
+        original, progress = sample_progress(tiles)
+        result = LargeResult(report, original, progress, chosen, cloud_limits(original, settings), length_unit(first))
     yield Progress(1.0, None, result)
+
+
+def part_limits(part: Cloud, options: Options) -> Constraints:
+    """The constraints of the points of a part of a scan. Raises ScanError where the scan has no classes."""
+    classes = part.attributes.get(CLASSES)
+    if classes is None and (options.only_class or options.keep_class):
+        raise ScanError(f"--only-class, --keep-class: the scan has no attribute `{CLASSES}` (leave the option out)")
+    given = None if options.viewpoint is None or isinstance(options.viewpoint, str) else np.asarray(options.viewpoint)
+    return Constraints(
+        seen=np.isin(classes, options.only_class) if options.only_class else None,
+        movable=~np.isin(classes, options.keep_class) if options.keep_class else None,
+        sensors=None if given is None else np.broadcast_to(given.astype(np.float64), part.xyz.shape),
+        max_displacement=options.max_displacement,
+    )
 
 
 def finished_parts(stream: LasStream | PlyStream, tiles: Tiles, settings: Settings, details: bool) -> Iterator[Cloud]:
@@ -109,11 +131,15 @@ def finished_parts(stream: LasStream | PlyStream, tiles: Tiles, settings: Settin
         yield apply_outlier_policy(shown, progress, settings.outliers)
 
 
-def run_key(scan: Path, denoiser: CloudDenoiser, settings: Settings, tiling: Tiling) -> str:
+def run_key(scan: Path, denoiser: CloudDenoiser, options: Options) -> str:
     """A line that differs between runs whose results may differ: the scan and its age, the model, the options."""
     status = scan.stat()
     facts = [str(scan.resolve()), status.st_size, status.st_mtime_ns, model_digest(denoiser), __version__]
-    return json.dumps([*facts, settings, tiling.tile, tiling.buffer])
+    size = (
+        options.tiling.tile,
+        options.tiling.buffer,
+    )  # who works on the tiles, and with how much memory, changes nothing
+    return json.dumps([*facts, repr(replace(options, tiling=DEFAULT_TILING)), *size])
 
 
 def model_digest(denoiser: Any) -> str:

@@ -1,8 +1,9 @@
 """How a large scan is divided into tiles, and the work on them: finished tiles stay, whatever happens to the rest."""
 
 import os
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import NamedTuple
 
 from becalm.core.files import InputError
 from becalm.points.cloud import Cloud
-from becalm.points.denoise import CloudDenoiser, check_noise_level
-from becalm.points.tile_denoise import Settings, denoise_tile, tile_part
-from becalm.points.tiles import Tiles, divide_scan, load_tiles
+from becalm.points.constraints import Constraints
+from becalm.points.denoise import FREE, CloudDenoiser, check_noise_level
+from becalm.points.progress import DenoiseProgress
+from becalm.points.tile_denoise import Settings, denoise_tile, limit_names, rows_progress, tile_part, with_limits
+from becalm.points.tiles import ScanParts, Tiles, divide_scan, load_tiles
 from becalm.tasks.workers import submitter
 
 TILE, LEAST_TILE = 500_000, 62_500
@@ -53,6 +56,10 @@ class Tiling:
             raise InputError(f"--buffer {self.buffer:g}: is a width in the scan's units, 0 or more; or auto")
         if self.workers < 1:
             raise InputError(f"--workers {self.workers}: must be at least 1")
+
+
+DEFAULT_TILING = Tiling()
+"""As memory allows, in this process."""
 
 
 class Plan(NamedTuple):
@@ -97,15 +104,21 @@ def available_memory() -> int:
 
 
 def iter_denoise_tiles(
-    parts: Iterable[Cloud], total: int, folder: Path, denoiser: CloudDenoiser, settings: Settings, tiling: Tiling
+    parts: ScanParts,
+    folder: Path,
+    denoiser: CloudDenoiser,
+    settings: Settings,
+    tiling: Tiling,
+    carried: Sequence[str] = (),
 ) -> Iterator[tuple[float, Tiles | None]]:
-    """Divide a scan, given in `parts` with `total` points, into tiles in a folder, and denoise those that are not there yet.
+    """Divide a scan, given in parts, into tiles in a folder, and denoise those that are not there yet.
 
-    Yields the share of the work that is done; the last report has the tiles, all finished.
+    `carried` are the attributes that are needed for that. Yields the share of the work that is done; the last report has the
+    tiles, all finished.
     """
     plan = plan_tiles(tiling)
     if load_tiles(folder) is None:
-        for share in divide_scan(parts, total, plan.tile, folder):
+        for share in divide_scan(parts, plan.tile, folder, carried):
             yield DIVIDING * share, None
     tiles = load_tiles(folder)
     assert tiles is not None
@@ -124,3 +137,33 @@ def iter_denoise_tiles(
                 done += int(tiles.counts[tile])
             yield DIVIDING + (1 - DIVIDING) * done / max(all_points, 1), None
     yield 1.0, tiles
+
+
+@dataclass(frozen=True)
+class LimitedParts:
+    """A scan in parts, each with the constraints of its points."""
+
+    parts: Iterable[Cloud]
+    """The parts, which can be gone through again and again."""
+    count: int
+    """Points of the scan."""
+    limits: Callable[[Cloud], Constraints]
+    """The constraints of a part."""
+
+    def __iter__(self) -> Iterator[Cloud]:
+        """The parts in order."""
+        return (with_limits(part, self.limits(part)) for part in self.parts)
+
+
+def iter_denoise_large(
+    cloud: Cloud, denoiser: CloudDenoiser, settings: Settings, tiling: Tiling, limits: Constraints = FREE
+) -> Iterator[DenoiseProgress]:
+    """Denoise a cloud in memory tile by tile; the last report has the positions and all else, as of a cloud in one piece."""
+    parts = LimitedParts((cloud,), len(cloud), lambda _: limits)
+    names = limit_names(next(iter(parts)))
+    with tempfile.TemporaryDirectory(prefix="becalm-", suffix=".tiles") as folder:
+        for share, tiles in iter_denoise_tiles(parts, Path(folder), denoiser, settings, tiling, names):
+            if tiles is None:
+                yield DenoiseProgress(share)
+        assert tiles is not None
+        yield rows_progress(tiles, cloud, 0)

@@ -13,6 +13,9 @@ from becalm.core.files import InputError
 ATTEMPTS = 3
 """How often a task is begun before the death of its worker is an error."""
 
+CONNECT_SECONDS = 20
+"""How long a Dask scheduler and its first worker may take to answer."""
+
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of a worker: spinning threads of several processes would keep each other from working."""
 
@@ -52,8 +55,8 @@ def dask_client(address: str) -> Iterator[Any]:
     except ModuleNotFoundError:
         raise InputError("--cluster: needs Dask: pip install 'becalm[cluster]'") from None
     try:
-        client = Client(address, timeout=10)
-        client.wait_for_workers(1, timeout=30)
+        client = Client(address, timeout=CONNECT_SECONDS)
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"--cluster {address}: no Dask scheduler with workers answers there ({reason})") from None

@@ -25,9 +25,19 @@ def cloud() -> Cloud:
     return Cloud(xyz, {"class": rng.integers(0, 9, 6000).astype(np.uint8)})
 
 
+class Pieces:
+    """A cloud in pieces."""
+
+    def __init__(self, cloud: Cloud, pieces: int):
+        self.cloud, self.pieces, self.count = cloud, pieces, len(cloud)
+
+    def __iter__(self):
+        for rows in np.array_split(np.arange(self.count), self.pieces):
+            yield self.cloud[rows[0] : rows[-1] + 1]
+
+
 def divided(cloud: Cloud, folder: Path, tile: int, parts: int = 4, carried=()):
-    pieces = [cloud[rows[0] : rows[-1] + 1] for rows in np.array_split(np.arange(len(cloud)), parts)]
-    for _ in divide_scan(pieces, len(cloud), tile, folder, carried):
+    for _ in divide_scan(Pieces(cloud, parts), tile, folder, carried):
         pass
     return load_tiles(folder)
 

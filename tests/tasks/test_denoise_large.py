@@ -14,11 +14,11 @@ from becalm.points import Cloud, read, write
 from becalm.points.denoise import iter_denoise_cloud, point_attributes
 from becalm.points.progress import final_progress
 from becalm.points.tile_denoise import Settings
-from becalm.tasks.denoise_large import iter_denoise_large, iter_denoise_stream, open_large
-from becalm.tasks.tiling import Tiling, plan_tiles
+from becalm.tasks.denoise import denoise
+from becalm.tasks.denoise_large import iter_denoise_stream, open_large
+from becalm.tasks.tiling import Tiling, iter_denoise_large, plan_tiles
 from tests.tasks.smoothing import Smoothing
 
-KEEP = Settings()
 TILING = Tiling(tile=1000)
 
 
@@ -29,9 +29,13 @@ def rough_cloud(n: int = 3000) -> Cloud:
     return Cloud(xyz, {**colours, "intensity": rng.integers(0, 65536, n).astype(np.uint16)})
 
 
-def run(scan: Path, output: Path, settings=KEEP, tiling=TILING, denoiser=None, **options):
+def reports(scan: Path, output: Path, tiling=TILING, denoiser=None, **options):
     stream = open_large(scan, output, tiling)
-    *_, last = iter_denoise_stream(stream, output, denoiser or Smoothing(), settings, tiling, **options)
+    return iter_denoise_stream(stream, output, denoiser or Smoothing(), tiling=tiling, **options)
+
+
+def run(scan: Path, output: Path, **options):
+    *_, last = reports(scan, output, **options)
     return last.result
 
 
@@ -47,7 +51,7 @@ def test_a_file_in_tiles_is_the_file_in_one_piece(tmp_path, suffix, outliers):
     xyz = rough_cloud().xyz.copy()
     xyz[5, 2] += 4
     write(rough_cloud().moved(xyz), scan)
-    report = run(scan, output, Settings(outliers), details=True).report
+    report = run(scan, output, outliers=outliers, details=True).report
     cloud = read(scan)
     progress = final_progress(iter_denoise_cloud(cloud, Smoothing(), outliers))
     found = read(output)
@@ -101,6 +105,26 @@ def test_a_cloud_in_memory_is_denoised_in_tiles():
     np.testing.assert_allclose(last.xyz, whole.xyz, rtol=0, atol=1e-8)
 
 
+def test_classes_and_viewpoints_hold_in_every_tile(tmp_path):
+    cloud = rough_cloud()
+    classes = np.random.default_rng(1).integers(1, 4, 3000).astype(np.uint8)
+    write(cloud.with_attributes({"classification": classes}), tmp_path / "a.laz")
+    options = {"only_class": [1, 2], "keep_class": [2], "viewpoint": (500_015.0, 5_400_015.0, 400.0)}
+    run(tmp_path / "a.laz", tmp_path / "b.laz", details=True, **options)
+    before, after = read(tmp_path / "a.laz"), read(tmp_path / "b.laz")
+    moved = (after.xyz != before.xyz).any(axis=1)
+    assert not moved[classes != 1].any()
+    assert moved[classes == 1].mean() > 0.9
+    assert np.isnan(after.attributes["noise"][classes == 3]).all()
+    ray = before.xyz - options["viewpoint"]
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    move = after.xyz - before.xyz
+    across = np.linalg.norm(move - (move * ray).sum(1, keepdims=True) * ray, axis=1)
+    assert across.max() < 0.05 * np.linalg.norm(move, axis=1).max()
+    whole = denoise(before, Smoothing(), **options)
+    np.testing.assert_allclose(after.xyz, whole.points, atol=2e-3)
+
+
 def test_scans_of_one_tile_and_other_formats_are_not_streamed(tmp_path):
     write(rough_cloud(), tmp_path / "a.laz")
     write(rough_cloud(), tmp_path / "a.xyz")
@@ -113,17 +137,17 @@ def test_finished_tiles_are_not_begun_again(tmp_path):
     scan, output = tmp_path / "scan.laz", tmp_path / "out.laz"
     write(rough_cloud(), scan)
     run(scan, tmp_path / "whole.laz")
-    reports = iter_denoise_stream(open_large(scan, output, TILING), output, Smoothing(), Settings(), TILING)
-    for report in reports:
+    first = reports(scan, output)
+    for report in first:
         if report.done > 0.4:
-            reports.close()  # an interruption
+            first.close()  # an interruption
     kept = next(path for path in tmp_path.iterdir() if path.suffix == ".tiles")
     times = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.result")}
     assert 1 <= len(times) < 3
-    reports = iter_denoise_stream(open_large(scan, output, TILING), output, Smoothing(), Settings(), TILING)
-    next(reports)
+    second = reports(scan, output)
+    next(second)
     assert times == {name: (kept / name).stat().st_mtime_ns for name in times}
-    assert list(reports)[-1].result.report.points == 3000
+    assert list(second)[-1].result.report.points == 3000
     assert output.read_bytes() == (tmp_path / "whole.laz").read_bytes()
     assert not kept.exists()
 
@@ -131,13 +155,13 @@ def test_finished_tiles_are_not_begun_again(tmp_path):
 def test_other_options_begin_anew_and_a_second_run_is_refused(tmp_path):
     scan, output = tmp_path / "scan.laz", tmp_path / "out.laz"
     write(rough_cloud(), scan)
-    first = iter_denoise_stream(open_large(scan, output, TILING), output, Smoothing(), Settings(), TILING)
+    first = reports(scan, output)
     while next(first).done < 0.4:
         pass
     with pytest.raises(InputError, match="another run is writing it"):
         run(scan, output)
     first.close()
-    assert run(scan, output, Settings("flag")).report.points == 3000
+    assert run(scan, output, outliers="flag").report.points == 3000
     assert "outlier" in read(output).attributes
 
 
@@ -145,13 +169,12 @@ KILLED = """
 import sys
 from pathlib import Path
 from becalm.points.formats import stream
-from becalm.points.tile_denoise import Settings
 from becalm.tasks.denoise_large import iter_denoise_stream, open_large
 from becalm.tasks.tiling import Tiling
 from tests.tasks.smoothing import Smoothing
 scan, output = Path(sys.argv[1]), Path(sys.argv[2])
 tiling = Tiling(tile=1000, workers=int(sys.argv[3]))
-for report in iter_denoise_stream(open_large(scan, output, tiling), output, Smoothing(seconds=0.4), Settings(), tiling):
+for report in iter_denoise_stream(open_large(scan, output, tiling), output, Smoothing(seconds=0.4), tiling=tiling):
     print(report.done, flush=True)
 """
 
@@ -220,7 +243,7 @@ def test_the_plan_fits_the_memory():
 def test_an_absurd_noise_level_is_refused_before_the_work(tmp_path):
     write(rough_cloud(), tmp_path / "a.laz")
     with pytest.raises(InputError, match="noise 1e\\+09"):
-        run(tmp_path / "a.laz", tmp_path / "b.laz", Settings(sigma=1e9))
+        run(tmp_path / "a.laz", tmp_path / "b.laz", sigma=1e9)
     assert [path.name for path in tmp_path.iterdir()] == ["a.laz"]
 
 
