@@ -11,6 +11,7 @@ from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
 from becalm.weights.store import WEIGHTS, save
 from tests.docs.pages import ROOT
+from tests.images.test_photograph import draw_page, example, photograph_of
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -40,13 +41,17 @@ def write_scans(folder: Path) -> None:
 
 
 def write_images(folder: Path) -> None:
-    """The puzzles of the examples, images of digits, MNIST's file with scikit-learn's digits, and data for the recipe srm."""
+    """The puzzles of the examples, a photograph, images of digits (also as MNIST), and data for the recipe srm."""
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     puzzles = ROOT / "examples" / "puzzles"
     shutil.copytree(puzzles, folder / "examples" / "puzzles")
     shutil.copy(puzzles / "sudoku4.png", folder / "puzzle.png")
     shutil.copy(puzzles / "sudoku4.mask.png", folder / "mask.png")
+    cells, empty = example()
+    photograph = photograph_of(draw_page(empty, cells))
+    Image.fromarray((255 * photograph).byte().numpy()).save(folder / "photo.jpg")
     flat, labels = load_digits(return_X_y=True)
     small = flat.reshape(-1, 8, 8)
     np.save(folder / "images.npy", small[:3].astype(np.uint8))

@@ -56,6 +56,7 @@ ELSEWHERE = {
 SHORT = {
     "steps_per_variable": 1,
     "refine": 0,
+    "tries": 1,
     "rounds": 0,
     "puzzles": 2,
     "shapes": 2,
@@ -64,8 +65,9 @@ SHORT = {
     "points": 300,
     "emd_points": 32,
     "walks": ("certainty",),
+    "force": True,
 }
-"""Options of commands that are set to less than the pages say."""
+"""Options of commands that are set to less than the pages say; outputs may exist, as inputs of other lines."""
 
 SHORT_RUN = {
     **{"steps": 1, "prior_steps": 1, "log_every": 1, "batch": 4, "prior_batch": 4, "pool": 8, "workers": 0},
