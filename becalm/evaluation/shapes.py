@@ -22,7 +22,8 @@ def sample_shapes(
     model: Generator, label: Int[Tensor, " batch"], points: int, sampler: Sampler, generator: torch.Generator
 ) -> Float[Tensor, "batch point 3"]:
     """New shapes of the classes `label`, from 1, where 0 is any class; computed on the model's device, returned on the CPU."""
-    *_, shapes = model.generate(label.to(next(model.parameters()).device), points, sampler, generator)
+    device = next(model.parameters()).device  # type: ignore[attr-defined]
+    *_, shapes = model.generate(label.to(device), points, sampler, generator)
     return shapes.cpu()
 
 
