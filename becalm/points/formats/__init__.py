@@ -82,7 +82,7 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
     module = _module(path)
     some = np.zeros(len(cloud), bool)
     some[:16] = True
-    some[(~np.isfinite(cloud.xyz).all(axis=1)).nonzero()[0][:1]] = True
+    some[np.flatnonzero(~np.isfinite(cloud.xyz).all(axis=1))[:1]] = True
     for ends in (np.argmin, np.argmax):
         some[ends(np.where(cloud.finite[:, None], cloud.xyz, cloud.origin), axis=0)] = True
     with scan_files.discarded_scan_file(path, cloud.source.path if cloud.source else None) as temporary:

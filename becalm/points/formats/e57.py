@@ -262,7 +262,9 @@ def _coordinate_columns(local: np.ndarray, missing: np.ndarray, scan: E57Scan) -
     Cartesian ones are in single precision where the file had it and it is accurate enough.
     """
     filled = np.where(missing[:, None], 0.0, local)
-    spherical = dict(zip(_SPHERICAL, _spherical(filled), strict=True)) if set(_SPHERICAL) <= set(scan.fields) else {}
+    spherical = (
+        dict(zip(map(str, _SPHERICAL), _spherical(filled), strict=True)) if set(_SPHERICAL) <= set(scan.fields) else {}
+    )
     if spherical and not set(_CARTESIAN) <= set(scan.fields):
         return spherical
     finite = local[~missing]

@@ -20,10 +20,15 @@ def written_axes(names: Sequence[str]) -> dict[str, str]:
 
 def rename_fields(dtype: np.dtype, names: dict[str, str]) -> np.dtype:
     """The record type with the fields of `names` under other names, everything else in its place."""
-    own = dtype.names or ()
-    fields = [dtype.fields[name] for name in own] if dtype.fields else []
-    layout = {"formats": [field[0] for field in fields], "offsets": [field[1] for field in fields]}
-    return np.dtype({"names": [names.get(name, name) for name in own], **layout, "itemsize": dtype.itemsize})
+    own, fields = dtype.names or (), {str(name): field for name, field in (dtype.fields or {}).items()}
+    return np.dtype(
+        {
+            "names": [names.get(name, name) for name in own],
+            "formats": [fields[name][0] for name in own],
+            "offsets": [fields[name][1] for name in own],
+            "itemsize": dtype.itemsize,
+        }
+    )
 
 
 def cloud_from_rows(rows: np.ndarray, source: Source) -> Cloud:

@@ -18,7 +18,7 @@ from becalm.points.formats.packed import AXES
 
 _HEADER_LINES = 10
 _FIELDS = ("intensity", "red", "green", "blue")
-_KINDS = dict.fromkeys((*AXES, "intensity"), "f8") | dict.fromkeys(("red", "green", "blue"), "u1")
+_KINDS: dict[str, str] = {**dict.fromkeys((*AXES, "intensity"), "f8"), **dict.fromkeys(("red", "green", "blue"), "u1")}
 _ROW = np.dtype([("scan", np.int32), ("line", np.int64), ("global", np.float64, (3,))])
 """Of each point: its scan, the number of its line among the points of that scan, and the coordinates that `read` returned."""
 
