@@ -257,3 +257,14 @@ def test_an_output_keeps_its_permissions_and_stale_parts_go(tmp_path):
     assert output.stat().st_mode & 0o777 == 0o600
     assert not stale.exists()
     assert fresh.exists(), "its owner may be about to lock it"
+
+
+def test_the_workers_of_a_dask_cluster_take_the_tiles(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    scan, output = tmp_path / "scan.laz", tmp_path / "out.laz"
+    write(rough_cloud(), scan)
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
+    with distributed.LocalCluster(dashboard_address=None, host="127.0.0.1", **options) as cluster:
+        run(scan, output, tiling=Tiling(tile=1000, cluster=cluster.scheduler_address))
+    run(scan, tmp_path / "whole.laz")
+    assert output.read_bytes() == (tmp_path / "whole.laz").read_bytes()
