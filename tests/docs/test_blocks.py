@@ -80,10 +80,13 @@ def shorten(command):
     """The command with less to compute."""
     if hasattr(command, "recipe"):
         return replace(command, recipe=change_fields(command.recipe, fitting(command.recipe, SHORT_RUN)))
-    short = SHORT | ({"steps": 2} if type(command).__name__ != "Denoise" else {})
+    short = dict(SHORT)
     if getattr(command, "mesh", "none") != "none":
         short["number"] = 1  # a surface takes seconds
-    return replace(command, **{name: short[name] for name in short if getattr(command, name, None) is not None})
+    fewer = {name: short[name] for name in short if getattr(command, name, None) is not None}
+    if hasattr(command, "steps") and type(command).__name__ != "Denoise":
+        fewer["steps"] = 2  # also where it is left to the model
+    return replace(command, **fewer)
 
 
 def fitting(recipe, short: dict) -> dict:
