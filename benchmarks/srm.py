@@ -10,7 +10,7 @@ recipe `sudoku4`, the seed too. Rows already in the results are kept, and an int
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -20,13 +20,13 @@ from typing import Literal
 import torch
 import tyro
 
-from becalm.evaluation.sudoku import LEVELS, evaluate_walks
-from becalm.images import digit_classifier, sudoku
+from becalm.evaluation.sudoku import evaluate_walks, sample_levels
 from becalm.images.counting_polygons.categorical import ON
 from becalm.images.counting_polygons.layout import decode_layout
 from becalm.images.counting_polygons.scenes import MAX_FIGURES
 from becalm.images.digits import read_mnist
 from becalm.images.sudoku import Puzzles
+from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import fast_matmul
 from becalm.recipes.image_tasks import POLYGONS
 from becalm.recipes.sudoku import SUDOKU4, Recipe, run
@@ -112,21 +112,16 @@ def seconds_per_step(recipe: Recipe) -> float:
     return float(torch.tensor([json.loads(line)["seconds_per_step"] for line in lines]).median())
 
 
-def held_out_puzzles(benchmark: Benchmark) -> tuple[dict[str, Puzzles], Callable]:
-    """Puzzles of held-out grids and digits, the same for every row, and a digit classifier that reads them."""
-    training, test = (part.only(range(1, SUDOKU4.side + 1)) for part in read_mnist(benchmark.digits))
-    reader = digit_classifier.fit(training, SUDOKU4.pixels, torch.Generator().manual_seed(0))
-    digits = digit_classifier.clearest_digits(reader, test, 400)
-    groups = {
-        name: sudoku.sample_puzzles(SUDOKU4.side, benchmark.puzzles, given, digits, "test", benchmark.seed)
-        for name, given in LEVELS[SUDOKU4.side].items()
-    }
-    return groups, reader.read
+def held_out_puzzles(benchmark: Benchmark) -> tuple[dict[str, Puzzles], DigitClassifier]:
+    """Puzzles of held-out grids and any test digits, the same for every row, and the digit classifier that reads them."""
+    digits = read_mnist(benchmark.digits)[1].only(range(1, SUDOKU4.side + 1)).shrink_to(SUDOKU4.pixels)
+    groups = sample_levels(SUDOKU4.side, (), benchmark.puzzles, digits, benchmark.seed)
+    return groups, load("reader14", DigitClassifier)
 
 
 def measure_rows(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]:
     """The rows of each of DRAWS that is not among those kept, one for each walk and difficulty."""
-    groups, read = held_out_puzzles(benchmark)
+    groups, reader = held_out_puzzles(benchmark)
     for draws in DRAWS:
         key = asdict(draws) | {"steps": benchmark.steps, "seed": benchmark.seed}
         if any(row.items() >= key.items() for row in kept):
@@ -134,7 +129,7 @@ def measure_rows(benchmark: Benchmark, kept: list[dict]) -> Iterator[list[dict]]
         recipe = recipe_of(benchmark, draws)
         model = train_or_load(recipe)
         key["seconds_per_step"] = seconds_per_step(recipe)
-        yield [key | row._asdict() for row in evaluate_walks(model, groups, read, WALKS, seed=benchmark.seed)]
+        yield [key | row._asdict() for row in evaluate_walks(model, groups, reader, WALKS, seed=benchmark.seed)]
 
 
 def table(rows: list[dict]) -> str:

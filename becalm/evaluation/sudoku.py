@@ -2,29 +2,51 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from math import isqrt, sqrt
 from typing import Literal, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from becalm.core.files import InputError
 from becalm.core.sampler import Sampler
 from becalm.core.typing import Tensor
 from becalm.images import sudoku
+from becalm.images.digits import Digits
+from becalm.images.extreme_sudoku import sample_extreme_puzzles
 from becalm.images.sudoku import Puzzles
+from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import inference_iter
-from becalm.systems.puzzles import ReadDigits
+from becalm.systems.consistency import measure_consistency
+from becalm.systems.givens import read_givens, show_clearly
+from becalm.systems.puzzles import Puzzle
 from becalm.systems.refine import refine
+from becalm.systems.search import Effort, search
 from becalm.systems.solver import Order, Pace
 from becalm.systems.srm import SRM
 
-WalkName = Literal[Order, "refine"]
+WalkName = Literal[Order, "refine", "tries"]
 
 WALKS: tuple[WalkName, ...] = ("certainty", "graph", "random", "together", "refine")
-"""Most certain first; most known neighbours first; random order; all at once; most certain first, then rounds of `refine`."""
+"""Most certain first; most known neighbours first; random order; all at once; most certain first, then rounds of `refine`.
+`tries` solves as `becalm solve` does: given cells read together, then `systems.search`."""
 
-LEVELS = {4: {"8 given": (8, 8), "4 given": (4, 4), "none given": (0, 0)}, 9: sudoku.GIVEN}
-"""Puzzles by the side of the grid: how many cells are given, at least and at most."""
+LEVELS = {4: {"8 given": (8, 8), "4 given": (4, 4), "none given": (0, 0)}, 9: sudoku.GIVEN | {"extreme": (17, 17)}}
+"""Puzzles by the side of the grid: how many cells are given, at least and at most; `extreme` ones have one solution."""
+
+
+def sample_levels(side: int, names: tuple[str, ...], count: int, digits: Digits, seed: int) -> dict[str, Puzzles]:
+    """Held-out puzzles of the named levels, of all where none is named. Raises InputError for a name that is none."""
+    if unknown := set(names) - set(LEVELS[side]):
+        raise InputError(f"--levels {' '.join(sorted(unknown))}: choose from {', '.join(LEVELS[side])}")
+    chosen = {name: given for name, given in LEVELS[side].items() if name in names or not names}
+    return {
+        name: sample_extreme_puzzles(count, digits, seed)
+        if name == "extreme"
+        else sudoku.sample_puzzles(side, count, given, digits, "test", seed)
+        for name, given in chosen.items()
+    }
 
 
 class Row(NamedTuple):
@@ -45,7 +67,9 @@ class Row(NamedTuple):
     distance: float
     """Mean over the grids of what is wrong in rows, columns and boxes; 0 where valid."""
     real_valid: float
-    """Share of the real solved grids that are valid as the classifier reads them: no score can be expected above it."""
+    """The share that the real solutions would have, whose cells are all handwritten: what the classifier's errors leave."""
+    right: float
+    """Share of the cells of the real solutions that the classifier reads right."""
     calls: float
     """Network calls a puzzle."""
     seconds: float
@@ -57,50 +81,78 @@ class Row(NamedTuple):
 def evaluate_walks(
     model: SRM,
     puzzles: dict[str, Puzzles],
-    read: ReadDigits,
+    reader: DigitClassifier,
     walks: tuple[WalkName, ...] = WALKS,
     pace: Pace | None = None,
-    rounds: int = 10,
+    effort: Effort | None = None,
     batch: int = 64,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """Solve every set of puzzles by every walk, with the same puzzles and seeds; `rounds` are those of the walk `refine`."""
-    flops, pace = flops_per_call(model), pace or Pace()
+    """Solve every set of puzzles by every walk, with the same puzzles and seeds.
+
+    A grid is valid if it breaks no rule with its given digits and those that the classifier reads in the other cells. Of
+    `effort`, the walk `refine` takes its rounds of refinement alone, `tries` all; other walks take nothing.
+    """
+    flops, pace, effort = flops_per_call(model), pace or Pace(), effort or Effort(refine=10)
     for kind, group in puzzles.items():
-        real = float(sudoku.is_valid(read(group.cells)).double().mean())
-        dependency = sudoku.peers(isqrt(group.cells.shape[1])).double()
+        found = reader.read(group.cells)
+        real = float(sudoku.is_valid(torch.where(group.given, group.grids, found)).double().mean())
+        right = float((found == group.grids).double().mean())
         for name in walks:
             started, calls, parts = time.time(), 0, []
-            for start in range(0, len(group.cells), batch):
-                x, unknown = group.cells[start : start + batch], ~group.given[start : start + batch]
-                order: Order = "certainty" if name == "refine" else name
-                sampler = pace.sampler(order, len(x), x.shape[1], seed + start, dependency)
-                x, count = solve_and_count(model, x, unknown, sampler, rounds if name == "refine" else 0, seed + start)
-                parts.append(read(x))
-                calls += count * len(x)
+            for start in range(0, len(group.cells), 1 if name == "tries" else batch):
+                some = slice(start, start + (1 if name == "tries" else batch))
+                x, given = group.cells[some], group.given[some]
+                solved, count = solve_and_count(model, x, ~given, (name, pace, effort), reader, seed + start)
+                parts.append(torch.where(given, group.grids[some], reader.read(solved)))
+                calls += count
             grids = torch.cat(parts)
             share, low, high = wilson_interval(int(sudoku.is_valid(grids).sum()), len(grids))
             each = calls / len(grids), (time.time() - started) / len(grids), calls / len(grids) * flops / 1e9
             distance = float(sudoku.distance(grids).double().mean())
-            yield Row(kind, name, len(grids), share, low, high, distance, real, *each)
+            yield Row(kind, name, len(grids), share, low, high, distance, real, right, *each)
 
 
 def solve_and_count(
-    model: SRM, x: Tensor, unknown: Tensor, sampler: Sampler, rounds: int, seed: int
+    model: SRM, x: Tensor, unknown: Tensor, how: tuple[WalkName, Pace, Effort], reader: DigitClassifier, seed: int
 ) -> tuple[Tensor, int]:
-    """The solved puzzles, on the CPU, and the number of network calls it took."""
+    """The solved puzzles, on the CPU, and how often the network was called, once a puzzle of a batch."""
+    name, pace, effort = how
     generator, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
-    x, unknown = x.to(device), unknown.to(device)
+    dependency = sudoku.peers(isqrt(x.shape[1])).double().to(device)
+    order: Order = "certainty" if name in ("refine", "tries") else name  # type: ignore[assignment]
+    sampler = pace.sampler(order, len(x), x.shape[1], seed, dependency)
     calls: list[int] = []
-    hook = model.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    hook = model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     try:
-        for step in model.solve(x, unknown, sampler, generator):
-            x = step.z
-        for refined in refine(model, x, unknown, rounds, sampler=sampler, generator=generator):
-            x = refined
+        if name == "tries":
+            x = solve_as_user(model, Puzzle(x, unknown), sampler, effort, reader, generator)
+        else:
+            x, unknown = x.to(device), unknown.to(device)
+            for step in model.solve(x, unknown, sampler, generator):
+                x = step.z
+            for refined in refine(model, x, unknown, effort.refine * (name == "refine"), 0.25, sampler, generator):
+                x = refined
     finally:
         hook.remove()
-    return x.cpu(), len(calls)
+    return x.cpu(), sum(calls)
+
+
+def solve_as_user(
+    model: SRM, puzzle: Puzzle, sampler: Sampler, effort: Effort, reader: DigitClassifier, generator: torch.Generator
+) -> Tensor:
+    """The cells of a puzzle solved as `becalm solve` does; where its given cells are refused, the puzzle with empty cells."""
+    device = next(model.parameters()).device
+    try:
+        given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], "puzzle")
+    except InputError:
+        return torch.where(puzzle.unknown[..., None], -1.0, puzzle.cells)
+    puzzle = show_clearly(puzzle, given)
+    cells = puzzle.cells.to(device)
+    measure = partial(measure_consistency, model, read=reader.probabilities, given=given.digits, generator=generator)
+    for attempt in search(model, cells, puzzle.unknown.to(device), sampler, effort, measure, generator):
+        cells = attempt.solution.cells
+    return cells
 
 
 def flops_per_call(model: SRM) -> float:

@@ -178,14 +178,14 @@ def fingerprint(grids: Int[Tensor, "batch 81"]) -> Int[Tensor, "batch"]:
 
 
 def permute_grids(grids: Int[Tensor, "batch 81"], generator: torch.Generator) -> Int[Tensor, "batch 81"]:
-    """A random symmetric image of every 9×9 grid: uniform over the 2·6⁸·9! symmetries."""
+    """A random symmetric image of every 9×9 grid: uniform over the 2·6⁸·9! symmetries; unknown cells, 0, stay unknown."""
     batch = len(grids)
     rows, columns = _thirds(batch, generator), _thirds(batch, generator)
     source = rows[:, :, None] * 9 + columns[:, None, :]
     flip = torch.rand(batch, 1, 1, generator=generator) < 0.5
     source = torch.where(flip, source.transpose(1, 2), source)
     digits = torch.rand(batch, 9, generator=generator).argsort(1) + 1
-    return digits.gather(1, grids.gather(1, source.flatten(1)) - 1)
+    return torch.nn.functional.pad(digits, (1, 0)).gather(1, grids.gather(1, source.flatten(1)))
 
 
 def fill_grids(count: int, generator: torch.Generator) -> Int[Tensor, "count 81"]:

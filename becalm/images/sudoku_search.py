@@ -26,48 +26,39 @@ def find_solutions(grid: list[int], most: int = 1, budget: int = 50_000) -> tupl
     unique.
     """
     side = isqrt(len(grid))
-    where = places(side).tolist()
-    free = [[(1 << side) - 1] * side for _ in range(3)]  # digits left in rows, columns and boxes, as bits
+    where, full = places(side).tolist(), (1 << side) - 1
+    rows, columns, boxes = [full] * side, [full] * side, [full] * side  # digits left in each, as bits
     grid, found, nodes = list(grid), [], count(1)
-    for cell, digit in enumerate(grid):
-        if digit and not left(free, where[cell]) & 1 << (digit - 1):
-            return [], True
-        if digit:
-            toggle(free, where[cell], 1 << (digit - 1))
+    for cell, (r, c, b) in enumerate(where):
+        if grid[cell]:
+            bit = 1 << (grid[cell] - 1)
+            if not rows[r] & columns[c] & boxes[b] & bit:
+                return [], True
+            rows[r], columns[c], boxes[b] = rows[r] ^ bit, columns[c] ^ bit, boxes[b] ^ bit
 
     def search(empty: list[int]) -> bool:
-        # whether to go on
+        # whether to go on; a loop over cells, since search is sequential by nature
         if not empty:
             found.append(list(grid))
             return len(found) < most
         if next(nodes) > budget:
             return False
-        best = min(empty, key=lambda cell: left(free, where[cell]).bit_count())
-        rest = [cell for cell in empty if cell != best]
-        digits = left(free, where[best])
+        left = [(rows[r] & columns[c] & boxes[b]).bit_count() for r, c, b in (where[cell] for cell in empty)]
+        best = empty[left.index(min(left))]
+        r, c, b = where[best]
+        rest, digits = [cell for cell in empty if cell != best], rows[r] & columns[c] & boxes[b]
         while digits:
             bit = digits & -digits
             digits, grid[best] = digits ^ bit, bit.bit_length()
-            toggle(free, where[best], bit)
+            rows[r], columns[c], boxes[b] = rows[r] ^ bit, columns[c] ^ bit, boxes[b] ^ bit
             going = search(rest)
-            toggle(free, where[best], bit)
+            rows[r], columns[c], boxes[b] = rows[r] ^ bit, columns[c] ^ bit, boxes[b] ^ bit
             if not going:
                 return False
         return True
 
     complete = search([cell for cell, digit in enumerate(grid) if not digit])
     return found, complete or len(found) >= most
-
-
-def left(free: list[list[int]], place: list[int]) -> int:
-    """The digits that a cell may still have, as bits, by its row, column and box."""
-    return free[0][place[0]] & free[1][place[1]] & free[2][place[2]]
-
-
-def toggle(free: list[list[int]], place: list[int], bit: int) -> None:
-    """Take a digit from a cell's row, column and box, or give it back."""
-    for lines, line in zip(free, place, strict=True):
-        lines[line] ^= bit
 
 
 def read_together(probability: Float[np.ndarray, "cell digit"], given: list[int]) -> list[int] | None:

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
-from becalm.evaluation.sudoku import WALKS, evaluate_walks, wilson_interval
+from becalm.core.files import InputError
+from becalm.evaluation.sudoku import WALKS, evaluate_walks, sample_levels, wilson_interval
 from becalm.images import digit_classifier, sudoku
-from becalm.images.digits import read_mnist
+from becalm.images.digits import Digits, read_mnist
+from becalm.images.extreme_sudoku import SEVENTEEN
 from becalm.images.sudoku import Puzzles
+from becalm.images.sudoku_search import find_solutions
 from becalm.nets.digit_classifier import DigitClassifier
+from becalm.systems.search import Effort
 from becalm.systems.solver import Pace
 from becalm.systems.srm import SRM
 from becalm.weights.store import load
@@ -21,8 +25,25 @@ def puzzles(given: int) -> Puzzles:
     )
 
 
-def read(cells):
-    return cells.argmax(-1) + 1
+class Reader(DigitClassifier):
+    """Reads the digit whose number is largest."""
+
+    def __init__(self):
+        super().__init__(2, 4)
+
+    def read(self, cells):
+        return cells.argmax(-1) + 1
+
+    def probabilities(self, cells):
+        one_hot = torch.nn.functional.one_hot(cells.argmax(-1), 9).float()
+        return 0.999 * one_hot + 0.001 / 9
+
+
+class BlindReader(Reader):
+    """Reads 1 everywhere."""
+
+    def read(self, cells):
+        return torch.ones(cells.shape[:2]).long()
 
 
 def model() -> SRM:
@@ -32,7 +53,9 @@ def model() -> SRM:
 
 def test_rows_of_all_walks_on_the_same_puzzles():
     rows = list(
-        evaluate_walks(model(), {"eight": puzzles(8), "all": puzzles(16)}, read, pace=Pace(3), rounds=1, batch=4)
+        evaluate_walks(
+            model(), {"eight": puzzles(8), "all": puzzles(16)}, Reader(), pace=Pace(3), effort=Effort(refine=1), batch=4
+        )
     )
     assert [(row.puzzles, row.walk) for row in rows] == [(k, w) for k in ("eight", "all") for w in WALKS]
     calls = {(row.puzzles, row.walk): row.calls for row in rows}
@@ -50,10 +73,45 @@ def test_rows_of_all_walks_on_the_same_puzzles():
 
 
 def test_a_blind_classifier_shows():
-    row = next(
-        evaluate_walks(model(), {"eight": puzzles(8)}, lambda cells: torch.ones(cells.shape[:2]).long(), ("certainty",))
-    )
-    assert (row.valid, row.real_valid) == (0, 0)
+    row = next(evaluate_walks(model(), {"eight": puzzles(8)}, BlindReader(), ("certainty",)))
+    assert (row.valid, row.real_valid) == (0, 0) and 0.1 < row.right < 0.4
+
+
+def test_tries_solve_as_a_user_does_and_are_counted():
+    (row,) = evaluate_walks(model(), {"eight": puzzles(8)}, Reader(), ("tries",), Pace(2), Effort(tries=3, refine=1))
+    rounds = 4 + 2 * 2 + 4
+    assert (row.number, row.right) == (6, 1) and 8 * 2 * 3 < row.calls <= 3 * (8 * 2 + rounds)
+    full = next(evaluate_walks(model(), {"all": puzzles(16)}, Reader(), ("tries",)))
+    assert (full.valid, full.calls) == (1, 0)
+
+
+def test_what_a_user_would_be_refused_is_not_solved():
+    class Contradictory(Reader):
+        def probabilities(self, cells):
+            return torch.nn.functional.one_hot(torch.zeros(cells.shape[:2]).long(), 9).float()
+
+    row = next(evaluate_walks(model(), {"eight": puzzles(8)}, Contradictory(), ("tries",)))
+    assert (row.valid, row.calls) == (0, 0)
+
+
+def test_levels_are_chosen_by_name_and_extreme_puzzles_have_one_solution():
+    digits = Digits(torch.eye(9).reshape(9, 3, 3), torch.arange(9) + 1)
+    found = sample_levels(9, ("extreme", "hard"), 3, digits, 0)
+    assert list(found) == ["hard", "extreme"]
+    extreme = found["extreme"]
+    assert (extreme.given.sum(1) == 17).all() and sudoku.is_valid(extreme.grids).all()
+    puzzle = torch.where(extreme.given, extreme.grids, 0)
+    assert find_solutions(puzzle[0].tolist(), 2) == ([extreme.grids[0].tolist()], True)
+    assert torch.equal(extreme.cells.argmax(-1) + 1, extreme.grids)
+    with pytest.raises(InputError, match="--levels harder: choose from easy, medium, hard, extreme"):
+        sample_levels(9, ("harder",), 3, digits, 0)
+
+
+@pytest.mark.parametrize("puzzle", SEVENTEEN[::4])
+def test_known_puzzles_have_17_given_cells_and_one_solution(puzzle):
+    grid = [int(digit) for digit in puzzle]
+    found, complete = find_solutions(grid, 2, 100_000)
+    assert sum(digit > 0 for digit in grid) == 17 and complete and len(found) == 1
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 50), (50, 50), (25, 50), (490, 500)])
@@ -71,5 +129,5 @@ def test_the_packaged_solver_solves(shared):
     reader = load("reader14", DigitClassifier)
     digits = digit_classifier.clearest_digits(reader, read_mnist(shared("data/mnist.npz"))[1].only(range(1, 5)), 400)
     group = sudoku.sample_puzzles(4, 20, (8, 8), digits, "test", 0)
-    (row,) = evaluate_walks(load("sudoku4", SRM).eval(), {"eight": group}, reader.read, ("certainty",))
+    (row,) = evaluate_walks(load("sudoku4", SRM).eval(), {"eight": group}, reader, ("certainty",))
     assert row.real_valid == 1 and row.valid >= 0.9
