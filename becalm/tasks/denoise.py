@@ -195,7 +195,8 @@ class DenoiseResult:
         from becalm.points.plot import draw
 
         mask = self.original.finite & ~self.outlier
-        draw(self.original.local()[mask], self.points[mask] - self.original.origin, Path(path))
+        places = self.original.local()[mask], self.points[mask] - self.original.origin
+        draw(*places, Path(path), self.unit.symbol or "scan units")
 
     def picture(self) -> bytes | None:
         """A PNG of the cloud before and after, coloured by displacement; None without Matplotlib."""
