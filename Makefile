@@ -4,13 +4,22 @@ MESHES ?= ../shared/data/meshes
 OFFICIAL ?= $(wildcard ../shared/weights/score_denoise_official.pt)
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers bench docs clean
+.PHONY: demo test test-browser page lint types layers bench docs clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
 
 test: .venv/test lint types layers
 	$(BIN)/python -m pytest
+
+# Needs Chromium (Debian: apt-get install chromium); skips with a reason where it is missing.
+test-browser: .venv/test
+	$(BIN)/python -m pip install -q -c constraints.txt playwright
+	$(BIN)/python -m pytest tests/page/browser
+
+# Builds the static page from its sources; needs Node.
+page:
+	cd web && npm ci && npm run build
 
 lint: .venv/test
 	$(BIN)/ruff check .

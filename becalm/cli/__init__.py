@@ -41,6 +41,7 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
     from becalm.cli.models import Models
     from becalm.cli.solve import Solve
     from becalm.cli.vary import Vary
+    from becalm.cli.view import Serve, View
 
     return {
         "denoise": Denoise,
@@ -52,6 +53,8 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
         "likelihood": Likelihood,
         "compress": Compress,
         "decompress": Decompress,
+        "view": View,
+        "serve": Serve,
         "info": Info,
         "models": Models,
         "import": Import,
@@ -79,7 +82,7 @@ def parse(words: list[str]) -> Any:
         )
 
 
-EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh"}
+EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh", "starlette": "page", "uvicorn": "page"}
 """Packages that a part of the commands needs, and the extra that brings them."""
 
 

@@ -48,6 +48,8 @@ def test_commands_run(line, in_examples):
 
 ELSEWHERE = {
     "becalm import score-denoise": "needs the checkpoint of SPD's authors",
+    "becalm view": "serves the page until it is interrupted",
+    "becalm serve": "serves the page until it is interrupted",
     "becalm train srm": "",
     "becalm train": "takes minutes, or data that are not here; the tests of its recipe train it",
 }

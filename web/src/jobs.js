@@ -1,0 +1,49 @@
+// What is asked of the server: uploads, one after another, and the state of jobs.
+export async function ask(address, method = "GET") {
+  const answer = await fetch(address, { method }).catch(() => {
+    throw new Error("The server does not answer. If it was stopped, start it again by `becalm serve` and open the new address.");
+  });
+  if (!answer.ok) throw new Error((await answer.text()) || `The server refused (${answer.status}).`);
+  return answer;
+}
+
+export const askJson = async (address, method) => (await ask(address, method)).json();
+
+// Sends a file; `onShare` is called with the share that has arrived. The request can be aborted by `entry.request`.
+export function send(entry, query, onShare) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    entry.request = request;
+    request.open("POST", `/jobs?${query}`);
+    request.upload.onprogress = ({ loaded, total }) => onShare(loaded / total);
+    request.onload = () =>
+      request.status === 201 ? resolve(JSON.parse(request.responseText)) : reject(new Error(request.responseText || `refused (${request.status})`));
+    request.onerror = () => reject(new Error("The file could not be sent: the server does not answer, or refused it because of its size."));
+    request.onabort = () => reject(new Error("cancelled"));
+    request.send(entry.file);
+  });
+}
+
+// "about 3 minutes left"
+export function timeLeft(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 5) return "a few seconds left";
+  if (seconds < 90) return `about ${Math.ceil(seconds / 5) * 5} seconds left`;
+  if (seconds < 5400) return `about ${Math.round(seconds / 60)} minutes left`;
+  return `about ${(seconds / 3600).toFixed(1)} hours left`;
+}
+
+// One line on where a job stands.
+export function stateText(job) {
+  const share = `${Math.round(100 * (job.done ?? 0))} %`;
+  switch (job.state) {
+    case "sending": return `Reading in, ${share}`;
+    case "queued": return "Waits to be read in";
+    case "receiving": return "Arriving";
+    case "waiting": return "Waits for its turn";
+    case "running": return job.scan ? [`Cleaning, ${share}`, timeLeft(job.seconds_left)].filter(Boolean).join(", ") : "Reading the scan";
+    case "done": return job.bytes === null ? "Recorded run" : "Clean";
+    case "cancelled": return "Cancelled";
+    default: return "Could not be cleaned";
+  }
+}
