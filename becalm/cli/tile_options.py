@@ -1,6 +1,5 @@
 """The options --tile, --buffer, --workers, --memory and --cluster."""
 
-import os
 import re
 from typing import Any
 
@@ -12,17 +11,13 @@ def parse_tiling(tile: int | None, buffer: str, workers: int | None, memory: str
     """The `Tiling` of these options. Raises InputError."""
     from becalm.core.files import InputError
     from becalm.tasks.tiling import Tiling
+    from becalm.tasks.workers import usable_cores
 
     try:
         width = None if buffer == "auto" else float(buffer)
     except ValueError:
         raise InputError(f"--buffer {buffer}: give a width in the scan's units, or auto") from None
     return Tiling(tile, width, usable_cores() if workers is None else workers, parse_memory(memory), cluster)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse_memory(text: str | None) -> int | None:

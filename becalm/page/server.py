@@ -209,7 +209,7 @@ def check_size(limits: JobLimits, size: int) -> None:
     if size > limits.upload:
         raise HTTPException(
             413, f"The file is larger than the {limits.upload / 1e6:,.0f} MB that are taken here. "
-            "Use the command `becalm denoise`, which has no such limit."
+            "Use the command “becalm denoise”, which has no such limit."
         )  # fmt: skip
 
 

@@ -81,19 +81,22 @@ def denoise_scan(folder: Path, path: Path, task: dict, say: Say, warn: Callable[
     from becalm.page.bundle import bundle_arrays, write_bundle
     from becalm.points.formats import check_writable, read
     from becalm.tasks import denoise
+    from becalm.tasks.tiling import Tiling
+    from becalm.tasks.workers import usable_cores
 
     cloud, output = read(path, warn), folder / task["output"]
     check_writable(cloud, output)
     write_bundle(folder / "scan.safetensors", bundle_arrays(cloud, [cloud.xyz], {}), cloud_facts(cloud))
     say(scan=True)
     states, result = [cloud.xyz], None
-    for report in denoise.steps(cloud, warn=warn, **task["options"]):
+    for report in denoise.steps(cloud, warn=warn, tiling=Tiling(workers=usable_cores()), **task["options"]):
         states += [] if report.state is None else [report.state]
         result = report.result
         say(done=report.done)
     assert result is not None
-    states[-1] = result.points
     result.save(output, warn=warn)
+    result = result.as_written(output)
+    states = [*(states if len(states) == 1 else states[:-1]), result.points]
     attributes = result.attributes | ({"outlier": result.outlier} if result.outlier.any() else {})
     facts = cloud_facts(cloud) | {"report": asdict(result.report), "summary": list(summary_rows(result))}
     write_bundle(folder / "run.safetensors", bundle_arrays(cloud, states, attributes), facts)
@@ -125,12 +128,12 @@ def summary_rows(result: Any) -> Iterator[tuple[str, str]]:
     yield "Noise before", length(report.noise_before)
     if report.noise_shared is not None:
         white = max(report.noise_before**2 - report.noise_shared**2, 0) ** 0.5
-        yield "– of each point alone", length(white)
-        yield "– shared by neighbours", length(report.noise_shared)
+        yield "– of each point", length(white)
+        yield "– shared nearby", length(report.noise_shared)
     yield "Expected after" if result.progress.error is not None else "Roughness after", length(report.noise_after)
-    yield "Noise, 5 % to 95 % of points", f"{length(report.noise_low)} to {length(report.noise_high)}"
+    yield "Noise, 5 % to 95 %", f"{length(report.noise_low)} to {length(report.noise_high)}"
     yield "Moved, median", length(report.displacement_median)
-    yield "Moved, 95 % of points", f"up to {length(report.displacement_95)}"
+    yield "Moved, 95 %", length(report.displacement_95)
     yield "Moved, most", length(report.displacement_max)
     yield "Not moved", f"{report.unmoved:,}"
     if report.off_surface is not None:

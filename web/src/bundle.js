@@ -7,8 +7,8 @@ export function readBundle(buffer) {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
   const facts = JSON.parse(header.__metadata__["becalm.page"]);
   const columns = {};
+  delete header.__metadata__;
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
     const values = buffer.slice(8 + size + from, 8 + size + to);
     columns[name] = { shape, values: new TYPES[dtype](values) };
   }

@@ -1,7 +1,7 @@
 // What is asked of the server: uploads, one after another, and the state of jobs.
 export async function ask(address, method = "GET") {
   const answer = await fetch(address, { method }).catch(() => {
-    throw new Error("The server does not answer. If it was stopped, start it again by `becalm serve` and open the new address.");
+    throw new Error("The server does not answer. If it was stopped, start it again by “becalm serve” and open the new address.");
   });
   if (!answer.ok) throw new Error((await answer.text()) || `The server refused (${answer.status}).`);
   return answer;

@@ -35,7 +35,7 @@ function addFiles(files) {
     entries.push(entry);
     const suffix = /\.[^.]*$/.exec(file.name)?.[0].toLowerCase();
     if (!server.suffixes.includes(suffix)) fail(entry, `${file.name}: becalm does not read this kind of file. It reads ${server.suffixes.join(" ")}.`);
-    else if (file.size > server.upload) fail(entry, `${file.name}: is larger than the ${Math.round(server.upload / 1e6)} MB taken here. The command \`becalm denoise\` has no such limit.`);
+    else if (file.size > server.upload) fail(entry, `${file.name}: is larger than the ${Math.round(server.upload / 1e6)} MB taken here. The command “becalm denoise” has no such limit.`);
     else if (!file.size) fail(entry, `${file.name}: the file is empty.`);
   }
   if (files.length) select(entries.find((entry) => entry.file === files[0]));
@@ -193,6 +193,7 @@ function showCloud(cloud, keep) {
   viewer.time = cloud.states.length - 1;
   $("time").max = Math.max(1, viewer.time);
   $("time").value = viewer.time;
+  if (!keep) $("size").value = viewer.size = cloud.points < 30000 ? 3.5 : cloud.points < 150000 ? 2.5 : 2;
   tint = pointColours(cloud, $("colour").value, viewer.up);
   viewer.show(cloud, tint.colours, keep);
   showTime();
@@ -239,7 +240,7 @@ function showFacts() {
     $("download").href = `/jobs/${job.id}/result`;
     $("download").download = job.output;
     $("download").textContent = `Download ${job.output}`;
-    $("download-note").textContent = `${(job.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB, the same bytes that \`becalm denoise\` writes.`;
+    $("download-note").textContent = `${(job.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB, the same bytes that “becalm denoise” writes.`;
   }
   const lines = [...new Set(job?.warnings ?? [])].map((textContent) => make("p", { className: "warning", textContent }));
   $("warnings").replaceChildren(...(job?.error ? [make("p", { className: "error", textContent: job.error })] : []), ...lines);
@@ -378,13 +379,13 @@ function drawSection() {
   const range = heightRange(slices), tall = Number($("tall").value);
   ["before", "after"].forEach((name, k) => {
     drawSlice($(`cut-${name}`), slices[k], frame, range, tall, tint.colours, unit);
-    const rough = scatter(slices[k]);
+    const rough = scatter(slices[k], frame.length);
     const word = k === 0 ? "Before" : last === cloud.states.length - 1 ? "After" : "On the way";
     $(`cut-${name}-text`).textContent = `${word}: ${slices[k].rows.length.toLocaleString("en")} points${rough === null ? "" : `, scatter about the surface ${lengthText(rough, unit)}`}`;
   });
   $("cut-after").parentElement.hidden = cloud.states.length < 2;
   $("thick-value").textContent = lengthText(frame.thickness, unit);
-  $("cut-note").textContent = `${lengthText(frame.length, unit)} long, seen along the surface. Scatter: deviation from lines through 24 points each, the median of them; it includes the relief within a piece.`;
+  $("cut-note").textContent = `${lengthText(frame.length, unit)} long, seen along the surface. Scatter: how far points are from straight lines through short pieces, in the median of the pieces; relief within a piece counts.`;
   drawOverlay();
 }
 

@@ -2,7 +2,7 @@
 import { Vector3 } from "three";
 import { lengthText } from "./colours.js";
 
-const ENOUGH = 1500; // points that a slice has by default, where there are so many
+const ENOUGH = 600; // points that a slice has by default, where there are so many
 
 // The axes of the slice from one picked point to another: along it, across the surface, and through the slice.
 export function sectionFrame(cloud, from, to, up) {
@@ -31,8 +31,8 @@ export function sectionFrame(cloud, from, to, up) {
 export function usualThickness(cloud, frame) {
   const distances = [];
   each(cloud, cloud.states[0], frame, frame.length / 4, (i, s, h, w) => distances.push(Math.abs(w)));
-  if (distances.length <= ENOUGH) return frame.length / 2;
-  return 2 * distances.sort((a, b) => a - b)[ENOUGH];
+  const enough = distances.sort((a, b) => a - b)[Math.min(ENOUGH, distances.length - 1)] ?? frame.length;
+  return 2 * Math.min(enough, frame.length / 20);
 }
 
 function each(cloud, xyz, { from, along, across, through, length }, half, visit) {
@@ -57,11 +57,15 @@ export function slice(cloud, state, frame, thickness) {
   return { rows, s, h };
 }
 
-// Scatter about the surface: the median, over pieces of about 24 points, of the deviation from the line through the piece.
-export function scatter({ s, h }) {
-  const order = s.map((_, i) => i).sort((a, b) => s[a] - s[b]), found = [];
-  for (let start = 0; start + 24 <= order.length; start += 24) {
-    const piece = order.slice(start, start + 24), n = piece.length;
+// Scatter about the surface: the median, over pieces of equal length with 8 points or more, of the deviation from the line
+// through the piece; a piece has about 20 points where they are even.
+export function scatter({ s, h }, length) {
+  const count = Math.max(4, Math.min(60, Math.round(s.length / 20))), found = [];
+  const pieces = Array.from({ length: count }, () => []);
+  s.forEach((x, i) => pieces[Math.min(count - 1, Math.floor((x / length) * count))].push(i));
+  for (const piece of pieces) {
+    const n = piece.length;
+    if (n < 8) continue;
     const ms = piece.reduce((sum, i) => sum + s[i], 0) / n, mh = piece.reduce((sum, i) => sum + h[i], 0) / n;
     let ss = 0, sh = 0, hh = 0;
     for (const i of piece) {

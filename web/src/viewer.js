@@ -115,7 +115,7 @@ export class Viewer {
     const direction = across.addScaledVector(height, 0.7).normalize();
     const narrow = Math.min(1, this.camera.aspect);
     this.controls.target.set(...middle);
-    this.camera.position.copy(this.controls.target).addScaledVector(direction, (2.1 * this.radius) / narrow);
+    this.camera.position.copy(this.controls.target).addScaledVector(direction, (2.4 * this.radius) / narrow);
     this.camera.near = this.radius / 500;
     this.camera.far = this.radius * 50;
     this.controls.minDistance = this.radius / 100;
