@@ -74,7 +74,7 @@ class View(Serve):
     def run(self) -> None:
         """Serve the page with the files on it."""
         from becalm.core.files import InputError
-        from becalm.page.server import read_name
+        from becalm.page.options import read_name
         from becalm.points.formats.scan_files import file_size
 
         for path in self.files:

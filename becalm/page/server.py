@@ -4,7 +4,7 @@ import asyncio
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from starlette.routing import Route
 from becalm.core.files import InputError
 from becalm.page.guard import LOOPBACK, Guard
 from becalm.page.jobs import Job, JobLimits, Jobs, TooManyJobsError
-from becalm.tasks.models import models
+from becalm.page.options import cloud_models, read_name, read_options
 
 STATIC = Path(__file__).parent / "static"
 
@@ -33,8 +33,6 @@ PAGE = {
 
 PARTS = {"scan": "scan.safetensors", "run": "run.safetensors"}
 """What is drawn: address -> name in the job's folder."""
-
-OUTLIERS = ("keep", "flag", "remove")
 
 
 @dataclass(frozen=True)
@@ -136,51 +134,6 @@ async def describe(request: Request) -> Response:
             "jobs": request.app.state.given,
         }
     )
-
-
-def cloud_models() -> list[str]:
-    """Names of the packaged models that denoise clouds."""
-    return [model.name for model in models() if "denoise" in model.verbs]
-
-
-def read_options(query: Mapping[str, str]) -> dict[str, Any]:
-    """The keyword arguments of `becalm.tasks.denoise.steps` that a request asks for. Raises InputError."""
-    known = {"name", "model", "outliers", "noise", "max_displacement", "force"}
-    if unknown := sorted(set(query) - known):
-        raise InputError(f"{unknown[0]}: is no option")
-    model, outliers = query.get("model", "jets"), query.get("outliers", "keep")
-    if model not in cloud_models():
-        raise InputError(f"model: {model!r} is none of {', '.join(cloud_models())}")
-    if outliers not in OUTLIERS:
-        raise InputError(f"outliers: {outliers!r} is none of {', '.join(OUTLIERS)}")
-    options: dict[str, Any] = {"model": model, "outliers": outliers}
-    for name, key in (("noise", "sigma"), ("max_displacement", "max_displacement")):
-        text = query.get(name, "auto") or "auto"
-        if text != "auto":
-            options[key] = read_length(name, text)
-    return options | ({"force": True} if query.get("force") == "yes" else {})
-
-
-def read_length(name: str, text: str) -> float:
-    """A length above 0. Raises InputError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name}: {text[:40]!r} is no length above 0 in the scan's units")
-    return value
-
-
-def read_name(text: str) -> str:
-    """A file's name for display, without folders and control characters. Raises InputError for an unknown suffix."""
-    from becalm.points.formats import FORMATS
-
-    name = "".join(c for c in re.split(r"[/\\]", text)[-1] if c.isprintable())[-120:]
-    suffix = Path(name).suffix.lower()
-    if suffix not in (*FORMATS, ".safetensors"):
-        raise InputError(f"{name or 'the file'}: is of a kind that becalm does not read; it reads {' '.join(FORMATS)}")
-    return name
 
 
 async def upload(request: Request) -> Response:

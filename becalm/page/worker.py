@@ -48,16 +48,16 @@ def run_task(folder: Path, task: dict, say: Say) -> int:
     limit_memory(task["memory"])
     path, name = Path(task["path"]), task["name"]
 
-    def shown(text: object) -> str:
+    def display_text(text: object) -> str:
         line = str(text).replace(str(path), name).replace(str(folder / task["output"]), "the result")
         return " ".join(line.split())
 
     try:
         with limited_to(Limits(**task["limits"])):
             show = show_trajectory if path.suffix == ".safetensors" else denoise_scan
-            show(folder, path, task, say, lambda line: say(warning=shown(line)))
+            show(folder, path, task, say, lambda line: say(warning=display_text(line)))
     except (InputError, OSError) as error:
-        say(error=shown(error))
+        say(error=display_text(error))
         return 1
     except MemoryError:
         say(error=f"{name}: needs more memory than the {task['memory'] / 2**30:.0f} GB given to a job")
