@@ -72,7 +72,7 @@ def measure(scans: Scans, path: Path) -> dict:
     start = time.process_time()
     result = denoise(cloud, model, seed=scans.seed).cloud
     seconds = time.process_time() - start
-    before, after = cloud.local()[cloud.finite], result.local()[cloud.finite]
+    before, after = cloud.local()[cloud.measured], result.local()[cloud.measured]
     gap, noise = median_spacing(before), noise_level(before)
     width = max(scans.width * gap, 4 * noise)
     planes = find_planes(before, scans.planes, width, np.random.default_rng(scans.seed))

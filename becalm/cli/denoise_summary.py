@@ -49,7 +49,7 @@ def moves_in_words(result: DenoiseResult | LargeResult) -> str:
     """How far points moved, and along what."""
     report, unit = result.report, result.unit
     if report.displacement_max == 0:
-        extent = np.ptp(result.original.xyz[result.original.finite], axis=0).max()
+        extent = np.ptp(result.original.xyz[result.original.measured], axis=0).max()
         found = (
             "no noise found at any scale" if report.noise_before < 0.05 * extent else "no surface found in the noise"
         )

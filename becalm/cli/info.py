@@ -45,18 +45,18 @@ def describe_scan(path: Path, columns: str = "") -> dict:
     from becalm.points.suitability import check_suitable
 
     cloud = read(path, warn, parse_columns(columns))
-    finite = cloud.xyz[cloud.finite]
+    measured = cloud.xyz[cloud.measured]
     try:
         check_suitable(cloud)
     except ScanError as error:
         warn(f"{path}: {error}")
-    local = np.unique(cloud.local()[cloud.finite], axis=0)
+    local = np.unique(cloud.local()[cloud.measured], axis=0)
     return {
         "file": str(path),
         "points": len(cloud),
-        "missing": int((~cloud.finite).sum()),
-        "low": [round_digits(x, 10) for x in finite.min(0).tolist()],
-        "high": [round_digits(x, 10) for x in finite.max(0).tolist()],
+        "missing": int((~cloud.measured).sum()),
+        "low": [round_digits(x, 10) for x in measured.min(0).tolist()],
+        "high": [round_digits(x, 10) for x in measured.max(0).tolist()],
         "roughness": round_digits(noise_level(local), 3) if len(local) >= MIN_POINTS else None,
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }

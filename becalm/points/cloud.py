@@ -70,7 +70,7 @@ class Cloud:
                 )
         object.__setattr__(self, "xyz", xyz)
         object.__setattr__(self, "attributes", attributes)
-        origin = box_centre(xyz[self.finite]) if self.origin is None else self.origin
+        origin = box_centre(xyz[self.measured]) if self.origin is None else self.origin
         object.__setattr__(self, "origin", read_only(origin, np.float64))
 
     def __len__(self) -> int:
@@ -97,13 +97,13 @@ class Cloud:
         return self._rows(rows, source)
 
     def __repr__(self) -> str:
-        xyz = self.xyz[self.finite]
+        xyz = self.xyz[self.measured]
         extent = " × ".join(f"{side:.4g}" for side in np.ptp(xyz, axis=0)) if len(xyz) else "nothing"
         names = ", ".join(self.attributes)
         return f"Cloud({len(self):,} points, extent {extent}{', ' + names if names else ''})"
 
     @cached_property
-    def finite(self) -> np.ndarray:
+    def measured(self) -> np.ndarray:
         """bool [n]: the points that were measured: with three finite coordinates, which are not the 0 0 0 of a missing return.
 
         Drivers of lidars write 0 0 0 where no light came back; it counts as that where at least `NO_RETURNS` points have it.

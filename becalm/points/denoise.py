@@ -86,7 +86,7 @@ def find_isolated(cloud: Cloud, outliers: OutlierPolicy, constraints: Constraint
 
 def seen_points(cloud: Cloud, constraints: Constraints) -> np.ndarray:
     """bool [n]: the points that the denoiser sees: with coordinates, within the constraints, not absurdly far from all others."""
-    seen = cloud.finite if constraints.seen is None else cloud.finite & constraints.seen
+    seen = cloud.measured if constraints.seen is None else cloud.measured & constraints.seen
     return seen & ~absurdly_far(cloud)
 
 
@@ -213,7 +213,7 @@ def point_attributes(cloud: Cloud, progress: DenoiseProgress, spacing: float | N
     assert progress.xyz is not None and progress.noise is not None
     values = {"displacement": np.linalg.norm(progress.xyz - cloud.xyz, axis=1), "noise": progress.noise}
     if progress.error is not None:
-        spacing = median_spacing(cloud.local()[cloud.finite]) if spacing is None else spacing
+        spacing = median_spacing(cloud.local()[cloud.measured]) if spacing is None else spacing
         unit = spacing**2 + np.finfo(float).tiny
         values["confidence"] = unit / (unit + progress.error**2)
     if progress.shared is not None:
@@ -244,7 +244,7 @@ def summarize(cloud: Cloud, progress: DenoiseProgress, sensors: np.ndarray | Non
         noise, error = np.full(len(noise), noise_level(before)), None
     return Report(
         points=len(cloud),
-        missing=int((~cloud.finite).sum()),
+        missing=int((~cloud.measured).sum()),
         unmoved=int((progress.xyz == cloud.xyz).all(axis=1).sum()),
         outliers=int(progress.outlier.sum()),
         noise_before=float(np.median(noise[flat])),

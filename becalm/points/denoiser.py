@@ -34,12 +34,12 @@ def absurdly_far(cloud: Cloud) -> np.ndarray:
     """bool [n]: points more than ABSURD_DISTANCE times as far from the cloud's origin as the median point."""
     with np.errstate(over="ignore", invalid="ignore"):
         distance = np.abs(cloud.local()).max(axis=1)
-    return distance > ABSURD_DISTANCE * np.median(distance[cloud.finite])
+    return distance > ABSURD_DISTANCE * np.median(distance[cloud.measured])
 
 
 def with_near_origin(cloud: Cloud) -> Cloud:
     """The cloud; where a few absurdly far points shift its origin away from the others, with the origin at the points' median."""
-    xyz = cloud.xyz[cloud.finite]
+    xyz = cloud.xyz[cloud.measured]
     if not len(xyz):
         return cloud
     middle = np.median(xyz, axis=0)

@@ -31,7 +31,7 @@ def is_in_degrees(cloud: Cloud) -> bool:
 
     Decimals say so where x and y have six or more and z at least two fewer, and z ranges over far larger numbers than they.
     """
-    xyz = cloud.xyz[cloud.finite]
+    xyz = cloud.xyz[cloud.measured]
     if len(xyz) == 0 or np.abs(xyz[:, :2]).max() > 180 or np.abs(xyz[:, :2]).max(axis=0).min() > 90:
         return False
     if cloud.source is not None and cloud.source.degrees:
@@ -54,5 +54,5 @@ def count_decimals(values: np.ndarray, most: int = 12) -> int:
 
 def utm_zone(cloud: Cloud) -> int:
     """The EPSG number of the UTM zone (WGS 84) at the middle of a cloud in degrees."""
-    x, y = np.median(cloud.xyz[cloud.finite][:, :2], axis=0)
+    x, y = np.median(cloud.xyz[cloud.measured][:, :2], axis=0)
     return (32600 if y >= 0 else 32700) + int((x + 180) % 360 // 6) + 1

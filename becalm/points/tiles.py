@@ -171,7 +171,7 @@ def divide_scan(parts: ScanParts, tile_points: int, folder: Path, carried: Seque
     """
     sample, seen, zeros, total = [np.empty((0, 3))], 0, 0, parts.count
     for part in parts:
-        xyz = part.xyz[part.finite]
+        xyz = part.xyz[part.measured]
         sample.append(xyz[np.random.default_rng(seen).random(len(xyz)) * total < SAMPLE])
         seen += len(part)
         zeros += int(np.count_nonzero(~part.xyz.any(axis=1)))

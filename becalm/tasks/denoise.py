@@ -194,7 +194,7 @@ class DenoiseResult:
         """Write a picture of before and after to a PNG file. Raises OSError where it cannot be written."""
         from becalm.points.plot import draw
 
-        mask = self.original.finite & ~self.outlier
+        mask = self.original.measured & ~self.outlier
         places = self.original.local()[mask], self.points[mask] - self.original.origin
         draw(*places, Path(path), self.unit.symbol or "scan units")
 
@@ -202,7 +202,7 @@ class DenoiseResult:
         """A PNG of the cloud before and after, coloured by displacement; None without Matplotlib."""
         from becalm.points.plot import png
 
-        mask = self.original.finite & ~self.outlier
+        mask = self.original.measured & ~self.outlier
         try:
             return png(self.original.local()[mask], self.points[mask] - self.original.origin)
         except ModuleNotFoundError:
@@ -250,7 +250,7 @@ def constraints_of(cloud: Cloud, options: Options, warn: Warn) -> Constraints:
             raise ScanError(f"--viewpoint {options.viewpoint}: give x, y and z, or none")
         sensors = None
     elif options.viewpoint is not None:
-        sensors = check_viewpoint(cloud.xyz, cloud.finite, np.asarray(options.viewpoint, np.float64))
+        sensors = check_viewpoint(cloud.xyz, cloud.measured, np.asarray(options.viewpoint, np.float64))
     else:
         sensors = sensor_places(cloud, warn)
     return Constraints(seen, movable, sensors, options.max_displacement)

@@ -77,7 +77,7 @@ def steps_as_published(
     whole = as_cloud(points, warn)
     with error_prefix(whole):
         check_suitable(whole)
-    cloud = whole.select(whole.finite & ~clouds.find_isolated(whole, outliers))
+    cloud = whole.select(whole.measured & ~clouds.find_isolated(whole, outliers))
     local = cloud.local()
     with error_prefix(cloud):
         clouds.check_points(local, sigma)

@@ -17,7 +17,7 @@ def test_local_coordinates_fit_float32():
     there = cloud.local().astype(np.float32).astype(np.float64) + cloud.origin
     assert np.nanmax(np.abs(there - cloud.xyz)) < 1e-6
     assert np.abs(cloud.origin - [500_005, 5_400_005, 305]).max() < 1
-    assert cloud.finite.sum() == len(cloud) - 1
+    assert cloud.measured.sum() == len(cloud) - 1
 
 
 def test_a_part_keeps_origin_attributes_and_order():

@@ -37,7 +37,7 @@ def test_every_finite_point_moves_as_the_model_says_and_all_else_stays(cloud):
     result = denoise(cloud, model).cloud
     moved = result.xyz - cloud.xyz
     assert np.isnan(result.xyz[7]).all()
-    np.testing.assert_allclose(moved[cloud.finite], np.tile([0.25, 0, -0.5], (199, 1)), atol=1e-8)
+    np.testing.assert_allclose(moved[cloud.measured], np.tile([0.25, 0, -0.5], (199, 1)), atol=1e-8)
     assert result.attributes.keys() == cloud.attributes.keys()
     assert all(np.array_equal(result.attributes[k], cloud.attributes[k]) for k in cloud.attributes)
     assert len(model.seen) == 197, "copies of one position are seen once"
@@ -86,9 +86,9 @@ def test_what_is_known_of_each_point_is_told(cloud):
     progress = final_progress(iter_denoise_cloud(cloud, Teller()))
     assert not progress.outlier.any()
     found = point_attributes(cloud, progress)
-    np.testing.assert_allclose(found["displacement"][cloud.finite], np.hypot(0.25, 0.5), rtol=1e-5)
+    np.testing.assert_allclose(found["displacement"][cloud.measured], np.hypot(0.25, 0.5), rtol=1e-5)
     assert np.isnan(found["noise"][7])
-    assert sorted(set(found["noise"][cloud.finite])) == list(range(197))
+    assert sorted(set(found["noise"][cloud.measured])) == list(range(197))
     assert found["confidence"][np.nanargmin(found["noise"])] == 1
     assert np.nanmin(found["confidence"]) < 0.01
     figures = summarize(cloud, progress)
@@ -110,7 +110,7 @@ def test_a_cloud_of_one_position_is_refused():
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e9, np.nan])
 def test_an_absurd_noise_level_is_refused(cloud, sigma):
     with pytest.raises(ScanError, match="scan's units"):
-        check_points(cloud.local()[cloud.finite], sigma)
+        check_points(cloud.local()[cloud.measured], sigma)
 
 
 def rough_plane(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

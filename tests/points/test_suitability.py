@@ -65,7 +65,7 @@ def test_missing_returns_are_no_points(tmp_path):
     xyz = plane()
     xyz[::4] = 0
     cloud = Cloud(xyz)
-    assert np.array_equal(cloud.finite, np.arange(400) % 4 != 0)
+    assert np.array_equal(cloud.measured, np.arange(400) % 4 != 0)
     assert cloud.origin[2] > 2.9
     for suffix in (".ply", ".las", ".xyz"):
         write(cloud, tmp_path / f"scan{suffix}")
@@ -76,4 +76,4 @@ def test_missing_returns_are_no_points(tmp_path):
         assert 0.005 < result.report.noise_before < 0.02
     alone = plane()
     alone[0] = 0
-    assert Cloud(alone).finite.all()
+    assert Cloud(alone).measured.all()

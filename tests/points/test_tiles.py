@@ -62,7 +62,7 @@ def test_copies_of_one_position_end_in_one_tile():
 def test_every_point_with_coordinates_is_in_one_tile(cloud, tmp_path):
     tiles = divided(cloud, tmp_path, 1000)
     rows = np.concatenate([np.fromfile(tiles.path(tile, "rows"), np.int64) for tile in tiles.numbers])
-    assert np.array_equal(np.sort(rows), np.flatnonzero(cloud.finite))
+    assert np.array_equal(np.sort(rows), np.flatnonzero(cloud.measured))
     points = np.concatenate([tiles.own_points(tile)["xyz"] for tile in tiles.numbers])
     assert np.array_equal(points, cloud.xyz[rows])
     assert 900 < tiles.counts.max() < 1100
@@ -79,7 +79,7 @@ def test_surroundings_are_the_points_of_other_tiles_within_the_width(cloud, tmp_
     tiles = divided(cloud, tmp_path, 1000, carried=("class",))
     tile, width = 2, 0.7
     points, distances = tiles.surroundings(tile, width)
-    xyz = cloud.xyz[cloud.finite]
+    xyz = cloud.xyz[cloud.measured]
     away = np.linalg.norm(np.maximum(tiles.low[tile] - xyz, xyz - tiles.high[tile]).clip(min=0), axis=1)
     expected = np.count_nonzero((away > 0) & (away <= width))
     assert len(points) == expected > 50

@@ -160,7 +160,7 @@ def test_the_summary_tells_what_the_file_holds(tmp_path):
     las.xyz = np.random.default_rng(0).random((600, 3)) * [3, 3, 0.004]
     las.write(tmp_path / "scan.las")
     result = becalm.denoise(tmp_path / "scan.las")
-    moved = np.where(result.original.finite[:, None], result.original.xyz + [0, 0, 0.002], 0)
+    moved = np.where(result.original.measured[:, None], result.original.xyz + [0, 0, 0.002], 0)
     result = replace(result, progress=result.progress._replace(xyz=moved, error=np.full(600, 0.001)))
     written = result.as_written(tmp_path / "out.las")
     assert np.array_equal(written.points, result.original.xyz)

@@ -44,7 +44,7 @@ def read(
     except (ValueError, ArithmeticError, LookupError, TypeError, EOFError, struct.error, MemoryError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ScanError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({reason})") from error
-    if not cloud.finite.any():
+    if not cloud.measured.any():
         count = f"none of its {len(cloud):,} points has" if len(cloud) else "it holds no point with"
         raise ScanError(f"{path}: {count} finite coordinates")
     return cloud
@@ -84,7 +84,7 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
     some[:16] = True
     some[np.flatnonzero(~np.isfinite(cloud.xyz).all(axis=1))[:1]] = True
     for ends in (np.argmin, np.argmax):
-        some[ends(np.where(cloud.finite[:, None], cloud.xyz, cloud.origin), axis=0)] = True
+        some[ends(np.where(cloud.measured[:, None], cloud.xyz, cloud.origin), axis=0)] = True
     with scan_files.discarded_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud.select(some), temporary, path, lambda line: None)
 

@@ -43,8 +43,8 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     """
     source = cloud.source if cloud.source is not None and cloud.source.format == "kitti" else None
     fields = source.rows.dtype.names if source else _FIELDS[:4]
-    finite = cloud.xyz[cloud.finite]
-    if not all(packed.is_accurate_enough(values, finite, np.dtype(np.float32)) for values in cloud.xyz.T):
+    measured = cloud.xyz[cloud.measured]
+    if not all(packed.is_accurate_enough(values, measured, np.dtype(np.float32)) for values in cloud.xyz.T):
         raise ScanError(f"{target}: float32 is too coarse for coordinates this large; write PLY, LAS or XYZ")
     rows = np.zeros(len(cloud), [(name, "<f4") for name in fields or ()])
     for axis, values in zip(packed.AXES, cloud.xyz.T, strict=True):

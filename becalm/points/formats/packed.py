@@ -98,10 +98,10 @@ def axis_dtypes(
     columns = dict(zip(AXES, cloud.xyz.T, strict=True))
     if not fields_read and any(max_rounding(columns[axis], kinds[axis]) for axis in AXES):
         return dict.fromkeys(AXES, np.dtype(np.float64))
-    finite = cloud.xyz[cloud.finite]
+    measured = cloud.xyz[cloud.measured]
     if cloud.source is not None and cloud.source.keep_types and all(kind.kind == "f" for kind in kinds.values()):
         return kinds
-    if all(is_accurate_enough(columns[axis], finite, kinds[axis]) for axis in AXES):
+    if all(is_accurate_enough(columns[axis], measured, kinds[axis]) for axis in AXES):
         return kinds
     worst = max(max_rounding(columns[axis], kinds[axis]) for axis in AXES)
     keeps = f" (--keep-types keeps {kinds['x'].name}, all that PCL loads)" if kinds["x"].kind == "f" else ""
@@ -109,13 +109,13 @@ def axis_dtypes(
     return {axis: np.dtype(np.float64).newbyteorder(">" if kinds[axis].byteorder == ">" else "=") for axis in AXES}
 
 
-def is_accurate_enough(values: np.ndarray, finite: np.ndarray, kind: np.dtype) -> bool:
-    """Whether `kind` holds the values exactly, or rounds by less than FLOAT32_ROUNDING extents of the finite points [n, 3]."""
+def is_accurate_enough(values: np.ndarray, measured: np.ndarray, kind: np.dtype) -> bool:
+    """Whether `kind` holds the values exactly, or rounds by less than FLOAT32_ROUNDING extents of the measured points [n, 3]."""
     loss = max_rounding(values, kind)
     if loss == 0 or kind.kind != "f" or not np.isfinite(loss):
         return loss == 0
     largest = np.max(np.abs(values[np.isfinite(values)]))
-    extent = float(np.max(finite.max(axis=0) / 2 - finite.min(axis=0) / 2)) * 2
+    extent = float(np.max(measured.max(axis=0) / 2 - measured.min(axis=0) / 2)) * 2
     return float(np.spacing(largest.astype(kind))) / 2 <= FLOAT32_ROUNDING * extent
 
 

@@ -165,7 +165,7 @@ def _new_file(cloud: Cloud, known: set[str]) -> Iterator[bytes]:
     names = [*AXES, "intensity", *(_FIELDS[1:] if set(_FIELDS[1:]) <= known else ())]
     rows = np.zeros(len(cloud), [(name, _KINDS[name]) for name in names])
     for axis, values in zip(AXES, cloud.xyz.T, strict=True):
-        rows[axis] = np.where(cloud.finite, values, 0)
+        rows[axis] = np.where(cloud.measured, values, 0)
     for name in names[3:]:
         rows[name] = cloud.attributes[name] if name in known else 0.5
     unit = "1 0 0\n0 1 0\n0 0 1\n"

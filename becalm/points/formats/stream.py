@@ -111,7 +111,7 @@ class PlyStream:
         """The lower and the upper corner [3] of the box of all vertices with coordinates."""
         low, high = np.full(3, np.inf), np.full(3, -np.inf)
         for part in self:
-            xyz = part.xyz[part.finite]
+            xyz = part.xyz[part.measured]
             if len(xyz):
                 low, high = np.minimum(low, xyz.min(axis=0)), np.maximum(high, xyz.max(axis=0))
         return low, high

@@ -35,13 +35,13 @@ def test_a_scan_of_ptx_has_its_place_and_keeps_its_grid(tmp_path):
     points[7] = np.nan
     path.write_bytes(ptx_scan(points[:20], 4) + ptx_scan(points[20:], 5, place=-PLACE))
     cloud = read(path)
-    assert np.flatnonzero(~cloud.finite).tolist() == [7]
+    assert np.flatnonzero(~cloud.measured).tolist() == [7]
     assert np.array_equal(cloud.source.header.scans[1].place, -PLACE)
     with pytest.warns(UserWarning, match="20 points that were removed are written as missing returns"):
         write(cloud[::2], out)
     back = read(out)
     assert len(back) == 40
-    assert np.flatnonzero(back.finite).tolist() == list(range(0, 40, 2))
+    assert np.flatnonzero(back.measured).tolist() == list(range(0, 40, 2))
     assert np.array_equal(back.xyz[::2], POINTS[::2])
     path.write_bytes(ptx_scan(points, 8, " 0.25 1 2 255"))
     cloud = read(path)

@@ -62,7 +62,7 @@ def test_moved_and_labelled_keeps_the_attributes(tmp_path, suffix, index):
     back = quiet_read(out)
     scale = np.nanmax(np.abs(cloud.local())) + 1.75
     assert np.nanmax(np.abs(back.xyz - moved.xyz)) <= 2e-5 * scale
-    assert np.array_equal(back.finite, moved.finite)
+    assert np.array_equal(back.measured, moved.measured)
     for name, values in cloud.attributes.items():
         assert np.array_equal(back.attributes[name], values, equal_nan=values.dtype.kind == "f"), name
     assert suffix == ".npy" or np.array_equal(next(reversed(back.attributes.values())), label)
@@ -71,7 +71,7 @@ def test_moved_and_labelled_keeps_the_attributes(tmp_path, suffix, index):
 @pytest.mark.parametrize(("suffix", "index"), [*CASES, *((suffix, -1) for suffix in FOREIGN)])
 def test_a_part_is_written_in_order(tmp_path, suffix, index):
     cloud = quiet_read(put(tmp_path, suffix, OWN[suffix][index] if suffix in OWN else saved(suffix)))
-    mask = cloud.finite & (np.arange(len(cloud)) % 2 == 0)
+    mask = cloud.measured & (np.arange(len(cloud)) % 2 == 0)
     out = tmp_path / f"out{suffix}"
     write(cloud.select(mask), out, lambda text: None)
     back = quiet_read(out)
@@ -257,5 +257,5 @@ def test_real_scans_come_through(shared, tmp_path):
         write(moved, out, lambda text: None)
         back = read(out)
         assert np.nanmax(np.abs(back.xyz - moved.xyz)) < 1e-6
-        assert np.array_equal(back.finite, cloud.finite)
+        assert np.array_equal(back.measured, cloud.measured)
         assert same_attributes(cloud, back)

@@ -42,7 +42,7 @@ def test_coordinates_and_states_come_back_as_they_were(tmp_path, columns):
     path, out = tmp_path / "odd.e57", tmp_path / "out.e57"
     e57_of(path, columns)
     cloud = read(path, pytest.fail)
-    assert np.array_equal(cloud.finite, STATE == 0)
+    assert np.array_equal(cloud.measured, STATE == 0)
     write(cloud, out, pytest.fail)
     before, after = (pye57.E57(str(name)).read_scan_raw(0) for name in (path, out))
     assert set(after) == set(columns)

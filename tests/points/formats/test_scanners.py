@@ -130,7 +130,7 @@ def test_e57_at_survey_coordinates_loses_nothing(tmp_path):
     xyz = cloud.xyz.copy()
     xyz[7] = np.nan
     write(cloud.moved(xyz), tmp_path / "hole.e57")
-    assert np.flatnonzero(~read(tmp_path / "hole.e57").finite).tolist() == [7]
+    assert np.flatnonzero(~read(tmp_path / "hole.e57").measured).tolist() == [7]
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".las", "laspy"), (".laz", "laspy"), (".e57", "pye57")])
