@@ -227,13 +227,13 @@ def test_attacks_cost_neither_time_nor_memory(tmp_path):
     ]
     for suffix, data in attacks:
         path = put(tmp_path, suffix, data)
-        start = time.perf_counter()
+        start = time.process_time()
         tracemalloc.start()
         with pytest.raises(ScanError):
             quiet_read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert time.perf_counter() - start < 2, data[:100]
+        assert time.process_time() - start < 2, data[:100]
         assert peak < 200e6, data[:100]
 
 

@@ -80,10 +80,10 @@ def test_las_promises_are_held_against_the_file(tmp_path, suffix, offset, value,
     data = bytearray(path.read_bytes())
     data[offset : offset + len(value)] = value
     path.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ScanError, match=word):
         read(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def two_scans(path):
