@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 
 from becalm import cli
+from becalm.cli.evaluate import COMMON, USED, Evaluate
 from becalm.tasks.train import change_fields, recipes
 from tests.docs import files, pages
 
@@ -88,6 +89,9 @@ def shorten(command):
     fewer = {name: short[name] for name in short if getattr(command, name, None) is not None}
     if hasattr(command, "steps") and type(command).__name__ != "Denoise":
         fewer["steps"] = 2  # also where it is left to the model
+    if isinstance(command, Evaluate):
+        used = COMMON | USED.get(command.benchmark, USED["mesh"])
+        fewer = {name: value for name, value in fewer.items() if name in used}  # the command refuses the others
     return replace(command, **fewer)
 
 
