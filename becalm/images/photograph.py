@@ -146,8 +146,8 @@ def find_lines(square: Float[np.ndarray, "size size"], pixels: int) -> Bool[np.n
     for axis in (0, 1):
         bar = np.ones((1, pixels) if axis else (pixels, 1), bool)
         gap = np.ones((1, pixels // 10) if axis else (pixels // 10, 1), bool)
-        runs = binary_opening(binary_closing(np.pad(ink, pixels), gap), bar)[pixels:-pixels, pixels:-pixels]
-        lines |= runs & (near[:, None] if axis else near[None])
+        runs = np.asarray(binary_opening(binary_closing(np.pad(ink, pixels), gap), bar), bool)
+        lines |= runs[pixels:-pixels, pixels:-pixels] & (near[:, None] if axis else near[None])
     return binary_dilation(lines, iterations=max(1, pixels // 40))
 
 
@@ -164,14 +164,15 @@ def extract_digit(
 
     The digit is all ink, without the grid's lines, that belongs to a part which comes near the cell's middle.
     """
-    from scipy.ndimage import label, shift
+    from scipy.ndimage import shift
+    from skimage.measure import label
     from skimage.transform import resize
 
     ink = np.where(lines, 0.0, cell)
-    parts, count = label(ink > 0.4, np.ones((3, 3)))
+    parts = np.asarray(label(ink > 0.4, connectivity=2))
     side = len(cell)
     inner = slice(side // 5, side - side // 5)
-    central = [k for k in range(1, count + 1) if (parts[inner, inner] == k).sum() > MIN_INK * side**2 / 4]
+    central = [k for k in range(1, parts.max() + 1) if (parts[inner, inner] == k).sum() > MIN_INK * side**2 / 4]
     kept = np.isin(parts, central)
     if kept.sum() < MIN_INK * side**2:
         return None
@@ -179,7 +180,7 @@ def extract_digit(
     around = np.where(kept | (parts == 0), ink, 0.0)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = 20 / max(around.shape)
     height, width = (max(1, round(length * scale)) for length in around.shape)
-    small = resize(around, (height, width), anti_aliasing=True, order=1)
+    small = np.asarray(resize(around, (height, width), anti_aliasing=True, order=1))
     small = small / max(small.max(), 1e-6)
     image = np.zeros((CELL, CELL))
     top, left = (CELL - height) // 2, (CELL - width) // 2

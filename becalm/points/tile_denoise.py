@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,8 +69,8 @@ def limit_names(cloud: Cloud) -> list[str]:
 
 def cloud_limits(cloud: Cloud, settings: Settings) -> Constraints:
     """The constraints of a cloud of `with_limits`."""
-    found = [cloud.attributes.get(f"limit {name}") for name in LIMITS]
-    return Constraints(*found, settings.max_displacement)
+    found = {name: cloud.attributes.get(f"limit {name}") for name in LIMITS}
+    return Constraints(**found, max_displacement=settings.max_displacement)
 
 
 def tile_part(tiles: Tiles, tile: int, buffer: float | None) -> Part:
@@ -172,7 +172,7 @@ def scan_report(tiles: Tiles) -> Report:
     whole = summarize(*sample_progress(tiles))
     counts = [name for name, value in asdict(whole).items() if isinstance(value, int)]
     tests = [report["jarque_bera"] for report in reports if report["jarque_bera"] is not None]
-    changed = {name: sum(report[name] for report in reports) for name in counts}
+    changed: dict[str, Any] = {name: sum(report[name] for report in reports) for name in counts}
     for name in ("noise_before", "noise_after"):
         changed[name] = weighted_median([report[name] for report in reports], weights)
     changed["displacement_max"] = max(report["displacement_max"] for report in reports)

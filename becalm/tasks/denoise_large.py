@@ -114,8 +114,8 @@ def part_limits(part: Cloud, options: Options) -> Constraints:
         raise ScanError(f"--only-class, --keep-class: the scan has no attribute `{CLASSES}` (leave the option out)")
     given = None if options.viewpoint is None or isinstance(options.viewpoint, str) else np.asarray(options.viewpoint)
     return Constraints(
-        seen=np.isin(classes, options.only_class) if options.only_class else None,
-        movable=~np.isin(classes, options.keep_class) if options.keep_class else None,
+        seen=np.isin(classes, options.only_class) if classes is not None and options.only_class else None,
+        movable=~np.isin(classes, options.keep_class) if classes is not None and options.keep_class else None,
         sensors=None if given is None else np.broadcast_to(given.astype(np.float64), part.xyz.shape),
         max_displacement=options.max_displacement,
     )

@@ -171,14 +171,14 @@ def solve_puzzle(
 
     for attempt in search(model, cells, unknown, sampler, effort, measure, generator):
         step, solution, k = attempt
-        first = step is not None and k <= walked
-        state = State(first_run(step), solution.only(0)) if first else None
+        state = State(first_run(step), solution.only(0)) if step is not None and k <= walked else None
         yield Progress(min(k / total, 1.0), state, solution.only(0))
 
 
 def first_run(step: Step) -> Step:
     """A step of several runs as that of the first."""
-    prediction = Prediction(*(part[:1] if isinstance(part, Tensor) else part for part in step.prediction))
+    x, eps, *others = step.prediction
+    prediction = Prediction(x[:1], eps[:1], *(None if part is None else part[:1] for part in others))
     return Step(step.z[:1], step.t[:1], prediction)
 
 

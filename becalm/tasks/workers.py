@@ -16,7 +16,7 @@ ATTEMPTS = 3
 CONNECT_SECONDS = 20
 """How long a Dask scheduler and its first worker may take to answer."""
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """The environment of a worker: spinning threads of several processes would keep each other from working."""
 
 

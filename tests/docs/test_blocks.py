@@ -113,7 +113,9 @@ def names(kind) -> set[str]:
 
 
 def test_options_exist():
-    known = {"help", "version"}.union(*(names(command) for command in cli.commands().values() if is_dataclass(command)))
+    known = {"help", "version", "tyro_print_completion"}.union(
+        *(names(command) for command in cli.commands().values() if is_dataclass(command))
+    )
     known = known.union(*(names(recipe) for recipe, _ in recipes().values()))
     missing = [option for option in pages.options() if option.text.replace("-", "_") not in known]
     assert missing == []
