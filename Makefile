@@ -15,7 +15,7 @@ test: .venv/test lint types layers
 # Needs Chromium (Debian: apt-get install chromium); skips with a reason where it is missing.
 test-browser: .venv/test
 	$(BIN)/python -m pip install -q -c constraints.txt playwright
-	$(BIN)/python -m pytest tests/page/browser
+	BECALM_BROWSER=1 $(BIN)/python -m pytest tests/page/browser
 
 # Builds the static page from its sources; needs Node.
 page:

@@ -1,0 +1,115 @@
+"""The page in Chromium: a scan dropped, looked at, cut, measured and downloaded; what is wrong with files; accessibility."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def pixels(page, selector="#view"):
+    """A digest of what an element looks like."""
+    page.tab.wait_for_timeout(500)
+    return hashlib.sha256(page.tab.locator(selector).screenshot()).hexdigest()
+
+
+def set_slider(page, selector, value):
+    page.tab.locator(selector).evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def test_the_sliders_change_the_picture(open_cleaned):
+    page = open_cleaned()
+    assert page.tab.locator("#facts td").first.text_content() == "6,000"
+    done = pixels(page)
+    set_slider(page, "#time", 0)
+    begun = pixels(page)
+    assert begun != done and page.tab.locator("#step").text_content() == "not begun"
+    set_slider(page, "#time", 0.5)
+    assert pixels(page) not in (begun, done)
+    set_slider(page, "#time", page.tab.locator("#time").get_attribute("max"))
+    assert pixels(page) == done
+    set_slider(page, "#swipe", 100)
+    assert pixels(page) != done
+
+
+def test_colours_change_the_picture(open_cleaned):
+    page = open_cleaned()
+    values = page.tab.eval_on_selector_all("#colour option", "options => options.map(({value}) => value)")
+    assert {"height", "intensity", "displacement", "noise", "confidence", "surface"} <= set(values)
+    looks = set()
+    for value in ("height", "intensity", "displacement"):
+        page.tab.select_option("#colour", value)
+        looks.add(pixels(page))
+    assert len(looks) == 3
+
+
+def test_two_clicks_cut_and_two_clicks_measure(open_cleaned):
+    page = open_cleaned()
+    box = page.tab.locator("#canvas").bounding_box()
+    page.tab.click("#section")
+    for share in (0.35, 0.65):
+        page.tab.mouse.click(box["x"] + share * box["width"], box["y"] + 0.55 * box["height"])
+    page.tab.wait_for_selector("#cut:not([hidden])")
+    for part in ("before", "after"):
+        text = page.tab.locator(f"#cut-{part}-text").text_content()
+        assert int(text.split(" points")[0].split()[-1].replace(",", "")) > 100, text
+    assert pixels(page, "#cut-before") != pixels(page, "#cut-after")
+    page.tab.click("#measure")
+    assert page.tab.locator("#cut").is_hidden()
+    page.tab.locator("#canvas").focus()
+    page.tab.keyboard.press("Enter")
+    page.tab.keyboard.press("ArrowRight")
+    page.tab.wait_for_timeout(300)
+    page.tab.keyboard.press("Enter")
+    assert page.tab.locator("#live").text_content().startswith("Distance ")
+
+
+def test_the_download_has_the_bytes_of_the_command_line(open_cleaned, scan, tmp_path):
+    page = open_cleaned()
+    with page.tab.expect_download() as download:
+        page.tab.click("#download")
+    assert download.value.suggested_filename == "step.denoised.ply"
+    words = [sys.executable, "-m", "becalm", "denoise", str(scan), "-o", str(tmp_path / "cli.ply")]
+    subprocess.run(words, check=True, capture_output=True)
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "cli.ply").read_bytes()
+
+
+def test_wrong_files_are_told_why_and_leave_the_rest_alone(open_page):
+    page = open_page()
+    files = [("notes.docx", b"x"), ("empty.ply", b""), ("large.ply", b"x" * 1_100_000), ("bad.ply", b"ply\nnonsense\n")]
+    page.tab.set_input_files("#files", [{"name": n, "mimeType": "", "buffer": b} for n, b in files])
+    reasons = ("does not read this kind", "the file is empty", "is larger than", "bad.ply: ")
+    for (name, _), reason in zip(files, reasons, strict=True):
+        page.tab.get_by_role("button", name=name, exact=True).click()
+        page.tab.wait_for_selector("#warnings .error")
+        text = page.tab.locator("#warnings .error").text_content()
+        assert name in text and reason in text
+
+
+def test_cancel_ends_a_job(open_page, scan):
+    page = open_page()
+    page.tab.set_input_files("#files", scan)
+    page.tab.get_by_role("button", name="Cancel step.ply").click()
+    page.tab.wait_for_selector("#jobs .state:text('Cancelled')")
+
+
+def test_two_browsers_see_their_own_scans(open_cleaned, open_page):
+    open_cleaned()
+    assert open_page().tab.locator("#jobs li").count() == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_the_page_is_accessible_and_fits(open_cleaned, width, scheme):
+    page = open_cleaned(width=width, scheme=scheme)
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    if not AXE.is_file():
+        pytest.skip("needs axe-core: npm ci in web/")
+    page.tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.tab.evaluate("axe.run().then(({violations}) => violations)")
+    serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+    assert serious == []
