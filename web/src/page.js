@@ -225,9 +225,10 @@ function showError(text) {
 
 function showFacts() {
   const job = open?.job, facts = open?.cloud?.facts;
-  $("again").disabled = !job?.id || job.state === "receiving";
+  const recorded = job?.state === "done" && job.bytes === null;
+  $("again").disabled = !job?.id || job.state === "receiving" || recorded;
   const rows = facts?.summary ?? (facts ? [["Points", facts.points.toLocaleString("en")]] : []);
-  const note = job?.state === "running" || job?.state === "waiting" ? "More appear when the scan is clean." : "They appear here when a scan is clean.";
+  const note = recorded ? "A recorded run has no further figures." : job?.state === "running" || job?.state === "waiting" ? "More appear when the scan is clean." : "They appear here when a scan is clean.";
   const table = make("table", {}, make("tbody", {}, ...rows.map(([name, value]) => {
     const head = make("th", { textContent: name, scope: "row" });
     return make("tr", {}, head, make("td", { textContent: value }));

@@ -108,6 +108,12 @@ export function drawSlice(canvas, part, frame, [low, high], tall, colours, unit)
   pen.lineTo(width - 10, height - 6 - up * scale);
   pen.stroke();
   pen.textAlign = "right";
+  pen.fillStyle = style.backgroundColor;
+  for (const [text, y] of [[across, height - 10], [up, height - 8 - up * scale]]) {
+    const wide = pen.measureText(lengthText(text, unit)).width;
+    pen.fillRect(width - 16 - wide, y - 11, wide + 4, 14);
+  }
+  pen.fillStyle = style.color;
   pen.fillText(lengthText(across, unit), width - 14, height - 10);
   pen.fillText(lengthText(up, unit), width - 14, height - 8 - up * scale);
 }
