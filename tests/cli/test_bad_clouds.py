@@ -65,14 +65,14 @@ def test_two_very_different_densities_both_stay_near(capsys, tmp_path):
     assert (moved < 2 * spacing(xyz)).all()
 
 
-def test_a_million_copies_of_few_positions_cost_seconds(capsys, tmp_path):
+def test_many_copies_of_few_positions_cost_seconds(capsys, tmp_path):
     rng = np.random.default_rng(2)
     surface = sphere(rng, 1500) + 0.01 * rng.normal(size=(1500, 3))
-    few = surface[:20][rng.integers(20, size=1_000_000)]
+    few = surface[:20][rng.integers(20, size=200_000)]
     xyz = np.concatenate([surface, few])
     start = time.process_time()
     result = settled(capsys, tmp_path, xyz)
-    assert time.process_time() - start < 60
+    assert time.process_time() - start < 15
     assert len(result) == len(xyz)
     assert np.isfinite(result).all()
     radius = np.linalg.norm(result[:1500], axis=1)
