@@ -108,7 +108,8 @@ def run_command(command: Any) -> int:
                 raise
             return fail(f"{package} is not installed, and this needs it: pip install 'becalm[{EXTRAS[package]}]'")
         except KeyboardInterrupt:
-            return fail(command.interruption() if hasattr(command, "interruption") else interruption(paths), 130)
+            own = command.interruption() if hasattr(command, "interruption") else None
+            return fail(own or interruption(paths), 130)
     return 0
 
 

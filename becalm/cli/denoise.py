@@ -103,7 +103,7 @@ class Denoise:
         """Denoise the one scan, write what was asked for and return the lines of the summary."""
         from becalm.cli.streams import STREAM, read_stream, write_stream
         from becalm.core.files import InputError, check_outputs
-        from becalm.points.formats import check_writable, read
+        from becalm.points.formats import check_format, check_writable, read
         from becalm.tasks.denoise_large import open_large
 
         output = self.output or self.default_output()
@@ -116,6 +116,7 @@ class Denoise:
         if self.alpha is not None and self.mode != "paper":
             raise InputError("--alpha is for --mode paper (leave it out)")
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
+            check_format(target, self.scale)
             large = None if self.needs_memory() else open_large(scan, target, self.tiling())
             if large is not None:
                 return self.run_large(large, target, str(output))
@@ -123,6 +124,12 @@ class Denoise:
             cloud = read(scan, warn, parse_columns(self.columns))
             check_writable(cloud, target)
             return run(cloud, target, str(output))
+
+    def interruption(self) -> str | None:
+        """What is said after an interruption where finished tiles of a large scan are kept; None where none are."""
+        from becalm.tasks.denoise_large import interruption
+
+        return interruption(self.output or self.default_output())
 
     def default_output(self) -> Path:
         """Where the scan goes if no name is given."""

@@ -29,9 +29,14 @@ class Info:
             print(json.dumps(facts))
             return
         for name, value in facts.items():
-            print(
-                f"{name:<12} {'  '.join(f'{k}: {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
-            )
+            text = "  ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name:<12} {text}{ROUGHNESS if name == 'roughness' and value is not None else ''}")
+
+
+ROUGHNESS = (
+    " (how far points lie off the surface through their neighbours; what neighbours share is only in denoise's noise)"
+)
+"""What the roughness is, and why it is less than the noise that `becalm denoise` finds."""
 
 
 def describe_scan(path: Path, columns: str = "") -> dict:

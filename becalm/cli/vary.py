@@ -43,12 +43,22 @@ class Vary:
     def run(self) -> None:
         """Vary, write, print the summary."""
         from becalm.cli import shapes
+        from becalm.cli.denoise import warn
         from becalm.cli.progress import with_progress
         from becalm.tasks import vary
 
         shapes.check_request(self, self.output, (self.shape,))
         sampler = shapes.sampler_of(self.steps)
         reports = vary.steps(
-            self.model, self.shape, self.amount, self.number, self.label, self.points, sampler, self.seed, self.device
+            self.model,
+            self.shape,
+            self.amount,
+            self.number,
+            self.label,
+            self.points,
+            sampler,
+            self.seed,
+            self.device,
+            warn,
         )
         shapes.write_result(with_progress(reports, "varying"), self, self.output)

@@ -27,6 +27,10 @@ PACES = {
 """What is good for a task, by its name."""
 
 
+FEW = 16
+"""So many images are made one after the other, so that each can be seen as it is done."""
+
+
 class Row(NamedTuple):
     """How one walk did."""
 
@@ -103,22 +107,31 @@ def evaluate_walks(
     number: int,
     walks: tuple[Order, ...] = WALKS,
     pace: Pace | None = None,
-    batch: int = 50,
+    batch: int | None = None,
     seed: int = 0,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[tuple[Row, Float[Tensor, "image height width 3"]]]:
-    """Generate `number` images by every walk from the same noise; yields a row and the images of each."""
+    """Generate `number` images by every walk from the same noise; yields a row and the images of each.
+
+    `batch` images are made together: by default FEW one after the other, and more 50 at a time. `say` is called with a line for
+    each image as it is done.
+    """
+    batch = batch or (1 if number <= FEW else 50)
     pace, flops = pace or PACES[task.name], flops_per_call(model)
     check = CHECKS[task.name]
     real_right = float(check(task.draw(number, torch.Generator().manual_seed(seed)))[0].double().mean())
     for walk in walks:
-        started, calls, parts = time.time(), 0, []
+        started, calls, parts, checks = time.time(), 0, [], []
         for start in range(0, number, batch):
             size = min(batch, number - start)
             sampler = image_sampler(walk, task, pace, size, seed + start)
             images, count = generate_images(model, task, size, sampler, torch.Generator().manual_seed(seed + start))
             parts.append(images)
             calls += count * size
-        right, deviation = check(torch.cat(parts))
+            checks.append(check(images))
+            for i, fine in enumerate(checks[-1][0].tolist(), start + 1):
+                say(f"{walk}: image {i} of {number} {'keeps' if fine else 'breaks'} the rule")
+        right, deviation = (torch.cat(values) for values in zip(*checks, strict=True))
         share, low, high = wilson_interval(int(right.sum()), number)
         each = calls / number, (time.time() - started) / number, calls / number * flops / 1e9
         yield (

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from becalm.core.files import InputError
 from becalm.points.cloud import Cloud, ScanError
+from becalm.points.neighbours import knn
 from becalm.points.progress import DenoiseProgress
 
 ABSURD_DISTANCE = 1e12
@@ -16,6 +16,9 @@ ABSURD_DISTANCE = 1e12
 ORDINARY_SIZES = (1e-9, 1e9)
 """Clouds whose median distance from the middle is outside are scaled for the model, which computes in float32."""
 
+MAX_EXTENT, NEIGHBOUR = 3e10, 8
+"""A cloud may be this many times as large as the median distance to the 8th neighbour: beyond it sums and squares of coordinates
+lose that distance to rounding. The 8th, as points given twice with other roundings are no sign of that."""
 
 FEW_POINTS, MAX_NOISE_TO_SIZE = 100, 0.25
 """In clouds of fewer points, noise of more than this share of the median distance from the middle means: no surface there."""
@@ -53,21 +56,25 @@ def iter_denoise_scaled(
 ) -> Iterator[DenoiseProgress]:
     """The model's reports on positions [n, 3]; a cloud of an extraordinary size is given to it in units of a power of two.
 
-    Nothing moves where the noise found is as large as the cloud. Raises ScanError where the model fails on the numbers.
+    Nothing moves where the noise found is as large as the cloud. Raises ScanError where parts are too far apart for numbers.
     """
     size = float(np.median(np.abs(xyz - np.median(xyz, axis=0)).max(axis=1)))
     ordinary = ORDINARY_SIZES[0] < size < ORDINARY_SIZES[1] or size == 0
+    check_extent(xyz)
     unit = 1.0 if ordinary else 2.0 ** np.round(np.log2(size))
-    try:
-        for report in model.iter_denoise(xyz / unit, None if sigma is None else sigma / unit, seed):
-            yield report if report.xyz is None else checked_report(in_units(report, unit), xyz, size)
-    except InputError:
-        raise
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:100]
+    for report in model.iter_denoise(xyz / unit, None if sigma is None else sigma / unit, seed):
+        yield report if report.xyz is None else checked_report(in_units(report, unit), xyz, size)
+
+
+def check_extent(xyz: np.ndarray) -> None:
+    """Raise ScanError where distinct positions [n, 3] span more than MAX_EXTENT times the distance between neighbours."""
+    extent = float(np.ptp(xyz, axis=0).max())
+    spacing = float(np.median(knn(xyz, min(NEIGHBOUR + 1, len(xyz)))[0][:, -1]))
+    if extent > MAX_EXTENT * spacing:
         raise ScanError(
-            f"cannot be denoised; are coordinates too coarse for the distances between points? ({reason})"
-        ) from error
+            f"coordinates span {extent:.3g}, with {spacing:.3g} between neighbours: too far apart for one scan; split it, or "
+            "remove the points far away"
+        )
 
 
 def in_units(report: DenoiseProgress, unit: float) -> DenoiseProgress:

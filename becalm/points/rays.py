@@ -60,13 +60,14 @@ def ptx_places(source: Any) -> np.ndarray | None:
 def pcd_places(cloud: Cloud, source: Any, warn: Callable[[str], object]) -> np.ndarray | None:
     """The VIEWPOINT [n, 3] of an organised PCD file; None where it is not organised, or its grid does not fit its rays."""
     header = source.header
-    if header.height < 2 or header.width < 2 or header.width * header.height != len(cloud):
+    grid = organised_grid(cloud, header)
+    if grid is None:
         return None
     words = next(
         (line.split() for line in header.text.decode("latin1").splitlines() if line.startswith("VIEWPOINT")), []
     )
     place = np.array([float(word) for word in words[1:4]]) if len(words) >= 4 else np.zeros(3)
-    if not np.isfinite(place).all() or not grid_fits(cloud.xyz.reshape(header.height, header.width, 3), place):
+    if not np.isfinite(place).all() or not grid_fits(grid, place):
         warn(f"{source.path}: its grid does not fit rays from VIEWPOINT {place.tolist()}: the viewpoint is not used")
         return None
     return np.broadcast_to(place, cloud.xyz.shape)
@@ -110,21 +111,40 @@ def ray_directions(xyz: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
     return ray / length
 
 
-def check_viewpoint(xyz: np.ndarray, finite: np.ndarray, place: np.ndarray) -> np.ndarray:
+def check_viewpoint(cloud: Cloud, place: np.ndarray) -> np.ndarray:
     """A sensor's place [3], or one for each point [n, 3], as [n, 3].
 
-    Raises ScanError where it is not finite, so far away that all rays are the same, or among the points of the cloud [n, 3], of
-    which `finite` [n] have coordinates.
+    Raises ScanError where it is not finite, so far away that all rays are the same, among the points of the cloud, or contradicted
+    by the grid of an organised PCD.
     """
-    ray_directions(xyz[finite], place if place.shape != xyz.shape else place[finite])
+    xyz, rows = cloud.xyz, cloud.measured
+    ray_directions(xyz[rows], place if place.shape != xyz.shape else place[rows])
     if place.shape == (3,):
-        near = xyz[finite]
+        near = xyz[rows]
         if np.linalg.norm(place - near.mean(0)) > FARTHEST * max(float(np.ptp(near, axis=0).max()), 1e-300):
             raise ScanError(
                 "viewpoint: is as good as at infinity; give the sensor's x, y and z in the scan's coordinates"
             )
         check_outside(near, place)
+        check_grid(cloud, place)
     return np.broadcast_to(place, xyz.shape)
+
+
+def check_grid(cloud: Cloud, place: np.ndarray) -> None:
+    """Raise ScanError where a cloud of an organised PCD does not fit rays from `place` [3]; small grids tell nothing."""
+    grid = None if cloud.source is None or cloud.source.format != "pcd" else organised_grid(cloud, cloud.source.header)
+    if grid is not None and cloud.measured.sum() >= 64 and not grid_fits(grid, place):
+        raise ScanError(
+            f"--viewpoint {' '.join(f'{x:g}' for x in place)}: the file's grid does not fit rays from there; give the sensor's "
+            "place in the scan's coordinates, or leave it out"
+        )
+
+
+def organised_grid(cloud: Cloud, header: Any) -> np.ndarray | None:
+    """The positions [rows, columns, 3] of an organised PCD, NaN where nothing was measured; None where it is not organised."""
+    if header.height < 2 or header.width < 2 or header.width * header.height != len(cloud):
+        return None
+    return np.where(cloud.measured[:, None], cloud.xyz, np.nan).reshape(header.height, header.width, 3)
 
 
 def check_outside(xyz: np.ndarray, viewpoint: np.ndarray) -> None:

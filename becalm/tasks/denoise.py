@@ -250,7 +250,7 @@ def constraints_of(cloud: Cloud, options: Options, warn: Warn) -> Constraints:
             raise ScanError(f"--viewpoint {options.viewpoint}: give x, y and z, or none")
         sensors = None
     elif options.viewpoint is not None:
-        sensors = check_viewpoint(cloud.xyz, cloud.measured, np.asarray(options.viewpoint, np.float64))
+        sensors = check_viewpoint(cloud, np.asarray(options.viewpoint, np.float64))
     else:
         sensors = sensor_places(cloud, warn)
     return Constraints(seen, movable, sensors, options.max_displacement)

@@ -158,6 +158,12 @@ def model_digest(denoiser: Any) -> str:
     return digest.hexdigest()
 
 
+def tiles_folder(output: Path) -> Path:
+    """The folder beside an output where its tiles lie until it is whole."""
+    name = hashlib.sha256(output.name.encode()).hexdigest()[:12]
+    return Path(os.path.realpath(output)).parent / f".becalm-{name}.tiles"
+
+
 @contextmanager
 def kept_folder(output: Path, key: str) -> Iterator[Path]:
     """Context of a folder beside the output that a killed run of the same key has left, or of a new one.
@@ -165,8 +171,7 @@ def kept_folder(output: Path, key: str) -> Iterator[Path]:
     It is removed when the block ends, and stays where the block ends by an interruption or an error that another run need not
     meet again. Raises InputError where another process is at work in it.
     """
-    name = hashlib.sha256(output.name.encode()).hexdigest()[:12]
-    folder = Path(os.path.realpath(output)).parent / f".becalm-{name}.tiles"
+    folder = tiles_folder(output)
     folder.mkdir(exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -198,6 +203,8 @@ def removed_unless_resumable(folder: Path, key: str) -> Iterator[None]:
             shutil.rmtree(folder)
 
 
-def interruption(output: Path) -> str:
-    """What is said where a run from file to file is stopped before its end."""
+def interruption(output: Path) -> str | None:
+    """What is said where a run from file to file was stopped before its end; None where it left no tiles."""
+    if not (tiles_folder(output) / "plan.json").exists():
+        return None
     return f"interrupted; {output} is not written yet; finished tiles are kept: the same command continues"

@@ -1,7 +1,8 @@
 """Vary a shape: diffuse its latents part of the way to noise, and denoise them (diffuse–denoise)."""
 
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ from torch import nn
 
 from becalm.core.files import InputError
 from becalm.core.sampler import Sampler
-from becalm.core.typing import Tensor
+from becalm.core.typing import Float, Tensor
 from becalm.tasks.progress import Progress, final_result
-from becalm.tasks.shape_files import check_counts, read_boxed
+from becalm.tasks.shape_files import check_counts, describe, read_boxed
 from becalm.tasks.shapes import ENCODED_POINTS, Shapes, class_labels, in_batches, load_on
+
+Warn = Callable[[str], object]
+"""What is called with each line of warning."""
+
+OWN_SHAPES, FAR = 8, 1.6
+"""So many shapes that the model makes say how well it reconstructs what it knows; a shape is far from that where its own
+reconstruction is off by FAR times the largest error of these."""
 
 
 def vary(
@@ -26,13 +34,15 @@ def vary(
     sampler: Sampler | None = None,
     seed: int = 0,
     device: str = "cpu",
+    warn: Warn = warnings.warn,
 ) -> Shapes:
     """`number` variations of a shape, in its size and place.
 
     `amount` is the noise level t it is diffused to: 0 gives the reconstruction, which is clean where the input was noisy or
-    coarse, 1 another shape. `shape` is a path, a mesh or points (see `shape_files.read_points`), y up. Raises InputError.
+    coarse, 1 another shape. `shape` is a path, a mesh or points (see `shape_files.read_points`), y up. `warn` is called
+    with one line where the shape lies far from what the model knows. Raises InputError.
     """
-    return final_result(steps(model, shape, amount, number, label, points, sampler, seed, device))
+    return final_result(steps(model, shape, amount, number, label, points, sampler, seed, device, warn))
 
 
 def steps(
@@ -45,6 +55,7 @@ def steps(
     sampler: Sampler | None = None,
     seed: int = 0,
     device: str = "cpu",
+    warn: Warn = warnings.warn,
 ) -> Iterator[Progress]:
     """`vary`, with a report after each batch of shapes."""
     from becalm.systems.lion_sparse import LionSparse
@@ -59,13 +70,45 @@ def steps(
     boxed, frame = read_boxed(shape, ENCODED_POINTS, seed)
     seen = torch.from_numpy(boxed)[None].to(labels.device)
 
+    known = reconstruction_error(lion, own_shapes(lion, labels[:1], sampler, seed), seed).max()
+    error = float(reconstruction_error(lion, seen, seed)[0])
+    if error > FAR * known:
+        warn(
+            f"{describe(shape)}: lies far from what the model knows: its reconstruction is off by {error / 2:.1%} of its size, "
+            f"those of the model's own shapes by {float(known) / 2:.1%} at most"
+        )
+
     def make(rows: range) -> Tensor:
         latent = vary(lion, seen.expand(len(rows), -1, -1), amount, labels[: len(rows)], sampler, generator)
         return decode(lion.autoencoder, latent, points, generator)
 
     for report in in_batches(make, number, points):
         if report.result is not None:
-            facts = {"amount": amount, "seed": seed, "seconds": round(time.time() - started, 2)}
+            facts = {
+                "amount": amount,
+                "seed": seed,
+                "reconstruction_error": round(error / 2, 4),
+                "seconds": round(time.time() - started, 2),
+            }
             placed = report.result * frame.scale + frame.centre
             report = report._replace(result=Shapes(placed, facts, frame=frame))
         yield report
+
+
+def own_shapes(model: Any, label: Tensor, sampler: Sampler | None, seed: int) -> Float[Tensor, "shape point 3"]:
+    """Shapes of a class that the model makes itself, with their boxes in [−1, 1]³: stand-ins for what it was trained on."""
+    generator = torch.Generator().manual_seed(seed)
+    *_, made = model.generate(label.expand(OWN_SHAPES), ENCODED_POINTS, sampler, generator)
+    low, high = made.amin(1, keepdim=True), made.amax(1, keepdim=True)
+    return (made - (low + high) / 2) / ((high - low).amax(2, keepdim=True) / 2).clamp_min(1e-6)
+
+
+def reconstruction_error(model: Any, points: Float[Tensor, "shape point 3"], seed: int) -> Float[Tensor, " shape"]:
+    """Mean distance from the points of shapes to the nearest of what the autoencoder makes of them, in their boxes' units."""
+    from becalm.systems.lion_sparse_autoencoder import decode
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        latent = model.autoencoder.encode(points, generator)[1]
+        again = decode(model.autoencoder, latent, points.shape[1], generator)
+    return torch.cdist(points.float(), again.float()).amin(2).mean(1)

@@ -84,11 +84,11 @@ def packaged_models() -> list[dict]:
 
 
 def find_weights(name: Path | str) -> Path:
-    """The file of a packaged model, or the file itself. Raises InputError naming what there is."""
+    """The file of a packaged model, whose name may have - for _, or the file itself. Raises InputError naming what there is."""
     path = Path(name)
     if path.is_file():
         return path
-    shipped = WEIGHTS / f"{name}.safetensors"
+    shipped = WEIGHTS / f"{str(name).replace('-', '_')}.safetensors"
     if path.suffix or path.name != str(name) or not shipped.is_file():
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
         raise InputError(f"{name}: no such file, and no packaged model of that name (there is {known})")

@@ -14,6 +14,7 @@ from becalm.cli import main
 from becalm.cli.tile_options import parse_memory, parse_tiling
 from becalm.core.files import InputError
 from becalm.points import Cloud, read, write
+from becalm.tasks.denoise_large import tiles_folder
 from tests.tasks.smoothing import Smoothing
 
 
@@ -101,6 +102,9 @@ def test_patterns_and_json_for_several_scans(capsys, folder):
         (("{f}/scans", "-o", "{f}/scans/a.laz"), "give a folder"),
         (("{f}/scans", "--picture", "{f}/p.png"), "are for one scan"),
         (("{f}/scans/a.laz", "--tile", "3"), "at least 1000"),
+        (("{f}/scans/a.laz", "-o", "{f}/out.abc"), "unknown suffix '.abc'"),
+        (("{f}/scans/b.ply", "--scale", "0.01"), "--scale is for .las and .laz"),
+        (("{f}/scans/a.laz", "--scale", "-1"), "--scale -1: give a length above 0"),
         (("{f}/scans/a.laz", "--buffer", "wide"), "--buffer wide"),
         (("{f}/scans/a.laz", "--memory", "much"), "--memory much"),
         (("{f}/scans/a.laz", "--workers", "0"), "--workers 0"),
@@ -114,6 +118,32 @@ def test_wrong_options_are_one_line(capsys, folder, monkeypatch, arguments, mess
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not [path for path in (folder / "scans").iterdir() if path.name.startswith(".")]
+
+
+def test_an_output_of_no_format_is_refused_before_the_scan_is_read(capsys, folder):
+    code, _out, err = run(capsys, folder / "none.laz", "-o", folder / "out.abc")
+    assert code == 1
+    assert "out.abc: unknown suffix" in err
+
+
+def test_a_scale_holds_for_tiles_too(capsys, folder):
+    laspy = pytest.importorskip("laspy")
+    code, _out, err = run(capsys, folder / "scans/a.laz", "-o", folder / "out.laz", *TILES, "--scale", "0.004")
+    assert code == 0, err
+    with laspy.open(folder / "out.laz") as file:
+        assert file.header.scales.tolist() == [0.004] * 3
+
+
+def test_an_interruption_says_that_tiles_are_kept(capsys, folder, monkeypatch):
+    def stop(stream, output, *_arguments, **_options):
+        tiles_folder(output).mkdir()
+        (tiles_folder(output) / "plan.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("becalm.tasks.denoise_large.iter_denoise_stream", stop)
+    code, _out, err = run(capsys, folder / "scans/a.laz", "-o", folder / "out.laz", *TILES)
+    assert code == 130
+    assert "finished tiles are kept: the same command continues" in err
 
 
 def test_want_of_memory_is_one_line(capsys, folder, monkeypatch):

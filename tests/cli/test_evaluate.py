@@ -48,6 +48,8 @@ def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys):
         (("sudoku", "--digits", "digits8", "--eta", 3), "--eta from 0 to 1"),
         (("sudoku", "--digits", "none.npz"), "none.npz: no such file"),
         (("even-pixels",), "is for another task"),
+        (("even_pixels",), "is for another task"),
+        ((), "name a benchmark after the model: even-pixels"),
         (("even-pixels", "--picture", "small.safetensors"), "never overwritten"),
         (("even-pixels", "--picture", "nodir/x.png"), "its folder does not exist"),
     ],

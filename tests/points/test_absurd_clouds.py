@@ -35,6 +35,23 @@ def test_clusters_far_apart_are_denoised_each():
     assert result.points[:2000, 2].std() < 0.8 * dense[:, 2].std()
 
 
+@pytest.mark.parametrize("far", [1e11, 1e14])
+def test_clusters_beyond_what_numbers_resolve_are_refused_before_the_model(sheet, far):
+    with pytest.raises(InputError, match="between neighbours: too far apart"):
+        becalm.denoise(np.concatenate([sheet, sheet + far]))
+
+
+def test_a_fault_of_the_model_is_not_hidden(sheet):
+    class Broken:
+        def iter_denoise(self, xyz, sigma=None, seed=0):
+            raise ValueError("a bug")
+            yield
+
+    with pytest.raises(ValueError, match="a bug") as raised:
+        becalm.denoise(sheet, Broken())
+    assert not isinstance(raised.value, InputError)
+
+
 def test_random_points_do_not_move():
     result = becalm.denoise(np.random.default_rng(0).random((16, 3)))
     assert not result.displacement.any()

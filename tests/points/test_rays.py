@@ -6,7 +6,15 @@ import pytest
 from becalm.points.cloud import Cloud, ScanError
 from becalm.points.formats import read
 from becalm.points.quantisation import coordinate_steps, step_of
-from becalm.points.rays import check_outside, check_viewpoint, grid_fits, move_along_rays, ray_directions, sensor_places
+from becalm.points.rays import (
+    check_grid,
+    check_outside,
+    check_viewpoint,
+    grid_fits,
+    move_along_rays,
+    ray_directions,
+    sensor_places,
+)
 
 
 @pytest.fixture
@@ -108,6 +116,15 @@ def test_an_organised_pcd_says_where_its_sensor_was(tmp_path):
     assert len(said) == 1
 
 
+def test_a_viewpoint_that_the_grid_contradicts_is_refused(tmp_path):
+    write_pcd(tmp_path / "a.pcd", organised_grid(np.array([5.0, 6, 7])), "0 0 0")
+    cloud = read(tmp_path / "a.pcd")
+    check_grid(cloud, np.array([5.0, 6, 7]))
+    check_grid(Cloud(cloud.xyz), np.zeros(3))
+    with pytest.raises(ScanError, match="--viewpoint 6 6 8.5: the file's grid does not fit"):
+        check_grid(cloud, np.array([6, 6, 8.5]))
+
+
 def test_a_shuffled_grid_fits_no_rays():
     grid = organised_grid(np.zeros(3))
     assert grid_fits(grid, np.zeros(3))
@@ -125,5 +142,5 @@ def test_an_e57_says_where_its_scanners_were(tmp_path):
 
 def test_a_viewpoint_at_infinity_is_refused(sheet):
     with pytest.raises(ScanError, match="infinity"):
-        check_viewpoint(sheet, np.ones(3000, bool), np.array([0, 0, 1e9]))
-    assert check_viewpoint(sheet, np.ones(3000, bool), np.array([0, 0, 3.0])).shape == (3000, 3)
+        check_viewpoint(Cloud(sheet), np.array([0, 0, 1e9]))
+    assert check_viewpoint(Cloud(sheet), np.array([0, 0, 3.0])).shape == (3000, 3)

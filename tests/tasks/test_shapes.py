@@ -102,6 +102,17 @@ def test_a_variation_lies_where_the_shape_lay(model, ball):
         becalm.vary(model, ball, 2)
 
 
+def test_a_shape_unlike_what_the_model_knows_is_said(model, ball, monkeypatch):
+    said = []
+    monkeypatch.setattr(vary, "own_shapes", lambda *_: torch.from_numpy(ball).float()[None])
+    result = vary.vary(model, ball, 0.0, 1, points=50, sampler=FAST, warn=said.append)
+    assert not said and 0 < result.facts["reconstruction_error"] < 1
+    monkeypatch.setattr(vary, "reconstruction_error", lambda _model, points, _seed: points.abs().amax((1, 2)) ** 20)
+    monkeypatch.setattr(vary, "own_shapes", lambda *_: 0.5 * torch.from_numpy(ball).float()[None])
+    vary.vary(model, ball, 0.0, 1, points=50, sampler=FAST, warn=said.append)
+    assert len(said) == 1 and "ndarray: lies far from what the model knows" in said[0]
+
+
 def test_an_interpolation_has_its_ends(model, ball):
     flat = ball * [1, 0.05, 1]
     result = becalm.interpolate(model, ball, Cloud(flat), 4, points=300, sampler=Sampler(20))

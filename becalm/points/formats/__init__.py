@@ -65,8 +65,8 @@ def write(
     """
     path = Path(path)
     module = _module(path)
-    if scale is not None and not 0 < scale < np.inf:
-        raise ScanError(f"--scale {scale:g}: give a length above 0 in the scan's units")
+    if scale is not None:
+        check_scale(scale)
     if cloud.source:
         cloud = replace(cloud, source=replace(cloud.source, keep_types=keep_types, scale=scale))
     with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
@@ -87,6 +87,23 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
         some[ends(np.where(cloud.measured[:, None], cloud.xyz, cloud.origin), axis=0)] = True
     with scan_files.discarded_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud.select(some), temporary, path, lambda line: None)
+
+
+def check_format(path: str | PathLike[str], scale: float | None = None) -> None:
+    """Raise ScanError where no format has the suffix of an output, or its format has no use for `scale`."""
+    path = Path(path)
+    _module(path)
+    if scale is None:
+        return
+    if path.suffix.lower() not in (".las", ".laz"):
+        raise ScanError(f"{path}: --scale is for .las and .laz (leave it out)")
+    check_scale(scale)
+
+
+def check_scale(scale: float) -> None:
+    """Raise ScanError for a scale to which coordinates cannot be rounded."""
+    if not 0 < scale < np.inf:
+        raise ScanError(f"--scale {scale:g}: give a length above 0 in the scan's units")
 
 
 def default_output(path: Path) -> Path:
