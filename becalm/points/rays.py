@@ -114,8 +114,8 @@ def ray_directions(xyz: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
 def check_viewpoint(cloud: Cloud, place: np.ndarray) -> np.ndarray:
     """A sensor's place [3], or one for each point [n, 3], as [n, 3].
 
-    Raises ScanError where it is not finite, so far away that all rays are the same, among the points of the cloud, or contradicted
-    by the grid of an organised PCD.
+    Raises ScanError where it is not finite, so far away that all rays are the same, among the points of the cloud, or
+    contradicted by the grid of an organised PCD.
     """
     xyz, rows = cloud.xyz, cloud.measured
     ray_directions(xyz[rows], place if place.shape != xyz.shape else place[rows])

@@ -70,7 +70,6 @@ class Options:
     """Denoise the points of these classes (LAS: `classification`) as if there were no others, which stay where they are."""
     keep_class: Sequence[int] | None = None
     """Leave the points of these classes where they are; unlike those outside `only_class` they support the points beside them."""
-
     tiling: Tiling = DEFAULT_TILING
     """How a cloud of more than half a million points is divided into tiles, and how many processes work on them."""
 
