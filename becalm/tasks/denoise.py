@@ -161,8 +161,7 @@ class DenoiseResult:
 
         With `details` it has the result's attributes too, with `keep_types` coordinates of the file's own type, however much that
         rounds them, and with `scale` they are rounded to that in LAS. `warn` is called with one line for what the format cannot
-        hold.
-        Raises ScanError where the path cannot be written; then nothing has changed.
+        hold. Raises ScanError where the path cannot be written; then nothing has changed.
         """
         write(self.detailed_cloud if details else self.cloud, path, warn, keep_types, scale)
 
