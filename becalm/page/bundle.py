@@ -47,7 +47,7 @@ def bundle_arrays(cloud: Cloud, states: Sequence[np.ndarray], attributes: Mappin
 
     `states` are positions [n, 3] of the whole cloud, the original first; `attributes` columns [n] to be added to the cloud's own.
     """
-    rows = drawn_rows(cloud.finite)
+    rows = drawn_rows(cloud.measured)
     kept = kept_states(len(states), len(rows))
     xyz = np.stack([(states[number][rows] - cloud.origin).astype(np.float32) for number in kept])
     arrays = {"xyz": xyz, "state": np.array(kept, np.int32)}

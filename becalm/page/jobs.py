@@ -169,7 +169,7 @@ class Jobs:
             if job.state == "running":
                 job.state = "done" if job.run and not job.error else "failed"
                 if job.state == "failed" and job.error is None:
-                    job.error = f"{job.name}: the work ended without a result; too little memory is the usual reason"
+                    job.error = f"{job.name}: the work ended without a result: memory ran out, or becalm has a fault"
 
     def _stop_late(self, job: Job) -> None:
         """End a job that takes longer than allowed."""

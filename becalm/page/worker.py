@@ -107,7 +107,7 @@ def cloud_facts(cloud: Any) -> dict:
     """What the page says about a cloud: points, those without coordinates, where it stands and in which unit."""
     from becalm.points.units import length_unit
 
-    counts = {"points": len(cloud), "measured": int(cloud.finite.sum())}
+    counts = {"points": len(cloud), "measured": int(cloud.measured.sum())}
     return counts | {"origin": cloud.origin.tolist(), "unit": length_unit(cloud).symbol}
 
 

@@ -109,5 +109,5 @@ def test_colours_of_any_depth_become_bytes(values, kind):
 def test_columns_have_one_name_whatever_the_file_calls_them():
     cloud = Cloud(np.random.default_rng(0).random((5, 3)), {"reflectance": np.arange(5), "label": np.arange(5)})
     arrays = bundle_arrays(cloud, [cloud.xyz], {"noise": np.arange(5.0)})
-    rows = drawn_rows(cloud.finite)
+    rows = drawn_rows(cloud.measured)
     assert (arrays["intensity"] == rows).all() and (arrays["class"] == rows).all() and (arrays["noise"] == rows).all()
