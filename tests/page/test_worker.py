@@ -51,7 +51,7 @@ def read_bundle(path):
 def test_the_result_has_the_bytes_of_the_command_line(run, scan, tmp_path, capsys):
     status, reports, folder = run(scan, outliers="remove", model="jets")
     assert status == 0 and reports[0] == {"scan": True} and reports[-1]["run"]
-    command = Denoise(scan, tmp_path / "cli.ply", outliers="remove", record=tmp_path / "run.safetensors")
+    command = Denoise(scan, output=tmp_path / "cli.ply", outliers="remove", record=tmp_path / "run.safetensors")
     assert run_command(command) == 0
     assert (folder / "output.ply").read_bytes() == (tmp_path / "cli.ply").read_bytes()
     done = [report["done"] for report in reports if "done" in report]
