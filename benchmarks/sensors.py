@@ -64,7 +64,7 @@ def main(sensors: Sensors) -> None:
         for name, denoise in methods.items():
             rows.append(measure(case, name, denoise))
             print(json.dumps(rows[-1]), flush=True)
-    sensors.output.write_text(json.dumps(rows, indent=0))
+        sensors.output.write_text(json.dumps(rows, indent=0))
     print(table(rows))
 
 
@@ -225,12 +225,12 @@ def local_fit(kind: str, neighbours: int) -> Callable:
         import torch
 
         from becalm.points.neighbours import knn
-        from becalm.points.polyfit import fit_neighbours
+        from becalm.points.polyfit import fit_jets
 
-        cloud = torch.as_tensor(points)
+        cloud, rows = torch.as_tensor(points), torch.arange(len(points))
         around = torch.as_tensor(knn(points, neighbours)[1])
-        unit = torch.full((len(points),), spacing_of(points), dtype=torch.float64)
-        move = fit_neighbours(cloud, around, cloud, unit, (neighbours,)).vectors[:, 0 if kind == "plane" else 1]
+        unit = torch.full((len(points),), spacing_of(points))
+        move = fit_jets(cloud, around, unit, rows, (neighbours,)).vectors[:, 0 if kind == "plane" else 1]
         return points + move.double().numpy() * float(unit[0]), None
 
     return denoise

@@ -54,6 +54,8 @@ def make_swirl() -> TrainTest:
 
 def read_npz(path: Path) -> TrainTest:
     """Images of an .npz, bytes [image, height, width] or with colours last: x_train and x_test, or `images` of digits8."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give an .npz with x_train and x_test")
     fields = load_arrays(path)
     if "images" in fields and "x_train" not in fields:
         return split_digits8(as_bytes(path, "images", fields["images"])[..., 0])

@@ -12,6 +12,7 @@ from becalm.points.elimination import eliminate_samples
 from becalm.points.neighbours import knn
 from becalm.shapes.charts import SurfaceSampler
 from becalm.shapes.random_surfaces import random_surface_sampler, rotation
+from becalm.shapes.relief import relief
 from becalm.shapes.scan_scenes import object_source, radius_of_share, random_place, random_scene
 from becalm.shapes.simulated_sensor import Region, random_errors, sensor_scan
 
@@ -66,7 +67,7 @@ def training_pair(seed: int, index: int, meshes: Path | None = None, scanned: fl
 
 
 def sensor_pair(rng: np.random.Generator, meshes: Path | None = None) -> CloudPair:
-    """A part of a simulated scan: 3 000 to 9 000 points out of scans of 100 000 to 20 million (shapes/simulated_sensor.py).
+    """A part of a simulated scan: 3 000 to 9 000 points out of scans of 4 000 to 20 million (shapes/simulated_sensor.py).
 
     Parts without any surface are drawn anew nine times in ten.
     """
@@ -75,7 +76,7 @@ def sensor_pair(rng: np.random.Generator, meshes: Path | None = None) -> CloudPa
     while True:
         scene, model, count = random_scene(rng, source), random_errors(rng), int(rng.integers(3000, 9000))
         centre = random_place(scene, rng)
-        share = count / np.exp(rng.uniform(np.log(100_000), np.log(20_000_000)))
+        share = count / np.exp(rng.uniform(*np.log(scene.total)))
         radius = radius_of_share(scene, centre, share, rng)
         scan = sensor_scan(Region(scene, centre, radius, count), model, rng)
         if len(scan.clean) > 500 and (scan.surface.mean() > 0.15 or rng.random() < 0.1):
@@ -115,7 +116,9 @@ def cloud_pair(seed: int, index: int, meshes: Path | None = None) -> CloudPair:
 
 
 def random_sampler(rng: np.random.Generator, meshes: Path | None) -> SurfaceSampler:
-    """A sampler of a random mesh of the folder or of a procedural surface, with equal probability."""
+    """A sampler of fine detail one time in five, else of a random mesh of the folder or of a procedural surface, evenly."""
+    if rng.random() < 0.2:
+        return relief(rng)
     files = training_mesh_files(meshes) if meshes else ()
     if not files or rng.random() < 0.5:
         return random_surface_sampler(rng)[1]
@@ -146,10 +149,10 @@ def estimate_spacing(candidates: np.ndarray, total: int) -> float:
 
 
 def random_noise_level(rng: np.random.Generator, spacing: float) -> float:
-    """σ: 0 with probability 1/12, else uniform or log-uniform up to 4.5 spacings, at most 0.04 (object radii)."""
+    """σ: 0 with probability 1/10, else uniform or log-uniform up to 4.5 spacings, at most 0.04 (object radii)."""
     greatest = min(4.5 * spacing, 0.04)
     u = rng.random()
-    if u < 1 / 12:
+    if u < 1 / 10:
         return 0.0
     return float(rng.uniform(0, greatest) if u < 0.6 else greatest * np.exp(rng.uniform(np.log(0.01), 0)))
 

@@ -1,47 +1,28 @@
-"""Scenes to scan: objects, table tops, rooms, and terrain with trees, grass, wires and poles."""
+"""Scenes to scan: objects, table tops, rooms, fine relief, thin plates, and terrain with trees, grass, wires and poles."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from becalm.points import mesh as meshes_
-from becalm.points.noise import unit_directions
 from becalm.shapes.random_surfaces import height_field, primitive, random_surface_sampler, rotation
+from becalm.shapes.relief import plate_faces, relief
+from becalm.shapes.scene_parts import (
+    Part,
+    ScenePoints,
+    grass,
+    load_unit_mesh,
+    of_mesh,
+    of_surface,
+    plane,
+    pole,
+    tree,
+    wire,
+)
 from becalm.shapes.solids import surface_sampler
 
 Rng = np.random.Generator
-
-
-class ScenePoints(NamedTuple):
-    """Places that a ray can meet; rows belong together."""
-
-    points: np.ndarray
-    """[n, 3] float64."""
-    normals: np.ndarray
-    """[n, 3] unit normals; zero where there is no surface."""
-    surface: np.ndarray
-    """[n] bool: on a surface; False for leaves, grass and wires."""
-
-
-DrawScene = Callable[[int, Rng], ScenePoints]
-"""(n, rng) -> about n points of a part of a scene."""
-
-Clip = Callable[[np.ndarray, float], tuple[DrawScene, float]]
-"""(centre, radius) -> a draw of what lies near a ball, and its share of the part's area."""
-
-
-class Part(NamedTuple):
-    """A part of a scene."""
-
-    draw: DrawScene
-    """Draws points of all of it."""
-    area: float
-    """Its area (of leaves and wires: of the area that their share of the points would cover)."""
-    clip: Clip | None = None
-    """Draws points of a small place of it without drawing all of it, where that can be done."""
 
 
 class Scene(NamedTuple):
@@ -53,31 +34,16 @@ class Scene(NamedTuple):
     """Of a ball that holds it."""
     upright: bool
     """Seen from above or aside, as terrain is."""
+    total: tuple[float, float] = (100_000, 20_000_000)
+    """Points of a scan of all of it, least and most."""
+    around: bool = False
+    """Scanned from all sides."""
 
 
 def random_scene(rng: Rng, surface: Callable[[Rng], Callable]) -> Scene:
     """A random scene; `surface(rng)` gives the draw of a random object in its unit sphere."""
-    kind = rng.choice(["object", "table", "room", "terrain"], p=[0.3, 0.25, 0.2, 0.25])
-    return {"object": lone_object, "table": table_top, "room": room, "terrain": terrain}[str(kind)](rng, surface)
-
-
-def of_surface(draw: Callable, turn: np.ndarray, scale: float, shift: np.ndarray, area: float) -> Part:
-    """A surface turned, scaled and moved; where its draw can be clipped (`draw.clip`), so can the part."""
-
-    def place_sampler(draw: Callable) -> DrawScene:
-        def draw_points(n: int, rng: Rng) -> ScenePoints:
-            points, normals = draw(n, rng)
-            return ScenePoints(points @ turn.T * scale + shift, normals @ turn.T, np.ones(len(points), bool))
-
-        return draw_points
-
-    def clip(centre: np.ndarray, radius: float) -> tuple[DrawScene, float]:
-        clipped, share = draw.clip(  # type: ignore[attr-defined]
-            (centre - shift) @ turn / scale, radius / scale
-        )
-        return place_sampler(clipped), share
-
-    return Part(place_sampler(draw), area, clip if hasattr(draw, "clip") else None)
+    kinds = {lone_object: 0.2, table_top: 0.15, room: 0.12, terrain: 0.2, fine_detail: 0.25, thin_plate: 0.08}
+    return list(kinds)[rng.choice(len(kinds), p=list(kinds.values()))](rng, surface)
 
 
 def draw_near(
@@ -127,24 +93,16 @@ def lone_object(rng: Rng, surface: Callable) -> Scene:
     return Scene([of_surface(surface(rng), rotation(rng), 1.0, np.zeros(3), 1.0)], 1.0, False)
 
 
-def plane(rng: Rng, half: float, wave: float = 0.0) -> Callable:
-    """A square z = 0 of side 2 `half`, with waves of height `wave`."""
-    frequency, phase = rng.uniform(0.5, 3, (2, 2)) * np.pi / half, rng.uniform(0, 6.3, 2)
+def fine_detail(rng: Rng, surface: Callable) -> Scene:
+    """A coin, an inscription, a hide: relief of a few spacings."""
+    return Scene([of_surface(relief(rng), rotation(rng), 1.0, np.zeros(3), 4.0)], 1.5, False, (4_000, 40_000))
 
-    def draw(n: int, rng: Rng, low: np.ndarray | float = -half, high: np.ndarray | float = half):
-        xy = rng.uniform(low, high, (n, 2))
-        angle = xy @ frequency.T + phase
-        z = wave * np.sin(angle).sum(1)
-        slope = wave * np.cos(angle) @ frequency
-        normal = np.c_[-slope, np.ones(n)]
-        return np.c_[xy, z], normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
-    def clip(centre: np.ndarray, radius: float):
-        low, high = (centre[:2] - radius).clip(-half, half), (centre[:2] + radius).clip(-half, half)
-        return lambda n, rng: draw(n, rng, low, high), float(np.prod(high - low)) / (2 * half) ** 2
-
-    draw.clip = clip  # type: ignore[attr-defined]
-    return draw
+def thin_plate(rng: Rng, surface: Callable) -> Scene:
+    """The two faces of a plate whose thickness is a few spacings."""
+    turn = rotation(rng)
+    parts = [of_surface(face, turn, 1.0, np.zeros(3), 4.0) for face in plate_faces(rng)]
+    return Scene(parts, 1.5, False, (8_000, 40_000), around=True)
 
 
 def table_top(rng: Rng, surface: Callable) -> Scene:
@@ -176,8 +134,8 @@ def terrain(rng: Rng, surface: Callable) -> Scene:
     """Ground with some of: trees, grass, wires, poles, houses."""
     ground = plane(rng, 1.0, float(rng.choice([0.0, 0.02, 0.06]))) if rng.random() < 0.6 else height_field(rng)
     parts = [of_surface(ground, np.eye(3), 1.0, np.zeros(3), 4.0)]
-    for _ in range(rng.integers(0, 9) if rng.random() < 0.7 else 0):
-        parts.append(Part(tree(rng), rng.uniform(0.2, 1.2)))
+    for _ in range(rng.integers(*((0, 1), (1, 9), (10, 40))[rng.integers(3)])):
+        parts.append(Part(tree(rng), rng.uniform(0.3, 3)))
     if rng.random() < 0.4:
         parts.append(Part(grass(rng), rng.uniform(0.3, 2)))
     for _ in range(rng.integers(1, 5) if rng.random() < 0.4 else 0):
@@ -188,61 +146,7 @@ def terrain(rng: Rng, surface: Callable) -> Scene:
     for _ in range(rng.integers(0, 4)):
         size = rng.uniform(0.1, 0.4)
         parts.append(of_surface(surface(rng), rotation(rng), size, np.r_[rng.uniform(-0.8, 0.8, 2), 0], 12 * size**2))
-
-    return Scene(parts, 1.3, True)
-
-
-def _volume(points: np.ndarray) -> ScenePoints:
-    return ScenePoints(points, np.zeros_like(points), np.zeros(len(points), bool))
-
-
-def tree(rng: Rng) -> DrawScene:
-    """Leaves in an ellipsoidal crown, clumped as leaves are, over the ground."""
-    axes = rng.uniform(0.08, 0.35, 3)
-    centre = np.r_[rng.uniform(-0.9, 0.9, 2), axes[2] * rng.uniform(0.6, 2.2)]
-    clumps = unit_directions(count := int(rng.integers(5, 60)), rng) * np.cbrt(rng.random((count, 1)))
-    thick = rng.uniform(0.1, 0.5)
-
-    def draw_points(n: int, rng: Rng) -> ScenePoints:
-        spot = clumps[rng.integers(len(clumps), size=n)] + thick * rng.standard_normal((n, 3))
-        return _volume(spot * axes + centre)
-
-    return draw_points
-
-
-def grass(rng: Rng) -> DrawScene:
-    """Blades over a part of the ground, exponential in height."""
-    middle, size, height = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.2, 1.0), rng.uniform(0.005, 0.06)
-
-    def draw_points(n: int, rng: Rng) -> ScenePoints:
-        xy = np.clip(middle + rng.uniform(-size, size, (n, 2)), -1, 1)
-        return _volume(np.c_[xy, height * rng.exponential(size=n)])
-
-    return draw_points
-
-
-def wire(rng: Rng) -> DrawScene:
-    """A cable that hangs between two places: a parabola, as a catenary with little sag is."""
-    ends = np.c_[rng.uniform(-1, 1, (2, 2)), rng.uniform(0.15, 0.8, 2)]
-    sag, thick = rng.uniform(0, 0.12), rng.uniform(0.0, 0.002)
-
-    def draw_points(n: int, rng: Rng) -> ScenePoints:
-        u = rng.random(n)[:, None]
-        points = ends[0] * (1 - u) + ends[1] * u - np.array([0, 0, 4 * sag]) * u * (1 - u)
-        return _volume(points + thick * rng.standard_normal((n, 3)))
-
-    return draw_points
-
-
-def pole(height: float, thick: float, place: np.ndarray) -> DrawScene:
-    """An upright cylinder of radius `thick`."""
-
-    def draw_points(n: int, rng: Rng) -> ScenePoints:
-        angle, z = rng.uniform(0, 2 * np.pi, n), rng.uniform(0, height, n)
-        normal = np.c_[np.cos(angle), np.sin(angle), np.zeros(n)]
-        return ScenePoints(normal * thick + np.c_[np.zeros((n, 2)), z] + place, normal, np.ones(n, bool))
-
-    return draw_points
+    return Scene(parts, 1.3, True, (10_000, 2_000_000))
 
 
 def object_source(meshes: tuple[Path, ...]) -> Callable[[Rng], Callable]:
@@ -252,7 +156,7 @@ def object_source(meshes: tuple[Path, ...]) -> Callable[[Rng], Callable]:
     def source(rng: Rng) -> Callable:
         kind = rng.random()
         if meshes and kind < 0.4:
-            return of_mesh(_mesh(meshes[rng.integers(len(meshes))]))
+            return of_mesh(load_unit_mesh(meshes[rng.integers(len(meshes))]))
         draw = surface_sampler([primitive(rng)], []) if kind > 0.7 else random_surface_sampler(rng)[1]
         some = draw(2000, rng).points
         middle = (some.min(0) + some.max(0)) / 2
@@ -265,30 +169,3 @@ def object_source(meshes: tuple[Path, ...]) -> Callable[[Rng], Callable]:
         return unit
 
     return source
-
-
-def of_mesh(mesh: meshes_.Mesh) -> Callable:
-    """A draw of a mesh that can be clipped to the triangles near a ball."""
-    corners = meshes_.triangles(mesh)
-    middle = corners.mean(1)
-    reach = np.linalg.norm(corners - middle[:, None], axis=2).max(1)
-    area = meshes_.normals_and_areas(mesh)[1]
-
-    def draw(n: int, rng: Rng):
-        return meshes_.sample(mesh, n, rng)
-
-    def clip(centre: np.ndarray, radius: float):
-        near = np.linalg.norm(middle - centre, axis=1) < radius + reach
-        if not area[near].sum():
-            return draw, 0.0
-        part = meshes_.Mesh(mesh.vertices, mesh.faces[near])
-        return (lambda n, rng: meshes_.sample(part, n, rng)), float(area[near].sum() / area.sum())
-
-    draw.clip = clip  # type: ignore[attr-defined]
-    return draw
-
-
-@lru_cache(maxsize=64)
-def _mesh(path: Path) -> meshes_.Mesh:
-    """A mesh in its unit sphere, kept in memory."""
-    return meshes_.unit_sphere(meshes_.load(path))

@@ -130,3 +130,14 @@ def random_raster(
     zigzag = distance * float(rng.uniform(0, 0.5)) if kind == "airborne" else 0.0
     made = line_scanner(eye, axes, 1.0, zigzag)
     return replace(made, step=(1 / np.sqrt(ratio) / distance, np.sqrt(ratio)))
+
+
+def fitted_raster(raster: Raster, points: np.ndarray, count: int) -> Raster:
+    """The raster with steps so wide that about `count` of its cells hold one of the points."""
+    column, row = raster.project(points)
+    low, high = -12.0, 6.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        cells = np.floor(column / np.exp(middle)) * 1e7 + np.floor(row / np.exp(middle))
+        low, high = (middle, high) if len(np.unique(cells)) > count else (low, middle)
+    return raster.scaled(float(np.exp((low + high) / 2)))

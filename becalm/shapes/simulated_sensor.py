@@ -12,8 +12,9 @@ import numpy as np
 from becalm.points.neighbours import knn
 from becalm.points.noise import correlated
 from becalm.shapes import sensor_errors as errors
-from becalm.shapes.scan_scenes import Scene, ScenePoints, draw_near
-from becalm.shapes.sensor_patterns import Raster, random_raster, unit
+from becalm.shapes.scan_scenes import Scene, draw_near
+from becalm.shapes.scene_parts import ScenePoints, thin_volumes
+from becalm.shapes.sensor_patterns import Raster, fitted_raster, random_raster, unit
 
 Rng = np.random.Generator
 
@@ -73,14 +74,14 @@ def random_errors(rng: Rng) -> ErrorModel:
     """Errors as they are found on real sensors: σ of a tenth to twice the spacing, one in five white, the rest mostly correlated
     over one to ten spacings, one in five quantised."""
     sigma = 0.0 if rng.random() < 1 / 15 else float(np.exp(rng.normal(np.log(0.45), 0.9)).clip(0.02, 4))
-    length = np.exp(rng.normal(np.log(3), 0.7)).clip(0.7, 20)
+    length = np.exp(rng.normal(np.log(2.5), 0.5)).clip(0.7, 8)
     along = length * (np.exp(rng.uniform(-1.5, 1.5)) if rng.random() < 0.25 else 1.0)
     quantised = rng.random() < 0.2
     return ErrorModel(
         sigma=sigma,
         correlated=0.0 if rng.random() < 0.2 else float(rng.beta(4, 1.2)),
         length=(float(along), float(length)),
-        wide=float(rng.uniform(0, 0.6)) if rng.random() < 0.4 else 0.0,
+        wide=float(rng.uniform(0, 0.4)) if rng.random() < 0.25 else 0.0,
         power=float(rng.choice([0, 0, 1, 2])),
         incidence=float(rng.choice([0, 0, 0.5, 1])),
         step=float(np.exp(rng.uniform(np.log(0.2), np.log(4)))) if quantised else 0.0,
@@ -89,7 +90,7 @@ def random_errors(rng: Rng) -> ErrorModel:
         drift=bool(rng.random() < 0.5),
         mixed=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else 0.0,
         strays=float(rng.uniform(0.001, 0.02)) if rng.random() < 0.2 else 0.0,
-        layers=float(np.exp(rng.uniform(np.log(0.2), np.log(3)))) if rng.random() < 0.6 else 0.0,
+        layers=float(np.exp(rng.uniform(np.log(0.15), np.log(1.5)))) if rng.random() < 0.6 else 0.0,
     )
 
 
@@ -131,17 +132,6 @@ def first_hits(raster: Raster, scene: ScenePoints, limit: float) -> Hits:
         column[kept], row[kept], o[good], d[good], range_[good], np.abs(cosine[good]),
         np.where(scene.surface[kept, None], normals[good], 0.0), scene.surface[kept],
     )  # fmt: skip
-
-
-def fitted_raster(raster: Raster, points: np.ndarray, count: int) -> Raster:
-    """The raster with steps so wide that about `count` of its cells hold one of the points."""
-    column, row = raster.project(points)
-    low, high = -12.0, 6.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        cells = np.floor(column / np.exp(middle)) * 1e7 + np.floor(row / np.exp(middle))
-        low, high = (middle, high) if len(np.unique(cells)) > count else (low, middle)
-    return raster.scaled(float(np.exp((low + high) / 2)))
 
 
 def point_spacing(points: np.ndarray) -> float:
@@ -229,7 +219,10 @@ def sensor_scan(
     if len(places.points) < 1000:
         return empty_scan()
     count = max(min(region.count, len(places.points) // 6), 1)
-    number = views or (1 if rng.random() < 0.7 else int(rng.integers(2, 6)))
+    places = thin_volumes(places, rng)
+    number = views or (
+        int(rng.integers(3, 7)) if scene.around else 1 if rng.random() < 0.7 else int(rng.integers(2, 6))
+    )
     if pattern == "photogrammetry" or (pattern is None and rng.random() < 0.12):
         return photogrammetry(places, centre, radius, count, model, rng)
     hits = []
@@ -237,7 +230,7 @@ def sensor_scan(
         raster = random_raster(rng, np.zeros(3), scene.radius, scene.upright, pattern)
         raster = fitted_raster(raster, places.points, int(count / number * rng.uniform(0.6, 1.2)))
         met = first_hits(raster, places, 0.2 * radius)
-        hits += [met] if len(met.range) > 200 else []
+        hits += [met] if len(met.range) > 200 and raster_cells(met) < MAX_RASTER_CELLS else []
     if not hits:
         return photogrammetry(places, centre, radius, count, model, rng)
     clean = np.concatenate([h.start + h.range[:, None] * h.direction for h in hits])
@@ -245,6 +238,15 @@ def sensor_scan(
     limited = bounded(model, spacing, radius)
     scans = [view(h, limited, spacing, spacing * np.sqrt(len(hits)), rng) for h in hits]
     return merged(scans, limited, spacing, radius, rng)
+
+
+MAX_RASTER_CELLS = 2_000_000
+"""Views whose raster has more cells, nearly all of them empty, are left out: their errors would be drawn for all."""
+
+
+def raster_cells(hits: Hits) -> int:
+    """The cells of the raster that holds all hits."""
+    return int(np.ptp(hits.column) + 1) * int(np.ptp(hits.row) + 1)
 
 
 def empty_scan() -> Scan:

@@ -84,7 +84,6 @@ def test_outliers_can_be_removed(capsys, folder):
 
 WRONG = {
     "no such file": (("denoise", "{f}/none.ply"), "none.ply: no such file"),
-    "a directory": (("denoise", "{f}"), "directory"),
     "unknown suffix": (("denoise", "{f}/model.safetensors"), "unknown suffix"),
     "output is the input": (("denoise", "{f}/scan.ply", "-o", "{f}/scan.ply"), "is an input"),
     "no such folder": (("denoise", "{f}/scan.ply", "-o", "{f}/no/out.ply"), "does not exist"),

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -110,7 +111,7 @@ def test_the_large_example_is_solved_as_far_as_so_few_steps_go(tmp_path, capsys)
     assert told["cells"] == 81 and told["steps"] == told["solved"]
     assert len(told["conflicts"]) < 40, "by chance some 70 cells are in conflict"
     assert told["model"] == "sudoku9", "found by itself"
-    assert run(*asked, "--model", "sudoku4") == 1
+    assert run(*asked, "--model", "sudoku4", "--force") == 1
     assert "sudoku9.mask.png: row 1 column" in capsys.readouterr().err
 
 
@@ -118,7 +119,7 @@ def test_a_reader_of_other_cells_is_refused_where_it_was_asked_for(puzzle, capsy
     assert solve(puzzle, *THREE, "--json") == 0
     told = capsys.readouterr()
     assert "so no digit is checked" in told.err and "valid" not in json.loads(told.out)
-    assert solve(puzzle, *THREE, "--reader", "reader14") == 1
+    assert solve(puzzle, *THREE, "--force", "--reader", "reader14") == 1
     assert "reads cells of 14 pixels, and those of this model have 6" in capsys.readouterr().err
 
 
@@ -195,5 +196,6 @@ def test_a_model_of_another_kind_and_an_input_as_output_are_refused(puzzle, caps
     assert "SRM is needed" in capsys.readouterr().err
     assert solve(puzzle, "-o", puzzle / "mask.png") == 1
     assert "never overwritten" in capsys.readouterr().err
+    np.savetxt(puzzle / "puzzle.xyz", np.random.default_rng(0).normal(size=(40, 3)))
     assert run("denoise", puzzle / "puzzle.xyz", "--model", puzzle / "small.safetensors") == 1
     assert "is SRM" in capsys.readouterr().err

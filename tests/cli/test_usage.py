@@ -22,7 +22,7 @@ WRONG = {
     ),
     "a choice": ("denoise scan.ply --outliers eat", "Expected one of ('keep', 'flag', 'remove')"),
     "nothing": ("denoise", "Missing from becalm denoise: PATH"),
-    "too much": ("denoise a.ply b.ply", "Unrecognized options: b.ply"),
+    "too much": ("info a.ply b.ply", "Unrecognized options: b.ply"),
     "too few values": ("denoise a.ply --viewpoint 1 2", "Error parsing --viewpoint"),
     "no command": ("", "Expected one of {denoise, solve"),
 }

@@ -113,7 +113,7 @@ def names(kind) -> set[str]:
 
 
 def test_options_exist():
-    known = {"help", "version", "tyro_print_completion"}.union(
+    known = {"help", "version", "tyro_print_completion", "no_browser"}.union(
         *(names(command) for command in cli.commands().values() if is_dataclass(command))
     )
     known = known.union(*(names(recipe) for recipe, _ in recipes().values()))

@@ -154,7 +154,7 @@ def test_walks_are_chosen_and_those_of_sudokus_refused(capsys, tmp_path, monkeyp
     code, out, err = evaluated(capsys, tmp_path / "even.safetensors", *options)
     assert (code, [json.loads(line)["walk"] for line in out.splitlines()]) == (0, ["order", "together"]), err
     code, out, err = evaluated(capsys, tmp_path / "even.safetensors", *options[:-1], "graph")
-    assert (code, out, err.count("\n")) == (1, "", 1) and "--walks graph: not for even-pixels" in err
+    assert (code, out, err.count("\n")) == (1, "", 2) and "--walks graph: not for even-pixels" in err
 
 
 def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
@@ -164,7 +164,7 @@ def test_a_model_for_another_task_is_refused_in_one_line(capsys, tmp_path):
         {},
     )
     code, out, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "polygons")
-    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert (code, out, err.count("\n")) == (1, "", 2), "what is evaluated, and why not"
     assert "sudoku.safetensors: is for another task" in err and "becalm train polygons" in err
     code, _, err = evaluated(capsys, tmp_path / "sudoku.safetensors", "even-pixels", "--images", 0)
     assert code == 1 and "--images 0: must be at least 1" in err

@@ -67,13 +67,14 @@ def test_missing_returns_are_no_points(tmp_path):
     cloud = Cloud(xyz)
     assert np.array_equal(cloud.measured, np.arange(400) % 4 != 0)
     assert cloud.origin[2] > 2.9
+    alone = becalm.denoise(xyz[cloud.measured], outliers="flag")
     for suffix in (".ply", ".las", ".xyz"):
         write(cloud, tmp_path / f"scan{suffix}")
         result = becalm.denoise(tmp_path / f"scan{suffix}", outliers="flag")
         assert not result.points[::4].any()
         assert not result.outlier[::4].any()
         assert result.report.missing == 100
-        assert 0.005 < result.report.noise_before < 0.02
-    alone = plane()
-    alone[0] = 0
-    assert Cloud(alone).measured.all()
+        assert result.report.noise_before == pytest.approx(alone.report.noise_before, rel=0.2)
+    single = plane()
+    single[0] = 0
+    assert Cloud(single).measured.all()
