@@ -5,6 +5,7 @@ import math
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,23 @@ HEADER = 1 << 17
 """Bytes in which the header of an array is sought; NumPy refuses headers of more than 10 000."""
 
 
-def parse_npy(data: bytearray, name: str) -> np.ndarray:
-    """The array in the bytes of an NPY file, with which it shares the memory. Raises InputError, which calls it `name`."""
+class NpyArray(NamedTuple):
+    """The array in the bytes of an NPY file, with which it shares the memory."""
+
+    array: np.ndarray
+    fortran: bool
+    """Whether the file has it in Fortran order."""
+    start: int
+    """Where in the file its data begins."""
+
+
+def read_npy(data: bytes | bytearray, name: str) -> NpyArray:
+    """The array in the bytes of an NPY file, and how it lies there. Raises InputError, which calls it `name`."""
     file = io.BytesIO(data[:HEADER])
     try:
         version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"version {version}")
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(file)
     except Exception as error:  # NumPy lets the errors of Python's own parser and tokenizer through
@@ -36,7 +49,12 @@ def parse_npy(data: bytearray, name: str) -> np.ndarray:
     if dtype.itemsize == 0 or len(shape) > 8:
         raise InputError(f"{name}: type {dtype} or shape {shape} holds no numbers")
     flat = np.frombuffer(data, dtype, math.prod(shape), start)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return NpyArray(flat.reshape(shape, order="F" if fortran else "C"), fortran, start)
+
+
+def parse_npy(data: bytes | bytearray, name: str) -> np.ndarray:
+    """The array of `read_npy` alone."""
+    return read_npy(data, name).array
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -93,8 +93,8 @@ def _mirrored_wing(main: Wing, thick: float) -> Piece:
     return mirrored_copies(wing(tuple(main.root), tuple(main.tip), main.chords, thick), axis=2)
 
 
-def swept(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
-    """An airliner's: swept back, low or high, with winglets in some."""
+def swept_wing(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
+    """An airliner's wing: swept back, low or high, with winglets in some."""
     root = u.uniform(0.14, 0.26)
     chords = (root, root * u.uniform(0.2, 0.5))
     level = -0.6 if u.boolean(0.7) else 0.75
@@ -108,8 +108,8 @@ def swept(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     return main, pieces
 
 
-def straight(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
-    """Across the body, low, middle or high, tapering."""
+def straight_wing(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
+    """A wing straight across the body, low, middle or high, that tapers."""
     root = u.uniform(0.12, 0.22)
     chords = (root, root * u.uniform(0.4, 1.0))
     main = _wing(
@@ -118,8 +118,8 @@ def straight(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     return main, [_mirrored_wing(main, u.uniform(0.08, 0.16))]
 
 
-def delta(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
-    """A triangle far back, with small wings ahead in some."""
+def delta_wing(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
+    """A triangular wing far back, with small wings ahead in some."""
     root = u.uniform(0.4, 0.62)
     chords = (root, root * u.uniform(0.05, 0.25))
     sweep_back, x = u.uniform(0.5, 0.8), u.uniform(-0.2, -0.05)
@@ -134,7 +134,7 @@ def delta(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     return main, pieces
 
 
-def biplane(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
+def biplane_wing(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """Two wings one above the other, with struts between them and to the body."""
     chord, x, gap = u.uniform(0.12, 0.19), u.uniform(0.08, 0.2), u.uniform(0.11, 0.17)
     main = _wing(hull, u, x, -0.7, 0.0, u.uniform(0.0, 0.06), (chord, chord * u.uniform(0.8, 1.0)))
@@ -150,7 +150,7 @@ def biplane(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     return main, pieces
 
 
-def braced(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
+def braced_wing(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
     """One wing on top of the body, with a slanting strut on each side."""
     chord = u.uniform(0.13, 0.2)
     main = _wing(
@@ -170,9 +170,9 @@ def braced(hull: Body, u: ParamReader) -> tuple[Wing, list[Piece]]:
 
 
 WINGS: dict[str, Callable[[Body, ParamReader], tuple[Wing, list[Piece]]]] = {
-    "swept": swept,
-    "straight": straight,
-    "delta": delta,
-    "biplane": biplane,
-    "braced": braced,
+    "swept": swept_wing,
+    "straight": straight_wing,
+    "delta": delta_wing,
+    "biplane": biplane_wing,
+    "braced": braced_wing,
 }

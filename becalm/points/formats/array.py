@@ -1,7 +1,6 @@
 """NumPy's NPY and NPZ files: [n, 3] arrays, further columns and named arrays as attributes; never any pickle."""
 
 import io
-import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ import numpy as np
 
 from becalm.core import limits
 from becalm.core.files import InputError
-from becalm.core.numpy_files import inflate_entry
+from becalm.core.numpy_files import NpyArray, inflate_entry, read_npy
 from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import attributes, packed, scan_files
 
@@ -47,26 +46,12 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     )
 
 
-def _parse_npy(data: bytes, name: str) -> tuple[np.ndarray, bool, int]:
-    """The array of NPY bytes, whether it is in Fortran order, and the offset of its data. Nothing is unpickled."""
-    file = io.BytesIO(data)
+def _parse_npy(data: bytes, name: str) -> NpyArray:
+    """The array in NPY bytes, and how it lies there. Raises ScanError, which calls it `name`."""
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"version {version}")
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reader(file)
-    except Exception as error:  # NumPy lets the errors of Python's own parser and tokenizer through
-        raise ScanError(f"{name}: is no NPY array ({' '.join(str(error).split())[:120]})") from None
-    start, size = file.tell(), math.prod(shape) * dtype.itemsize
-    if dtype.hasobject:
-        raise ScanError(f"{name}: holds Python objects, which are never loaded; save plain numbers")
-    if min(shape, default=0) < 0 or size > len(data) - start:
-        raise ScanError(f"{name}: header promises {size:,} bytes, the file holds {len(data) - start:,} (truncated?)")
-    if dtype.itemsize == 0 or len(shape) > 8:
-        raise ScanError(f"{name}: dtype {dtype} or shape {shape} holds no numbers")
-    flat = np.frombuffer(data, dtype, math.prod(shape), start)
-    return flat.reshape(shape, order="F" if fortran else "C"), fortran, start
+        return read_npy(data, name)
+    except InputError as error:
+        raise ScanError(str(error)) from None
 
 
 def _cloud_from_array(array: np.ndarray, named: dict[str, np.ndarray], path: Path, layout: Layout) -> Cloud:
