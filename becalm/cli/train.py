@@ -3,7 +3,10 @@
 import inspect
 import json
 import os
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +27,20 @@ class Training:
     recipe: Any
 
     def run(self) -> None:
-        """Print each record of the log as a line of JSON. What a recipe refuses is the input's fault."""
+        """Print each record of the log as a line of JSON, on the first of several processes. What a recipe refuses is the input's
+        fault."""
         from becalm.cli.progress import heartbeat
         from becalm.tasks.train import run_recipe
 
         # An interrupted run's queues are freed by Python's resource tracker, which would warn of each.
         os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
+        first = os.environ.get("RANK", "0") == "0"
         status = [f"training in {self.recipe.run}: preparing"]
         try:
-            with heartbeat(status):
+            with heartbeat(status) if first else nullcontext(), warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
                 for report in run_recipe(self.recipe):
-                    if report.result is None:
+                    if report.result is None and first:
                         status.append(f"{self.recipe.run}: step {report.state.get('step', '?')}")
                         print(json.dumps(report.state), flush=True)
         except ValueError as error:

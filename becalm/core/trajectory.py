@@ -1,17 +1,14 @@
 """A sampling trajectory as one safetensors file: states, noise levels, estimates and metadata."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from becalm.core.files import InputError, atomic_file
+from becalm.core.files import InputError
+from becalm.core.tensor_files import read_tensors, write_tensors
 from becalm.core.typing import Float, Tensor
-
-VERSION = 1
-"""Version of the file layout."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +36,18 @@ def record_steps(steps: Iterable, facts: dict | None = None) -> Trajectory:
 
 def write(trajectory: Trajectory, path: Path | str) -> None:
     """Write a trajectory atomically."""
-    from safetensors.torch import save
-
     tensors = {"z": trajectory.z, "t": trajectory.t, "x": trajectory.x}
-    facts = json.dumps({**trajectory.facts, "version": VERSION})
-    with atomic_file(Path(path)) as temporary:
-        temporary.write_bytes(
-            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"becalm.record": facts})
-        )
+    write_tensors(path, tensors, "becalm.record", trajectory.facts)
 
 
 def read(path: Path | str) -> Trajectory:
     """Read a trajectory. Raises InputError naming the file and the fault."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})["becalm.record"])
-            z, t, x = (file.get_tensor(name) for name in ("z", "t", "x"))
-    except (KeyError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: becalm.record: is missing or damaged; this is no trajectory") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
-    if not isinstance(facts, dict):
-        raise InputError(f"{path}: becalm.record: is no JSON object; this is no trajectory")
-    if facts.pop("version", None) != VERSION:
-        raise InputError(f"{path}: version: this becalm reads trajectories of version {VERSION}")
+    tensors, facts = read_tensors(path, "becalm.record")
+    facts.pop("version", None)  # of files written before they had a schema
+    missing = [name for name in ("z", "t", "x") if name not in tensors]
+    if missing:
+        raise InputError(f"{path}: {missing[0]}: is missing; the file is damaged")
+    z, t, x = (tensors[name] for name in ("z", "t", "x"))
     if z.ndim != 4 or x.shape != z.shape or t.shape != (*z.shape[:3], 1):
         raise InputError(
             f"{path}: z {list(z.shape)}, t {list(t.shape)}, x {list(x.shape)}: the shapes do not fit each other"

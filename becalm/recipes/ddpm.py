@@ -6,7 +6,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.nets.precision import fast_matmul
 from becalm.recipes import vdm
 from becalm.systems.vdm import VDM, encode_levels, images_to_variables
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -149,7 +149,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     model = vdm.build_model(recipe, data.train).to(recipe.device).train()
     make = partial(vdm.sample_batch, recipe, model, data.train)
     yield from train(
-        model, partial(simple_loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run
+        model, partial(simple_loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
     )
     test = data.test[: vdm.MAX_TEST_IMAGES]
     test_bits = {name: evaluate_chain_bound(model.eval(), test, name) for name in ("small", "large")}

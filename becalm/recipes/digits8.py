@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,6 +26,7 @@ from becalm.images import puzzle_picture
 from becalm.images.digits import Digits, read_digits8, read_mnist
 from becalm.systems.ebm import EnergyScore, energy_at_level
 from becalm.systems.fields import EnergyModel, ScoreModel, TrainingState, score_of_sigma
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -174,7 +174,9 @@ def run(recipe: Recipe) -> Iterator[dict]:
     pool = to_variables(train_digits.images)
     training = build_model(recipe, pool)
     make = partial(sample_batch, recipe, pool)
-    yield from train(training, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(
+        training, partial(loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
+    )
     name = f"{'ncsn' if recipe.model == 'score' else 'ebm'}_digits8"
     facts = {"task": "learn digits", "recipe": name, "objective": recipe.objective}
     save(training.model, recipe.run / f"{name}.safetensors", {**facts, "steps": recipe.plan.steps, "seed": recipe.seed})

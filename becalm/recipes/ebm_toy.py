@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from becalm.core.typing import Float, Tensor
 from becalm.recipes import plane
 from becalm.systems.ebm import energy_at_level, smooth_score_at_level
 from becalm.systems.fields import EnergyModel, ScoreModel, TrainingState, score_of_sigma
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -264,7 +264,9 @@ def run(recipe: Recipe) -> Iterator[dict]:
     """Train to the end of the plan, yielding the log's records; then save the weights, and evaluate and plot the model."""
     training, density = build_model(recipe), make_density(recipe)
     make = partial(sample_batch, recipe, density)
-    yield from train(training, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(
+        training, partial(loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
+    )
     model = training.model.eval()
     facts = {"task": "learn a density", "recipe": "ebm_toy", "objective": recipe.objective, "density": recipe.density}
     save(model, recipe.run / "ebm_toy.safetensors", {**facts, "steps": recipe.plan.steps, "seed": recipe.seed})

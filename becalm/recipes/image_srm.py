@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from becalm.recipes.image_tasks import TASKS, Task, check_model
 from becalm.systems.srm import SIGMA_MIN, SRM, Head, losses, noise_and_predict
 from becalm.systems.srm_pixels import PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -255,7 +255,9 @@ def run(recipe: Recipe) -> Iterator[dict]:
     make = partial(make_batch, recipe, level_weight(recipe))
     if recipe.compiled:
         model.network.compile()
-    yield from train(model, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(
+        model, partial(loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
+    )
     name = recipe.task.replace("-", "_")
     facts = {"task": f"make {name} images", "recipe": name, "times": recipe.times, "benchmark": recipe.task}
     facts |= {"steps": recipe.plan.steps, "seed": recipe.seed}

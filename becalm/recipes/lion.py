@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from becalm.core.typing import Tensor
 from becalm.recipes.shape_batches import load_shapes, make_batch
 from becalm.systems import lion
 from becalm.systems.lion import KLWeights, Latent, Lion, Times, Variance, Weight
+from becalm.training.distributed import step_numbers, step_of
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -80,7 +80,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
     def autoencoder_loss(model: Lion, step: int) -> dict[str, Tensor]:
         points, _, generator = points_of(step)
-        return lion.autoencoder_losses(model, points, kl_weights(recipe, step), generator)
+        return lion.autoencoder_losses(model, points, kl_weights(recipe, step_of(step)), generator)
 
     def prior_loss(model: Lion, step: int) -> dict[str, Tensor]:
         latent, label, generator = latents_of(step)
@@ -103,4 +103,4 @@ def run_stage(name: str, model: Lion, parts: tuple, loss, recipe: Recipe, steps:
     for part in parts:
         part.requires_grad_(True)
     plan = replace(recipe.plan, steps=steps)
-    yield from ({"stage": name, **record} for record in train(model, loss, count, plan, recipe.run / name))
+    yield from ({"stage": name, **record} for record in train(model, loss, step_numbers, plan, recipe.run / name))

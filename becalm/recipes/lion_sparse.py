@@ -8,7 +8,6 @@ done again.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,6 +24,7 @@ from becalm.systems import lion_sparse, lion_sparse_autoencoder
 from becalm.systems.lion import Latent
 from becalm.systems.lion_sparse import LionSparse, LossWeight, Prior
 from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes
+from becalm.training.distributed import step_numbers, step_of
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -152,7 +152,7 @@ def make_batch(recipe: Recipe, shapes: sets.ShapeSet, step: int) -> Batch:
     seen, target = (crop_by_plane(part, share, generator) for part in points.split([recipe.seen, recipe.target], 1))
     if recipe.corrupt_every and step % recipe.corrupt_every < 2:
         seen = (add_noise, snap_to_grid)[step % recipe.corrupt_every](seen, generator)
-    weight = recipe.kl_weight * (1.0 if recipe.start else min(1.0, 2 * step / recipe.plan.steps))
+    weight = recipe.kl_weight * (1.0 if recipe.start else min(1.0, 2 * step_of(step) / recipe.plan.steps))
     return Batch(seen, target, weight, anchors, int(torch.randint(2**62, (), generator=generator)))
 
 
@@ -263,7 +263,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
         model.autoencoder.requires_grad_(False).encoder.requires_grad_(True)
 
     folder, make = recipe.run / "autoencoder", partial(make_batch, recipe, shapes)
-    work = train(model.autoencoder, autoencoder_loss, lambda start: map(make, count(start)), recipe.plan, folder)
+    work = train(model.autoencoder, autoencoder_loss, lambda start: map(make, step_numbers(start)), recipe.plan, folder)
     yield from with_checks(1, work, recipe.check, partial(health, model.autoencoder, test, recipe.seen), folder)
     store = encode_shapes(recipe, model.autoencoder.eval(), shapes, recipe.run / "latents.safetensors")
     if recipe.prior_steps:
@@ -275,7 +275,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
         return prior_loss(recipe, prior, store, seed)
 
     def seeds(start: int) -> Iterator[int]:
-        return (1_000_003 * recipe.seed + 2**40 + step for step in count(start))
+        return (1_000_003 * recipe.seed + 2**40 + step for step in step_numbers(start))
 
     folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, learning_rate=recipe.prior_rate)
     work = train(model.prior, loss, seeds, plan, folder)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from becalm.core.typing import Tensor
 from becalm.recipes.shape_batches import load_shapes, make_batch
 from becalm.systems import pvd
 from becalm.systems.pvd import PointDiffusion
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -51,6 +51,6 @@ def run(recipe: Recipe) -> Iterator[dict]:
         points, label, generator = make_batch(shapes, recipe.batch, recipe.points, recipe.seed, step)
         return pvd.losses(model, points.to(recipe.device), label.to(recipe.device), generator)
 
-    yield from train(model.to(recipe.device).train(), loss, count, recipe.plan, recipe.run)
+    yield from train(model.to(recipe.device).train(), loss, step_numbers, recipe.plan, recipe.run)
     facts = {"task": "generate shapes", "recipe": "pvd", "protocol": "box", "steps": recipe.plan.steps}
     save(model.cpu(), recipe.run / "pvd.safetensors", facts, torch.float16)

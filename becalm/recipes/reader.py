@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from becalm.images.digits import Digits, read_mnist
 from becalm.images.grid import shrink
 from becalm.images.handwriting import write_on_sheets
 from becalm.nets.digit_classifier import DigitClassifier, init_weights
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -95,7 +95,7 @@ def run(recipe: Recipe) -> Iterator[dict]:
     classifier = DigitClassifier(recipe.pixels, recipe.width)
     init_weights(classifier, torch.Generator().manual_seed(recipe.seed))
     make = partial(make_batch, recipe, training)
-    yield from train(classifier.train(), loss, lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(classifier.train(), loss, lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run)
     measured, name = scores(classifier.eval(), test), f"reader{recipe.pixels}"
     facts = {"task": "read digits", "recipe": name, "steps": recipe.plan.steps, "seed": recipe.seed} | measured
     save(classifier, recipe.run / f"{name}.safetensors", facts, torch.float16)

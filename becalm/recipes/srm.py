@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from becalm.core.files import InputError
 from becalm.core.times import Distribution
 from becalm.core.typing import Float, Tensor
 from becalm.systems.srm import SRM, losses, noise_and_predict
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -145,6 +145,6 @@ def run(recipe: Recipe) -> Iterator[dict]:
     x, places = read_data(recipe.data)
     model = build_model(recipe, x, places).to(recipe.device).train()
     make = partial(make_batch, recipe, x, level_weight(recipe, x.shape[1]))
-    yield from train(model, loss, lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(model, loss, lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run)
     facts = {"task": f"solve {x.shape[1]} variables", "recipe": "srm", "steps": recipe.plan.steps, "seed": recipe.seed}
     save(model.cpu(), recipe.run / "srm.safetensors", facts)

@@ -6,7 +6,6 @@ Given cells show any training digit, distorted as hands and papers do; what is t
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from math import isqrt
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,6 +24,7 @@ from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.transformer import Shape
 from becalm.systems.srm import SRM, Head, losses, noise_and_predict
 from becalm.systems.srm_digits import DigitSRM, with_reader
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -261,7 +261,9 @@ def run(recipe: Recipe) -> Iterator[dict]:
     make = partial(make_batch, recipe, pools, level_weight(recipe))
     if recipe.compiled:
         model.network.compile()
-    yield from train(model, partial(loss, centres), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(
+        model, partial(loss, centres), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
+    )
     name = f"sudoku{recipe.side}"
     facts = {"task": "solve sudokus", "recipe": name, "steps": recipe.plan.steps, "seed": recipe.seed}
     save(model.cpu(), recipe.run / f"{name}.safetensors", facts, torch.float16)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from becalm.images.digits import read_mnist
 from becalm.images.pools import TrainTest, load_digits8, make_swirl, read_cifar10, read_npz, refuse_missing_cifar10
 from becalm.nets.precision import fast_matmul
 from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, bound, images_to_variables, losses
+from becalm.training.distributed import step_numbers
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -226,7 +226,9 @@ def run(recipe: Recipe) -> Iterator[dict]:
     data = load_images(recipe)
     model = build_model(recipe, data.train).to(recipe.device).train()
     make = partial(sample_batch, recipe, model, data.train)
-    yield from train(model, partial(loss, recipe), lambda start: map(make, count(start)), recipe.plan, recipe.run)
+    yield from train(
+        model, partial(loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run
+    )
     test = data.test[:MAX_TEST_IMAGES]
     test_bits = evaluate_bound(model.eval(), test, draws=min(max(4, EVAL_NUMBERS // test.numel()), 256))
     facts = {

@@ -1,6 +1,8 @@
 """Training by a recipe's name: `becalm.train("jets", steps=200)`."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,8 @@ from torch import nn
 from becalm.core.files import InputError
 from becalm.tasks.html import summary_html
 from becalm.tasks.progress import Progress, final_result
+from becalm.training.distributed import own_device, process_count, process_group, process_number
+from becalm.training.recipe_record import check_same_recipe
 
 
 class Trainable(NamedTuple):
@@ -120,16 +124,55 @@ def steps(name: str, **changes: Any) -> Iterator[Progress]:
 
 
 def run_recipe(recipe: Any) -> Iterator[Progress]:
-    """Run a recipe object: a report with each record of the log as its state, then one with the TrainingResult."""
+    """Run a recipe object: a report with each record of the log as its state, then one with the TrainingResult.
+
+    Under `torchrun` its processes train together; only the first one writes into the run's folder. Raises InputError for the
+    folder of a run that was begun with another recipe.
+    """
     if getattr(recipe, "batch", 1) < 1:
         raise InputError(f"--batch {recipe.batch}: must be at least 1")
     run = {type(known.recipe): known.run for known in recipes().values()}[type(recipe)]
     records = []
-    for record in run(recipe):
-        records.append(record)
-        yield Progress(share_done(recipe, record), record)
-    path = max(recipe.run.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)  # models are written last
-    yield Progress(1.0, result=TrainingResult(recipe, records, path))
+    with process_group(getattr(recipe, "device", "cpu")), own_folder(recipe.run) as folder:
+        if process_number() == 0:
+            check_same_recipe(recipe, recipe.run)
+        for record in run(replace(own_share(recipe, process_count()), run=folder)):
+            records.append(record)
+            yield Progress(share_done(recipe, record), record)
+        path = max(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)  # models are written last
+    yield Progress(1.0, result=TrainingResult(recipe, records, recipe.run / path.name))
+
+
+@contextmanager
+def own_folder(run: Path) -> Iterator[Path]:
+    """The folder of a run on the first process; on the others one that is removed at the end."""
+    if process_number() == 0:
+        yield run
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+BATCH_FIELDS = ("batch", "prior_batch", "clouds", "patches")
+"""Fields of recipes that say how many data a step takes."""
+
+
+def own_share(recipe: Any, processes: int) -> Any:
+    """The recipe of one of several processes: its share of the data of a step, and its own device.
+
+    Raises InputError where the data of a step cannot be divided by the number of processes.
+    """
+    changes: dict[str, Any] = {}
+    for name in BATCH_FIELDS:
+        size = getattr(recipe, name, 0)
+        if size % processes:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} {size}: is shared by {processes} processes; give a multiple of {processes}")
+        if size:
+            changes[name] = size // processes
+    if hasattr(recipe, "device"):
+        changes["device"] = own_device(recipe.device)
+    return replace(recipe, **changes)
 
 
 def share_done(recipe: Any, record: dict) -> float:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from becalm.core.files import atomic_file
+
 
 def append_record(path: Path, record: dict) -> None:
     """Append a record as one line of JSON."""
@@ -22,4 +24,5 @@ def drop_records_after(path: Path, step: int) -> None:
             continue
         if record["step"] <= step:
             kept.append(line + "\n")
-    path.write_text("".join(kept))
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(kept))

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.training import average as averages
-from becalm.training import log, state
+from becalm.training import distributed, log, state
 from becalm.training.flops import flop_counter
 
 
@@ -41,6 +42,8 @@ class Plan:
     """Steps between records of the log."""
     save_every: int = 200
     """Steps between saved states."""
+    keep_states: int = 2
+    """Saved states that are kept."""
 
 
 def learning_rate_at(plan: Plan, step: int) -> float:
@@ -76,23 +79,48 @@ def train(
     resume exact. `loss(model, batch)` returns its terms by name, of which "loss" is differentiated. Where `run` holds a state,
     training continues from it. The averaged weights are left in the model when the last step is done.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    distributed.check_processes()
+    first = distributed.process_number() == 0
     optimiser, average = make_optimiser(model, plan), averages.copy_weights(model)
-    saved = run / "state.pt"
-    start = state.load_state(saved, model, optimiser, average) if saved.exists() else 0
-    log.drop_records_after(run / "log.jsonl", start)
-    meter = Meter(plan, start)
+    start = resume(run, model, optimiser, average)
+    meter, objective = Meter(plan, start), distributed.shared_loss(model, loss)
     for step, batch in zip(range(start, plan.steps), batches(start), strict=False):
         meter.flops = meter.flops or count_flops(model, loss, batch, plan)
-        terms = training_step(model, loss, batch, optimiser, plan, step)
+        terms = training_step(model, objective, batch, optimiser, plan, step)
         averages.update_average(average, model, plan.ema_decay, step)
         record = meter.record(step + 1, terms)
         if record:
-            log.append_record(run / "log.jsonl", record)
+            if first:
+                log.append_record(run / "log.jsonl", record)
             yield record
         if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-            state.save_state(saved, model, optimiser, average, step + 1)
+            distributed.check_copies(model, step + 1)
+            if first:
+                state.save_state(run, state.state_tensors(model, optimiser, average), step + 1, plan.keep_states)
     model.load_state_dict(average)
+
+
+def resume(run: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
+    """Continue from the latest state in the folder of a run, if there is one; returns the number of steps done.
+
+    All processes begin with what the first one has. Raises InputError for the state of another model.
+    """
+    found = None
+    if distributed.process_number() == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        found = state.load_state(run)
+        log.drop_records_after(run / "log.jsonl", found[1] if found else 0)
+    if found is None and distributed.process_count() > 1:
+        found = state.state_tensors(model, optimiser, average), 0, run
+    found = distributed.from_first(found)
+    if found is None:
+        return 0
+    tensors, step, path = found
+    try:
+        state.restore_state(tensors, model, optimiser, average)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return step
 
 
 def training_step(
@@ -141,7 +169,7 @@ class Meter:
         if step % self.plan.log_every and step != self.plan.steps:
             return None
         seconds = (time.time() - self.last_time) / count
-        means = {name: value / count for name, value in self.sums.items()}
+        means = distributed.mean_over_processes({name: value / count for name, value in self.sums.items()})
         self.sums, self.last_step, self.last_time = {}, step, time.time()
         return {
             "step": step,

@@ -1,6 +1,5 @@
 """Models as files: tensors in safetensors, with JSON metadata of the model's class, configuration and origin."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -11,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from becalm.core.files import InputError, atomic_file
+from becalm.core.files import InputError
+from becalm.core.tensor_files import read_tensors, write_tensors
 from becalm.nets.coverage import CoverageNetwork
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems.fields import EnergyModel, ScoreModel
@@ -58,18 +58,15 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
 
     float32 weights are written in `precision`; `load` gives float32 again.
     """
-    from safetensors.torch import save as serialised
-
     names = [name for name, system in SYSTEMS.items() if type(model) is system]
     if not names:
         raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
     if model.config is None:
         raise InputError(f"{path}: a {names[0]} around a network of one's own cannot be stored; make it by `build`")
     fields = {**metadata, "model": names[0], "config": model.config}
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
     state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
-    with atomic_file(Path(path)) as temporary:
-        temporary.write_bytes(serialised(state, {"becalm": json.dumps(fields)}))
+    write_tensors(path, state, "becalm", fields)
 
 
 def packaged_models() -> list[dict]:
@@ -101,7 +98,7 @@ def load(name: Path | str, *wanted: type[System]) -> System:
     Raises InputError naming file and field.
     """
     path = find_weights(name)
-    state, fields = _read_file(path)
+    state, fields = read_tensors(path, "becalm")
     try:
         fields, state = with_current_names(fields, state)
     except ValueError as error:
@@ -161,27 +158,10 @@ def assign_tensors(model: System, state: dict, path: Path | str) -> System:
 
 def describe(path: Path | str) -> dict:
     """The metadata of a file of weights, and its numbers of tensors and parameters."""
-    state, fields = _read_file(Path(path))
+    state, fields = read_tensors(path, "becalm")
     return {"file": str(path), **fields, "tensors": len(state), "parameters": sum(t.numel() for t in state.values())}
 
 
 def metadata(path: Path | str) -> dict:
     """The JSON metadata of a stored model. Raises InputError when it is not one."""
-    return _read_file(Path(path))[1]
-
-
-def _read_file(path: Path) -> tuple[dict, dict]:
-    """The tensors and the metadata."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            fields = json.loads((file.metadata() or {})["becalm"])
-    except SafetensorError as error:
-        raise InputError(f"{path}: is not a safetensors file, or a damaged one ({error})") from error
-    except (KeyError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: becalm: the metadata of a becalm model is missing or damaged") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: becalm: must be a JSON object")
-    return state, fields
+    return read_tensors(path, "becalm")[1]

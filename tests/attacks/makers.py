@@ -211,6 +211,17 @@ def checkpoint_cut(folder: Path) -> Path:
     return put(folder, "cut.pt", file.getvalue()[: len(file.getvalue()) // 2])
 
 
+def state_cut(folder: Path) -> Path:
+    """The state of a training run without its second half."""
+    import torch
+
+    from becalm.core.tensor_files import write_tensors
+
+    path = folder / "cut.safetensors"
+    write_tensors(path, {"model.a": torch.zeros(100)}, "becalm.state", {"step": 1})
+    return put(folder, path.name, path.read_bytes()[:300])
+
+
 def stl_cut(folder: Path) -> Path:
     """An STL file of words that end in the middle of a corner."""
     return put(folder, "cut.stl", b"solid a\nvertex 1 2 3\nvertex 1 2 3\nvertex 1 2")

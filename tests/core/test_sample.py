@@ -216,10 +216,10 @@ def test_a_record_gives_back_the_walk(tmp_path):
 def test_what_is_no_record_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"z": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="no trajectory"):
+    with pytest.raises(InputError, match="of another program, not a trajectory of becalm"):
         trajectory.read(path)
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="is not a safetensors file, or a damaged one"):
         trajectory.read(path)
     tensors = {"z": torch.zeros(2, 1, 1, 1), "t": torch.zeros(1, 1, 1, 1), "x": torch.zeros(2, 1, 1, 1)}
     save_file(tensors, path, {"becalm.record": json.dumps({"version": 1})})

@@ -84,7 +84,7 @@ def test_the_limits_of_the_server_hold(run, scan):
 def test_other_safetensors_are_told_from_runs(run, tmp_path):
     (tmp_path / "input.safetensors").write_bytes(b"x" * 100)
     status, reports, _ = run(tmp_path / "input.safetensors")
-    assert status == 1 and "not a whole safetensors file" in reports[-1]["error"]
+    assert status == 1 and "is not a safetensors file" in reports[-1]["error"]
 
 
 def test_large_clouds_are_drawn_in_part_and_evenly():

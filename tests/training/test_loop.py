@@ -9,6 +9,7 @@ from torch import nn
 from becalm.training import average, log
 from becalm.training.loop import Plan, learning_rate_at, train
 from becalm.training.prefetch import prefetch
+from becalm.training.state import state_files
 
 PLAN = Plan(steps=12, learning_rate=1e-2, warmup=3, ema_decay=0.9, bfloat16=False, log_every=2, save_every=4)
 
@@ -40,11 +41,12 @@ def test_a_cut_run_continues_exactly(tmp_path):
     for record in train(cut, loss, batches, PLAN, tmp_path / "cut"):
         if record["step"] == 6:
             break
-    assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
+    assert [path.name for path in state_files(tmp_path / "cut")] == ["00000004.safetensors"]
     list(train(resumed, loss, batches, PLAN, tmp_path / "cut"))
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert steps(tmp_path / "whole") == steps(tmp_path / "cut") == [2, 4, 6, 8, 10, 12]
+    assert [path.name for path in state_files(tmp_path / "whole")] == ["00000012.safetensors", "00000008.safetensors"]
 
 
 def test_it_learns(tmp_path):
