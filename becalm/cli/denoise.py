@@ -16,7 +16,8 @@ class Denoise:
     """Denoise a scan: every point stays, in order, with its attributes; only positions change."""
 
     scan: Annotated[Path, tyro.conf.Positional]
-    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .asc .csv .pts .ptx .npy .npz .bin; or - for standard input, with --format."""
+    """The scan: .ply .pcd .las .laz .e57 .xyz .txt .asc .csv .pts .ptx .npy .npz .bin, a mesh in .obj
+    .off .stl .glb; or - for standard input, with --format."""
     more: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Further scans; each may be a folder, or a pattern such as 'scans/*.laz'."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
@@ -167,7 +168,8 @@ class Denoise:
         started = time.time()
         check_writable(next(iter(stream)), target)
         options = self.task_options()
-        result, _ = with_progress(iter_denoise_stream(stream, target, self.model, self.details, warn, **options))
+        written = (self.details, warn, self.keep_types, self.scale)
+        result, _ = with_progress(iter_denoise_stream(stream, target, self.model, *written, **options))
         if self.picture:
             taken = ~result.progress.outlier
             origin = result.original.origin
@@ -179,9 +181,7 @@ class Denoise:
 
     def needs_memory(self) -> bool:
         """Whether an option asks for what is done with the whole scan in memory only."""
-        return self.mode == "paper" or bool(
-            self.record or self.uncertainty or self.columns or self.keep_types or self.scale
-        )
+        return self.mode == "paper" or bool(self.record or self.uncertainty or self.columns)
 
     def task_options(self) -> dict[str, Any]:
         """The options of `becalm.denoise`."""

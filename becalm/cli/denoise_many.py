@@ -10,14 +10,19 @@ from typing import Any
 
 
 def expand_scans(paths: Sequence[Path]) -> list[Path]:
-    """The scans that are meant: of a folder all scans in it, of a pattern all that fit it. Raises InputError for none."""
+    """The scans that are meant: of a folder all in it but outputs of earlier runs, of a pattern all that fit it.
+
+    Raises InputError for none.
+    """
     from becalm.core.files import InputError
-    from becalm.points.formats import FORMATS
+    from becalm.points.formats import FORMATS, default_output
 
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in FORMATS and not p.name.startswith("."))
+            names = {default_output(p) for p in inside}  # of earlier runs in this folder
+            inside = [p for p in inside if p not in names]
             if not inside:
                 raise InputError(f"{path}: holds no scan; known are {' '.join(FORMATS)}")
             found += inside

@@ -20,6 +20,10 @@ def summary_lines(result: DenoiseResult | LargeResult, details: bool) -> Iterato
         yield f"coordinates   stand on a grid of {format_length(step, unit)} {AXES[axis]}"
     if report.displacement_max > 0:
         yield f"noise         {noise_in_words(result)}"
+    if report.roughness is not None and report.displacement_max > 0:
+        yield (
+            f"roughness     {format_length(report.roughness, unit)} before, as becalm info has it: without what neighbours share"
+        )
     yield f"moved         {moves_in_words(result)}"
     if report.unmoved and report.displacement_max > 0:
         yield f"not moved     {report.unmoved:,} points{unmoved_in_words(result)}"

@@ -29,24 +29,22 @@ class Info:
             print(json.dumps(facts))
             return
         for name, value in facts.items():
+            if name == "grid" and not value:
+                continue
             text = "  ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
             print(f"{name:<12} {text}{ROUGHNESS if name == 'roughness' and value is not None else ''}")
 
 
-ROUGHNESS = (
-    " (how far points lie off the surface through their neighbours; what neighbours share is only in denoise's noise)"
-)
-"""What the roughness is, and why it is less than the noise that `becalm denoise` finds."""
+ROUGHNESS = " (how far points lie off the surface through their neighbours; becalm denoise shows the same and estimates the whole noise)"
+"""What the roughness is, and that it is not the noise that `becalm denoise` finds."""
 
 
 def describe_scan(path: Path, columns: str = "") -> dict:
     """Points, extent, spacing, roughness and attributes of a scan."""
-    import numpy as np
-
     from becalm.cli.denoise import parse_columns, warn
     from becalm.points import ScanError, read
-    from becalm.points.denoise import MIN_POINTS
-    from becalm.points.estimate import noise_level
+    from becalm.points.denoise import scan_roughness
+    from becalm.points.quantisation import coordinate_steps
     from becalm.points.suitability import check_suitable
 
     cloud = read(path, warn, parse_columns(columns))
@@ -55,14 +53,15 @@ def describe_scan(path: Path, columns: str = "") -> dict:
         check_suitable(cloud)
     except ScanError as error:
         warn(f"{path}: {error}")
-    local = np.unique(cloud.local()[cloud.measured], axis=0)
+    roughness = scan_roughness(cloud)
     return {
         "file": str(path),
         "points": len(cloud),
         "missing": int((~cloud.measured).sum()),
         "low": [round_digits(x, 10) for x in measured.min(0).tolist()],
         "high": [round_digits(x, 10) for x in measured.max(0).tolist()],
-        "roughness": round_digits(noise_level(local), 3) if len(local) >= MIN_POINTS else None,
+        "grid": {steps.where: round_digits(steps.step, 3) for steps in coordinate_steps(measured)},
+        "roughness": None if roughness is None else round_digits(roughness, 3),
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }
 

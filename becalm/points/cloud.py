@@ -192,6 +192,11 @@ class Cloud:
         return Cloud(frozen(self.xyz[rows]), attributes, self.origin, source)
 
 
+def with_written_types(cloud: Cloud, keep_types: bool, scale: float | None) -> Cloud:
+    """The cloud, whose file is to be written with the floating-point types and the LAS scale that `formats.write` takes."""
+    return replace(cloud, source=replace(cloud.source, keep_types=keep_types, scale=scale)) if cloud.source else cloud
+
+
 def box_centre(xyz: np.ndarray) -> np.ndarray:
     """[3] centre of the bounding box of the finite rows of xyz [n, 3]; zero where there is none."""
     xyz = xyz[np.isfinite(xyz).all(axis=1)]

@@ -5,7 +5,7 @@ one position, order, count and attributes are handled here, so that no model has
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -70,6 +70,26 @@ class Report:
     """The longest."""
     steps: dict[str, float]
     """Distance of the steps that coordinates stand on, by x, y, z or range; empty where they stand on none."""
+    roughness: float | None = None
+    """How far the scan's points lie off the surface through their neighbours: standard deviation of what neighbours do not share,
+    by local fits alone, before denoising; what `becalm info` shows. None where there are fewer than 16 points."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<20} {format_figure(value)}" for name, value in asdict(self).items())
+
+
+def format_figure(value: object) -> str:
+    """A figure of a report as people read it: four digits, commas in counts, – for None."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {format_figure(part)}" for name, part in value.items()) or "–"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def scan_roughness(cloud: Cloud) -> float | None:
+    """Standard deviation across the surface of what neighbours of a cloud do not share; None where fewer than 16 distinct points
+    have coordinates."""
+    places = np.unique(cloud.local()[seen_points(cloud, FREE)], axis=0)
+    return noise_level(places) if len(places) >= MIN_POINTS else None
 
 
 def find_isolated(cloud: Cloud, outliers: OutlierPolicy, constraints: Constraints = FREE) -> np.ndarray:
@@ -259,6 +279,7 @@ def summarize(cloud: Cloud, progress: DenoiseProgress, sensors: np.ndarray | Non
         displacement_95=float(np.quantile(lengths, 0.95)),
         displacement_max=float(lengths.max()),
         steps=cloud_steps(cloud, taken, sensors),
+        roughness=scan_roughness(cloud),
     )
 
 

@@ -173,7 +173,7 @@ def scan_report(tiles: Tiles) -> Report:
     counts = [name for name, value in asdict(whole).items() if isinstance(value, int)]
     tests = [report["jarque_bera"] for report in reports if report["jarque_bera"] is not None]
     changed: dict[str, Any] = {name: sum(report[name] for report in reports) for name in counts}
-    for name in ("noise_before", "noise_after"):
+    for name in ("noise_before", "noise_after", "roughness"):
         changed[name] = weighted_median([report[name] for report in reports], weights)
     changed["displacement_max"] = max(report["displacement_max"] for report in reports)
     changed |= {"points": tiles.total, "missing": tiles.total - int(tiles.counts.sum())}

@@ -8,7 +8,7 @@ import numpy as np
 
 from becalm.core.files import InputError, atomic_file
 from becalm.points import mesh as archive
-from becalm.points.formats import lines, ply, ply_lists, scan_files
+from becalm.points.formats import lines, mesh_scenes, ply, ply_lists, scan_files
 from becalm.points.mesh import Mesh, normals_and_areas
 
 BYTES_OF_A_TRIANGLE = 4
@@ -150,11 +150,18 @@ def _read_stl(path: Path) -> Mesh:
     return Mesh(vertices, faces.reshape(-1, 3))
 
 
+def _read_glb(path: Path) -> Mesh:
+    cloud = mesh_scenes.read(path, lambda _: None)
+    assert cloud.source is not None
+    return Mesh(np.array(cloud.xyz), cloud.source.header.triangles())
+
+
 READERS: dict[str, Callable[[Path], Mesh]] = {
     ".obj": _read_obj,
     ".off": _read_off,
     ".ply": _read_ply,
     ".stl": _read_stl,
+    ".glb": _read_glb,
     ".npz": archive.load,
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 from becalm.core.device import device_of
 from becalm.core.files import InputError
 from becalm.points import denoise as clouds
-from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.cloud import Cloud, ScanError, frozen, with_written_types
 from becalm.points.constraints import Constraints, class_masks
 from becalm.points.denoise import OutlierPolicy, Report
 from becalm.points.denoiser import CloudDenoiser, with_near_origin
@@ -169,9 +169,7 @@ class DenoiseResult:
         self, path: str | PathLike[str], keep_types: bool = False, scale: float | None = None
     ) -> "DenoiseResult":
         """The result as a file at this path has it: positions rounded as its format rounds, and errors larger by that."""
-        moved = self.original.moved(self.points)
-        if moved.source:
-            moved = replace(moved, source=replace(moved.source, keep_types=keep_types, scale=scale))
+        moved = with_written_types(self.original.moved(self.points), keep_types, scale)
         still = (self.points == self.original.xyz).all(axis=1, keepdims=True)
         xyz = np.where(still, self.original.xyz, written_coordinates(moved, Path(path)))
         error = self.progress.error
@@ -185,7 +183,7 @@ class DenoiseResult:
         return f"DenoiseResult({len(self.original):,} points, noise {before:.4g} before, {after:.4g} after{outliers})"
 
     def _repr_html_(self) -> str:
-        rows = {name.replace("_", " "): _rounded(value) for name, value in asdict(self.report).items()}
+        rows = {name.replace("_", " "): clouds.format_figure(value) for name, value in asdict(self.report).items()}
         return summary_html("Denoised cloud", rows, self.picture())
 
     def draw(self, path: str | PathLike[str]) -> None:
@@ -291,9 +289,3 @@ def error_prefix(cloud: Cloud) -> Iterator[None]:
     except ScanError as error:
         path: Path | None = cloud.source.path if cloud.source else None
         raise (ScanError(f"{path}: {error}") if path else error) from error
-
-
-def _rounded(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_rounded(part)}" for name, part in value.items()) or "–"
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

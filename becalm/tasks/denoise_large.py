@@ -19,7 +19,7 @@ import numpy as np
 
 from becalm import __version__
 from becalm.core.files import InputError, atomic_file, try_lock
-from becalm.points.cloud import Cloud, ScanError
+from becalm.points.cloud import Cloud, ScanError, with_written_types
 from becalm.points.constraints import CLASSES, Constraints
 from becalm.points.denoise import CloudDenoiser, Report, apply_outlier_policy, point_attributes
 from becalm.points.formats.scan_files import atomic_scan_file
@@ -79,12 +79,14 @@ def iter_denoise_stream(
     model: Model,
     details: bool = False,
     warn: Warn = warnings.warn,
+    keep_types: bool = False,
+    scale: float | None = None,
     **options: Any,
 ) -> Iterator[Progress]:
     """Denoise a scan from file to file, with the options of `becalm.denoise`; the last report has a `LargeResult`.
 
-    With `details` the output has the attributes of the result. Raises InputError, OSError as the system does; the tiles that are
-    finished then stay for the next run.
+    `details`, `keep_types` and `scale` are those of `DenoiseResult.save`. Raises InputError, OSError as the system does; the
+    tiles that are finished then stay for the next run.
     """
     chosen = Options(**options)
     denoiser = load_denoiser(model, chosen)
@@ -101,7 +103,10 @@ def iter_denoise_stream(
         report = scan_report(tiles)
         count = stream.count - (report.outliers if settings.outliers == "remove" else 0)
         with atomic_scan_file(output, stream.path) as temporary:
-            stream.write(finished_parts(stream, tiles, settings, details), count, temporary, output, warn)
+            written = (
+                with_written_types(part, keep_types, scale) for part in finished_parts(stream, tiles, settings, details)
+            )
+            stream.write(written, count, temporary, output, warn)
         original, progress = sample_progress(tiles)
         result = LargeResult(report, original, progress, chosen, cloud_limits(original, settings), length_unit(first))
     yield Progress(1.0, None, result)

@@ -158,6 +158,21 @@ def test_info_tells_what_is_in_a_scan_and_in_weights(capsys, folder):
     assert "intensity" in run(capsys, "info", folder / "scan.ply")[1]
 
 
+def test_info_and_denoise_say_the_same_roughness(capsys, folder):
+    shown = json.loads(run(capsys, "info", folder / "scan.ply", "--json")[1])["roughness"]
+    _, out, _ = denoised(capsys, folder, "-o", folder / "out.ply", "--json")
+    assert json.loads(out)["roughness"] == pytest.approx(shown, rel=5e-3)
+    _, out, _ = denoised(capsys, folder, "-o", folder / "again.ply")
+    assert "as becalm info has it" in out
+
+
+def test_info_says_on_which_grid_coordinates_stand(capsys, tmp_path):
+    xyz = np.random.default_rng(0).random((3000, 3)).round(4)
+    xyz[:, 2] = xyz[:, 2].round(1)
+    write(Cloud(xyz), tmp_path / "steps.xyz")
+    assert json.loads(run(capsys, "info", tmp_path / "steps.xyz", "--json")[1])["grid"] == {"z": 0.1}
+
+
 def test_models_lists_what_ships(capsys):
     found = json.loads(run(capsys, "models", "--json")[1])
     assert {"name", "task", "file", "sha256"} <= found[0].keys()

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from becalm.cli import main
+from becalm.cli.denoise import Denoise
+from becalm.cli.denoise_many import expand_scans
 from becalm.cli.tile_options import parse_memory, parse_tiling
 from becalm.core.files import InputError
 from becalm.points import Cloud, read, write
@@ -126,12 +128,33 @@ def test_an_output_of_no_format_is_refused_before_the_scan_is_read(capsys, folde
     assert "out.abc: unknown suffix" in err
 
 
+def test_outputs_of_earlier_runs_are_no_scans_of_a_folder(folder):
+    (folder / "scans/a.denoised.laz").touch()
+    assert [path.name for path in expand_scans([folder / "scans"])] == ["a.laz", "b.ply", "c.laz"]
+
+
 def test_a_scale_holds_for_tiles_too(capsys, folder):
     laspy = pytest.importorskip("laspy")
     code, _out, err = run(capsys, folder / "scans/a.laz", "-o", folder / "out.laz", *TILES, "--scale", "0.004")
     assert code == 0, err
     with laspy.open(folder / "out.laz") as file:
         assert file.header.scales.tolist() == [0.004] * 3
+    assert not Denoise(folder / "scans/a.laz", scale=0.004, keep_types=True).needs_memory()
+
+
+@pytest.mark.parametrize(("options", "size"), [((), 24), (("--keep-types",), 12)])
+def test_types_are_kept_in_tiles_where_asked(capsys, folder, options, size):
+    cloud = read(folder / "scans/b.ply")
+    far = np.zeros(len(cloud), [(axis, "<f4") for axis in "xyz"])
+    for axis, values in zip("xyz", cloud.xyz.T + [[500_000], [0], [0]], strict=True):
+        far[axis] = values
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(far)}\n"
+    head += "property float x\nproperty float y\nproperty float z\nend_header\n"
+    (folder / "far.ply").write_bytes(head.encode() + far.tobytes())
+    code, _out, err = run(capsys, folder / "far.ply", "-o", folder / "out.ply", *TILES, *options)
+    assert code == 0, err
+    body = (folder / "out.ply").read_bytes().split(b"end_header\n", 1)[1]
+    assert len(body) == size * len(far)
 
 
 def test_an_interruption_says_that_tiles_are_kept(capsys, folder, monkeypatch):

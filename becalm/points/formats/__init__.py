@@ -3,20 +3,20 @@
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from becalm.core.files import InputError
-from becalm.points.cloud import Cloud, ScanError
-from becalm.points.formats import array, e57, kitti, las, pcd, ply, ptx, scan_files, text
+from becalm.points.cloud import Cloud, ScanError, Source, with_written_types
+from becalm.points.formats import array, e57, kitti, las, mesh_scenes, mesh_text, pcd, ply, ptx, scan_files, text
 from becalm.points.formats.text_columns import Columns
 
 FORMATS = {
     **{".ply": ply, ".pcd": pcd, ".las": las, ".laz": las, ".e57": e57, ".npy": array, ".npz": array},
-    **{".ptx": ptx, ".bin": kitti},
+    **{".ptx": ptx, ".bin": kitti, ".obj": mesh_text, ".off": mesh_text, ".stl": mesh_scenes, ".glb": mesh_scenes},
     **dict.fromkeys((".xyz", ".txt", ".csv", ".pts", ".asc"), text),
 }
 """Suffix -> the module with its `read(path, warn)` and `write(cloud, temporary, target, warn)`."""
@@ -67,10 +67,18 @@ def write(
     module = _module(path)
     if scale is not None:
         check_scale(scale)
-    if cloud.source:
-        cloud = replace(cloud, source=replace(cloud.source, keep_types=keep_types, scale=scale))
+    if cloud.source and cloud.source.path and _loses_faces(cloud.source, module):
+        warn(f"{path}: holds the points alone, the faces of {cloud.source.path} are left out")
+    cloud = with_written_types(cloud, keep_types, scale)
     with scan_files.atomic_scan_file(path, cloud.source.path if cloud.source else None) as temporary:
         module.write(cloud, temporary, path, warn)
+
+
+def _loses_faces(source: Source, module: ModuleType) -> bool:
+    """Whether a file had faces that a format does not take over from it."""
+    if source.format == "ply":
+        return module is not ply and any(element.name == "face" for element in source.header.elements)
+    return source.format.startswith("mesh") and module not in (mesh_text, mesh_scenes)
 
 
 def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:

@@ -90,7 +90,8 @@ def _read_npz(data: bytes, path: Path, warn: Callable[[str], object]) -> Cloud:
     except InputError:
         raise
     except Exception as error:  # zipfile lets zlib, struct, encoding and its own errors through
-        raise ScanError(f"{path}: is no whole NPZ archive ({' '.join(str(error).split())[:120]})") from None
+        reason = " ".join(str(error).split())[:120]
+        raise scan_files.wrong_kind(path, f"is no whole NPZ archive ({reason})") from None
     key = _coordinate_name(arrays, path)
     count = len(arrays[key])
     named = {
@@ -117,7 +118,10 @@ def _coordinate_name(arrays: dict[str, np.ndarray], path: Path) -> str:
     for name in (*_COORDINATES, *(arrays if len(arrays) == 1 else ())):
         if name in arrays and arrays[name].ndim > 0:
             return name
-    raise ScanError(f"{path}: no array named {', '.join(_COORDINATES[:-1])} among {', '.join(arrays)[:200]}")
+    raise ScanError(
+        f"{path}: no array named {', '.join(_COORDINATES[:-1])} among {', '.join(arrays)[:200]}; "
+        "save the coordinates [n, 3] as xyz"
+    )
 
 
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:

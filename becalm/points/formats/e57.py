@@ -79,7 +79,7 @@ def _check_file_header(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(48)
     if head[:8] != b"ASTM-E57" or len(head) < 48:
-        raise ScanError(f"{path}: has no E57 header ('ASTM-E57' and 48 bytes)")
+        raise scan_files.wrong_kind(path, "has no E57 header ('ASTM-E57' and 48 bytes)")
     length, start, xml, page = struct.unpack_from("<QQQQ", head, 16)
     if length != size or start + xml > size or page != 1024 or xml > max(16 << 20, size // 2):
         raise ScanError(f"{path}: header promises {length:,} bytes, the file holds {size:,} (truncated?)")

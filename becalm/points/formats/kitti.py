@@ -19,8 +19,8 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     tables = [np.frombuffer(data, "<f4").reshape(-1, width) for width in (5, 4) if len(data) % (4 * width) == 0]
     table = next((table for table in tables if _is_believable(table)), None)
     if table is None:
-        raise ScanError(
-            f"{path}: is no scan of float32 x, y, z, intensity (KITTI) or x, y, z, intensity, ring (nuScenes)"
+        raise scan_files.wrong_kind(
+            path, "is no scan of float32 x, y, z, intensity (KITTI) or x, y, z, intensity, ring (nuScenes)"
         )
     kind = np.dtype([(name, "<f4") for name in _FIELDS[: table.shape[1]]])
     rows = frozen(table.view(kind)[:, 0])

@@ -47,7 +47,7 @@ def check_header(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(375)
         if head[:4] != b"LASF" or len(head) < 227:
-            raise ScanError(f"{path}: has no LAS header ('LASF' and at least 227 bytes)")
+            raise scan_files.wrong_kind(path, "has no LAS header ('LASF' and at least 227 bytes)")
         major, minor = head[24:26]
         if major != 1 or minor > 4:
             hint = "; save it as 1.4 (LAStools: las2las -set_version 1.4)" if major == 1 else ""

@@ -57,14 +57,14 @@ def parse_header(data: bytes, path: Path) -> Header:
     while "DATA" not in words:
         stop = data.find(b"\n", end, _HEADER_LIMIT)
         if stop < 0:
-            raise ScanError(f"{path}: has no PCD header (no line 'DATA …' within the first MiB)")
+            raise scan_files.wrong_kind(path, "has no PCD header (no line 'DATA …' within the first MiB)")
         name, *values = data[end:stop].decode("latin1").split() or ["#"]
         end = stop + 1
         if name.startswith("#"):
             continue
         name = "FIELDS" if name == "COLUMNS" else name
         if name not in _WORDS:
-            raise ScanError(f"{path}: header line {name[:40]!r} is not PCD")
+            raise scan_files.wrong_kind(path, f"header line {name[:40]!r} is not PCD")
         words[name] = values
     limits.check_attributes(path, len(words.get("FIELDS", ())))
     try:

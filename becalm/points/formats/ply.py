@@ -146,7 +146,7 @@ def parse_header(data: bytes, path: Path) -> Header:
     """The header of a PLY file, not yet checked against the file's size."""
     match = re.match(rb"ply\s*?\n.*?(?<=\n)end_header[ \t\r]*(\n|$)", data[:HEADER_LIMIT], re.DOTALL)
     if match is None:
-        raise ScanError(f"{path}: has no PLY header ('ply' … 'end_header' within the first MiB)")
+        raise scan_files.wrong_kind(path, "has no PLY header ('ply' … 'end_header' within the first MiB)")
     form, elements = "", []
     order: Literal["<", ">"] = "<"
     limits.check_attributes(path, match[0].count(b"\nproperty "))

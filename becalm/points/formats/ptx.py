@@ -84,9 +84,8 @@ def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxSc
         if min(shape) < 0 or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise ValueError
     except (ValueError, OverflowError):
-        raise ScanError(
-            f"{path}: scan {number + 1} does not begin with columns, rows, place, axes and a 4 × 4 matrix (not PTX?)"
-        ) from None
+        fault = f"scan {number + 1} does not begin with columns, rows, place, axes and a 4 × 4 matrix"
+        raise scan_files.wrong_kind(path, fault) from None
     left = len(spans) - _HEADER_LINES
     if count > left:
         raise ScanError(f"{path}: scan {number + 1} promises {count:,} points, the file holds {left:,} (truncated?)")

@@ -19,6 +19,8 @@ def written_coordinates(cloud: Cloud, path: Path) -> np.ndarray:
     suffix, source = path.suffix.lower(), cloud.source
     if suffix in (".las", ".laz"):
         return las.rounded_coordinates(cloud)
+    if suffix in (".stl", ".glb"):
+        return cloud.xyz.astype(np.float32).astype(np.float64)
     if source is None or _FORMATS.get(suffix) != source.format:
         return cloud.xyz
     kinds = packed.axis_dtypes(cloud, _axis_dtypes(source), lambda line: None, "")

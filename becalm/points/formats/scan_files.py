@@ -76,3 +76,37 @@ def atomic_scan_file(path: Path, source: Path | None = None) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ScanError(f"{path}: cannot be written ({reason}); nothing was changed") from error
+
+
+SIGNATURES: dict[bytes, str] = {
+    b"ply": "a PLY scan: name it .ply",
+    b"LASF": "a LAS or LAZ scan: name it .las or .laz",
+    b"ASTM-E57": "an E57 scan: name it .e57",
+    b"# .PCD": "a PCD scan: name it .pcd",
+    b"VERSION .7": "a PCD scan: name it .pcd",
+    b"\x93NUMPY": "a NumPy array: name it .npy",
+    b"glTF": "a GLB mesh: name it .glb",
+    b"PK\x03\x04": "a ZIP archive: unpack it, or name it .npz if NumPy wrote it",
+    b"\x1f\x8b": "compressed by gzip: unpack it first",
+    b"\xfd7zXZ": "compressed by xz: unpack it first",
+    b"Rar!": "a RAR archive: unpack it first",
+    b"<": "a web page or XML: download the scan itself",
+    b"{": "JSON: export the points as PLY or text",
+    b"%PDF": "a PDF document: export the points as PLY or text",
+    b"\x89PNG": "a picture: name a scan",
+    b"\xff\xd8\xff": "a picture: name a scan",
+    b"\x89HDF": "an HDF5 file: export the points as PLY or LAS",
+    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
+}
+"""The first bytes of files that are often given a wrong suffix -> what they are, and what to do."""
+
+
+def wrong_kind(path: Path, fault: str) -> ScanError:
+    """The error for a file that is not what its suffix says: the fault, what its first bytes look like, and what to do."""
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf\r\n\t ")
+    looks = next((what for start, what in SIGNATURES.items() if head.startswith(start)), "")
+    if looks and f"name it {path.suffix.lower()}" not in looks:
+        return ScanError(f"{path}: {fault}; it looks like {looks}")
+    damaged = "damaged or cut off: get the file anew" if looks else "export it anew, or name it by its true format"
+    return ScanError(f"{path}: {fault}; {damaged}")

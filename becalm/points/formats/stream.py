@@ -101,8 +101,10 @@ class PlyStream:
         for name, values in part.attributes.items():
             if name not in fields or fields[name].newbyteorder("=") != values.dtype:
                 fields[name] = values.dtype
+        assert part.source is not None
+        keep = part.source.keep_types and all(old[axis].kind == "f" for axis in packed.AXES)
         low, high = self.bounds()
-        if not all(_holds_moved(fields[axis], low, high) for axis in packed.AXES):
+        if not keep and not all(_holds_moved(fields[axis], low, high) for axis in packed.AXES):
             order = ">" if old["x"].byteorder == ">" else "="
             fields |= dict.fromkeys(packed.AXES, np.dtype(np.float64).newbyteorder(order))
         return np.dtype(list(fields.items()))

@@ -56,7 +56,7 @@ def read(path: Path, warn: Callable[[str], object], columns: Columns | None = No
     body, encoding = decode_text(scan_files.read_bytes(path))
     spans = lines.find_lines(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0, _COMMENTS)
     if len(spans) == 0:
-        raise ScanError(f"{path}: holds no line of numbers")
+        raise scan_files.wrong_kind(path, "holds no line of numbers")
     if int((spans[:, 1] - spans[:, 0]).max()) > lines.MAX_LINE_BYTES:
         raise ScanError(f"{path}: a line is longer than {lines.MAX_LINE_BYTES:,} bytes, this is no table of points")
     dialect = detect_dialect(_decode_lines(body, spans[:: _stride(spans)]))
@@ -101,7 +101,7 @@ def _find_first_point(table: bytes, spans: np.ndarray, dialect: Dialect, path: P
     if max(numbers) == 2:
         words = rows[numbers.index(2)]
         raise ScanError(f"{path}: line {words} has {len(words)} columns, a point needs x, y and z (2-D points?)")
-    raise ScanError(f"{path}: no line of x, y and z among the first {_MAX_PREAMBLE} lines")
+    raise scan_files.wrong_kind(path, f"no line of x, y and z among the first {_MAX_PREAMBLE} lines")
 
 
 def _point_lines_of_blocks(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from becalm.points import Cloud, ScanError, read, write
 from becalm.points.formats import FORMATS
+from tests.points.formats.meshes import MAKERS as MESHES
 from tests.points.formats.odd_scans import FIXED
 from tests.points.formats.samples import CASES, FOREIGN, OWN, PLY_LISTS, TEXTS, cloud_of, saved
 
@@ -80,7 +81,7 @@ def test_a_part_is_written_in_order(tmp_path, suffix, index):
         assert np.array_equal(back.attributes[name], values[mask], equal_nan=values.dtype.kind == "f"), name
 
 
-@pytest.mark.parametrize("target", [suffix for suffix in FORMATS if suffix != ".bin"])
+@pytest.mark.parametrize("target", [suffix for suffix in FORMATS if suffix not in (".bin", *MESHES)])
 @pytest.mark.parametrize("suffix", [".ply", ".las", ".xyz", ".e57"])
 def test_other_formats_keep_what_they_can(tmp_path, suffix, target):
     source = tmp_path / f"one{suffix}"
@@ -116,11 +117,11 @@ def damage(draw, data: bytes) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("suffix", [*OWN, *FOREIGN, ".ptx", ".bin"])
+@pytest.mark.parametrize("suffix", [*OWN, *FOREIGN, ".ptx", ".bin", *MESHES])
 def test_any_bytes_give_a_cloud_or_a_scan_error(tmp_path_factory, suffix):
     folder = tmp_path_factory.mktemp("damaged")
     fixed = [make() for known, make in FIXED.values() if known == suffix]
-    samples = OWN.get(suffix) or fixed or [saved(suffix)]
+    samples = OWN.get(suffix) or fixed or ([MESHES[suffix]()] if suffix in MESHES else [saved(suffix)])
 
     @settings(max_examples=60, deadline=2000, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.sampled_from(samples).flatmap(damage))
@@ -170,11 +171,11 @@ def test_bad_input_in_one_line(tmp_path, suffix):
 
 
 def test_unknown_suffixes_are_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(ScanError, match=r"unknown suffix '.obj', known are .ply .pcd .las"):
-        read(put(tmp_path, ".obj", b"v 1 2 3"))
+    with pytest.raises(ScanError, match=r"unknown suffix '.fbx', known are .ply .pcd .las"):
+        read(put(tmp_path, ".fbx", b"v 1 2 3"))
     with pytest.raises(ScanError, match="unknown suffix"):
         write(cloud_of(), tmp_path / "scan")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.obj"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.fbx"]
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".pcd", ".xyz", ".npy", ".npz", ".e57"])

@@ -9,6 +9,7 @@ import pytest
 
 from becalm.points import Cloud, ScanError, read, write
 from becalm.points.formats import FORMATS, scan_files
+from tests.points.formats.meshes import MAKERS as MESHES
 
 
 def some() -> Cloud:
@@ -19,7 +20,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix not in MESHES])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, suffix, existing):
     path = tmp_path / f"out{suffix}"
@@ -89,3 +90,25 @@ def test_what_is_no_file_is_neither_read_nor_written(tmp_path):
         read(tmp_path / "pipe.ply")
     with pytest.raises(ScanError, match="not a regular file"):
         write(some(), tmp_path / "pipe.ply")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.ply", b"LASF" + bytes(300), "it looks like a LAS or LAZ scan: name it .las"),
+        ("a.las", b"ply\nformat ascii 1.0\n", "it looks like a PLY scan: name it .ply"),
+        ("a.laz", b"<!DOCTYPE html><html>404", "a web page or XML: download the scan itself"),
+        ("a.e57", b"PK\x03\x04" + bytes(60), "a ZIP archive: unpack it"),
+        ("a.ply", b"\x1f\x8b\x08" + bytes(60), "compressed by gzip: unpack it first"),
+        ("a.pcd", b"version https://git-lfs.github.com/spec/v1\n", "run git lfs pull"),
+        ("a.xyz", b'{"type": "FeatureCollection"}', "JSON: export the points"),
+        ("a.ptx", b"this is no scan", "export it anew, or name it by its true format"),
+        ("a.ply", b"this is no scan", "export it anew, or name it by its true format"),
+        ("a.ply", b"ply\nformat ascii 1.0\n", "damaged or cut off: get the file anew"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_a_way_out(tmp_path, name, data, words):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ScanError, match=words) as caught:
+        read(tmp_path / name)
+    assert "\n" not in str(caught.value)
