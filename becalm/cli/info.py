@@ -35,7 +35,7 @@ class Info:
             print(f"{name:<12} {text}{ROUGHNESS if name == 'roughness' and value is not None else ''}")
 
 
-ROUGHNESS = " (how far points lie off the surface through their neighbours; becalm denoise shows the same and estimates the whole noise)"
+ROUGHNESS = " (how far points lie off the surface through their neighbours; denoise shows it too, and estimates the whole noise)"
 """What the roughness is, and that it is not the noise that `becalm denoise` finds."""
 
 
