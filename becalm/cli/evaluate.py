@@ -98,6 +98,8 @@ class Evaluate:
             if field.name not in used and getattr(self, field.name) != field.default:
                 option = field.name.replace("_", "-")
                 raise InputError(f"--{option}: has no use on {self.benchmark}; leave it out")
+        if self.picture and self.walks and "certainty" not in self.walks:
+            raise InputError("--picture: shows images made by certainty; add that to --walks, or leave it out")
         for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points", "group", "tries"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")

@@ -48,8 +48,8 @@ def extract_grid(
     if empty.all() or not empty.any():
         what = "only empty cells were found in it" if empty.all() else "no empty cell was found in it"
         raise InputError(f"{name}: {what}; photograph the whole grid in even light, or give an image and --mask")
-    drawn = np.stack([np.zeros((CELL, CELL)) if cell is None else cell for cell in cells])
-    return join_cells(drawn, side), join_cells(np.broadcast_to(empty[:, None, None], drawn.shape), side)
+    images = np.stack([np.zeros((CELL, CELL)) if cell is None else cell for cell in cells])
+    return join_cells(images, side), join_cells(np.broadcast_to(empty[:, None, None], images.shape), side)
 
 
 def join_cells(cells: np.ndarray, side: int) -> Float[Tensor, "rows columns"]:

@@ -13,6 +13,9 @@ from becalm.points.rays import surface_normals
 MAX_DRAWN = 60_000
 """Points drawn in a panel at most."""
 
+PANEL_RATIO = 0.9
+"""Height of a panel over its width."""
+
 
 def draw(before: np.ndarray, after: np.ndarray, path: Path, unit: str = "scan units", seed: int = 0) -> None:
     """Write a PNG of finite positions before and after, both [n, 3]; raises OSError where it cannot be written."""
@@ -56,7 +59,7 @@ def figure(before: np.ndarray, after: np.ndarray, unit: str, seed: int) -> Any:
 def close_ups(after: np.ndarray, moved: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Of 48 neighbourhoods that with the greatest mean displacement and that with the most varied normals: name, indices [k] and
     axes [3, 3] of a view upon each, aslant."""
-    size = min(max(len(after) // 20, 1200), len(after), 6000)
+    size = min(max(len(after) // 40, 600), len(after), 4000)
     centres = after[np.linspace(0, len(after) - 1, 48).astype(int)]
     near = knn(after, size, centres)[1]
     frames = np.stack([principal_axes(after[members]) for members in near])
@@ -111,14 +114,15 @@ def draw_section(panel, before: np.ndarray, after: np.ndarray, mask: np.ndarray,
     low[1] -= 0.5 * (high[1] - low[1])  # room for the legend and the scale bar
     times = max(n for n in (1, 2, 5, 10, 20, 50) if n == 1 or n * (high[1] - low[1]) <= 0.9 * (high[0] - low[0]))
     title = f"section where points moved far, heights × {times}"
-    finish_panel(panel, title, np.stack([low, high]), unit)
+    finish_panel(panel, title, np.stack([low, high]), unit, times)
+
+
+def finish_panel(panel, title: str, limits: np.ndarray, unit: str, times: int = 1) -> None:
+    """Give a panel its title, limits that contain [2, 2] and fill it, and a scale bar of a round length.
+
+    Heights are drawn `times` as long."""
+    low, high = filling_limits(limits, PANEL_RATIO / times)
     panel.set_aspect(times)
-
-
-def finish_panel(panel, title: str, limits: np.ndarray, unit: str) -> None:
-    """Give a panel its title, its limits [2, 2] and a scale bar of a round length."""
-    low, high = limits
-    panel.set_aspect("equal")
     panel.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     panel.set_title(title, fontsize=12)
     wide = float(high[0] - low[0])
@@ -127,7 +131,13 @@ def finish_panel(panel, title: str, limits: np.ndarray, unit: str) -> None:
     x, y = low[0] + 0.04 * wide, low[1] + 0.04 * float(high[1] - low[1])
     panel.plot([x, x + length], [y, y], c="black", lw=3, solid_capstyle="butt")
     panel.annotate(
-        f"{length:g} {unit}", (x + length / 2, y), (0, 4), textcoords="offset points", ha="center", fontsize=10
+        f"{length:g} {unit}",
+        (x + length / 2, y),
+        (0, 5),
+        textcoords="offset points",
+        ha="center",
+        fontsize=10,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
     )
 
 
@@ -142,7 +152,7 @@ def section(before: np.ndarray, after: np.ndarray, moved: np.ndarray) -> tuple[n
     near = knn(after, size, centres)[1]
     frames = [np.linalg.eigh(np.cov(after[members].T)) for members in near]
     worth = [
-        moved[members].mean() / (np.sqrt(max(f[0][0], 0)) + moved[members].mean())
+        moved[members].mean() / (np.sqrt(max(f[0][0], 0)) + moved[members].mean() + np.finfo(float).tiny)
         for members, f in zip(near, frames, strict=True)
     ]
     best = int(np.argmax(worth))
@@ -159,6 +169,13 @@ def axis_limits(*views: np.ndarray) -> np.ndarray:
     low, high = np.quantile(np.concatenate(views)[:, :2], (0.002, 0.998), axis=0)
     margin = 0.04 * (high - low).max()
     return np.stack([low - margin, high + margin])
+
+
+def filling_limits(limits: np.ndarray, ratio: float) -> np.ndarray:
+    """Limits [2, 2] (low, high) about the same centre, made wider or higher until height over width is `ratio`."""
+    middle, size = limits.mean(axis=0), limits[1] - limits[0]
+    size = np.maximum(size, [size[1] / ratio, size[0] * ratio])
+    return np.stack([middle - size / 2, middle + size / 2])
 
 
 def scatter(panel, view: np.ndarray, moved: np.ndarray, largest: float, seed: int):

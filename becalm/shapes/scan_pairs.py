@@ -155,9 +155,9 @@ def held_out_error(pairs: list[ScanPair], denoise: Callable[[np.ndarray], np.nda
     [n, 3] to points."""
     ratios = {}
     for pair in pairs:
-        judged = pair.covered & pair.held_out
+        compared = pair.covered & pair.held_out
         after = denoise(pair.noisy)
-        errors = [np.einsum("nc,nc->n", x - pair.reference, pair.normals)[judged] for x in (pair.noisy, after)]
+        errors = [np.einsum("nc,nc->n", x - pair.reference, pair.normals)[compared] for x in (pair.noisy, after)]
         before, left = (float(np.sqrt(np.mean(e**2))) for e in errors)
         ratios[pair.name] = left / max(before, 1e-300)
     return ratios

@@ -48,8 +48,8 @@ def measure_consistency(
     if read is not None:
         chance = read(cells)
         if given is not None:
-            shown = torch.nn.functional.one_hot((given - 1).clamp_min(0), chance.shape[-1]).to(chance)
-            chance = torch.where(unknown[..., None], chance, shown)
+            certain = torch.nn.functional.one_hot((given - 1).clamp_min(0), chance.shape[-1]).to(chance)
+            chance = torch.where(unknown[..., None], chance, certain)
         of_grid = chance[..., : isqrt(cells.shape[1])]
         digit = of_grid.argmax(-1, keepdim=True)
         fit = fit + peer_log_likelihood(of_grid).gather(-1, digit)[..., 0] + of_grid.sum(-1).clamp_min(MIN_CHANCE).log()

@@ -132,8 +132,8 @@ def finished_parts(stream: LasStream | PlyStream, tiles: Tiles, settings: Settin
     for part in stream:
         progress = rows_progress(tiles, part, start)
         start += len(part)
-        shown = part.with_attributes(point_attributes(part, progress, spacing)) if details else part
-        yield apply_outlier_policy(shown, progress, settings.outliers)
+        detailed = part.with_attributes(point_attributes(part, progress, spacing)) if details else part
+        yield apply_outlier_policy(detailed, progress, settings.outliers)
 
 
 def run_key(scan: Path, denoiser: CloudDenoiser, options: Options) -> str:

@@ -62,14 +62,11 @@ class Shapes:
 
 def load_on(model: str | Path | nn.Module, device: str, *wanted: type) -> Any:
     """A model by name or file, or one that is loaded already, on a device. Raises InputError: unknown, or none of `wanted`."""
-    from becalm.weights.store import load
+    from becalm.weights.store import load, wrong_model
 
     loaded = load(model) if isinstance(model, str | Path) else model
     if wanted and not isinstance(loaded, wanted):
-        needed = " or ".join(kind.__name__ for kind in wanted)
-        raise InputError(
-            f"{model_name(model)}: model: is {type(loaded).__name__}; here {needed} is needed (see `becalm models`)"
-        )
+        raise wrong_model(model_name(model), loaded, wanted)
     return loaded.to(device_of(device))
 
 

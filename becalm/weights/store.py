@@ -1,6 +1,6 @@
 """Models as files: tensors in safetensors, with JSON metadata of the model's class, configuration and origin."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -114,9 +114,17 @@ def load(name: Path | str, *wanted: type[System]) -> System:
     except (TypeError, ValueError, RuntimeError, KeyError, IndexError, ArithmeticError, AttributeError) as error:
         raise InputError(f"{path}: config: {' '.join(str(error).split())[:200]}") from error
     if wanted and not isinstance(model, wanted):
-        fitting = " or ".join(kind.__name__ for kind in wanted)
-        raise InputError(f"{path}: model: is {type(model).__name__}; here {fitting} is needed (see `becalm models`)")
+        raise wrong_model(path, model, wanted)
     return assign_tensors(model, current_tensors(model, state), path).eval()  # type: ignore[return-value]
+
+
+def wrong_model(name: object, model: object, wanted: Sequence[type]) -> InputError:
+    """The error for a model of another kind than those `wanted`."""
+    needed = " or ".join(kind.__name__ for kind in wanted)
+    return InputError(
+        f"{name}: is a {type(model).__name__}, of no use here: a {needed} is needed (`becalm models` says which command takes "
+        "which model)"
+    )
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_it_prints_and_draws(file, tmp_path):
         ({"images": np.array([["a"]])}, "images: holds <U1"),
         ({"model": "jets"}, "VDM is needed"),
         ({"model": "nothing"}, "nothing: no such file, and no packaged model"),
-        ({"model": torch.nn.Linear(1, 1)}, "Linear: model: is Linear; here VDM is needed"),
+        ({"model": torch.nn.Linear(1, 1)}, "Linear: is a Linear, of no use here: a VDM is needed"),
         ({"steps": 0}, "steps: 0; must be at least 1"),
         ({"draws": 0}, "draws: 0; must be at least 1"),
         ({"batch": -1}, "batch: -1; must be at least 1"),
