@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from becalm.core.files import InputError
 from becalm.core.limits import Limits
 
 
@@ -42,7 +43,7 @@ class TooManyJobsError(RuntimeError):
 
 @dataclass
 class Job:
-    """One scan and what is done with it; the server's threads change its fields."""
+    """One thing to do, such as a scan to clean or a puzzle to solve; the server's threads change its fields."""
 
     id: str
     """Random, and the only name under which a client can reach it."""
@@ -51,11 +52,11 @@ class Job:
     folder: Path
     """Its files; nobody else's."""
     path: Path
-    """The scan: in the folder, or a file named on the command line."""
+    """What was sent: in the folder, or a file named on the command line."""
     options: dict[str, Any]
-    """Keyword arguments of `becalm.tasks.denoise.steps`."""
+    """How it is done: of a scan, keyword arguments of `becalm.tasks.denoise.steps`."""
     output: str
-    """Name of the denoised scan."""
+    """Name of the result."""
     state: str = "receiving"
     """receiving, waiting, running, done, failed or cancelled."""
     done: float = 0.0
@@ -63,22 +64,30 @@ class Job:
     started: float | None = None
     """Time of `time.monotonic` when it began to run."""
     scan: bool = False
-    """Whether the scan can be drawn."""
+    """Whether something can be drawn already: the scan, or the first of several pictures."""
     run: bool = False
     """Whether the result can be drawn."""
     bytes: int | None = None
-    """Size of the denoised scan, once there is one."""
+    """Size of the result's file, once there is one."""
     warnings: list[str] = field(default_factory=list)
     """What the reader and the writer had to say."""
     error: str | None = None
     """Why it failed, in one line."""
     process: subprocess.Popen | None = None
     """Its process while it runs."""
+    kind: str = "scan"
+    """What is done: scan, puzzle, shapes or images."""
+
+    @property
+    def result(self) -> Path:
+        """Where its process writes the result: under a fixed name, as the name of a client never becomes a path."""
+        return self.folder / f"output{Path(self.output).suffix.lower()}"
 
     def public(self) -> dict[str, Any]:
         """What a client is told."""
-        names = ("id", "name", "options", "output", "state", "done", "scan", "run", "bytes", "warnings", "error")
-        return {name: getattr(self, name) for name in names} | {"seconds_left": self.seconds_left()}
+        names = ("id", "kind", "name", "output", "state", "done", "scan", "run", "bytes", "warnings", "error")
+        options = {} if self.kind == "shapes" else {"options": self.options}  # which hold places of this computer
+        return {name: getattr(self, name) for name in names} | options | {"seconds_left": self.seconds_left()}
 
     def seconds_left(self) -> float | None:
         """The time that is left, by the time taken so far; None while there is no telling."""
@@ -97,9 +106,9 @@ class Jobs:
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(self.limits.parallel, thread_name_prefix="becalm-job")
 
-    def create(self, name: str, options: dict[str, Any], path: Path | None = None) -> Job:
+    def create(self, name: str, options: dict[str, Any], path: Path | None = None, kind: str = "scan") -> Job:
         """A new job that does not wait yet; without a path its file is to be written to `job.path`. Raises TooManyJobsError."""
-        from becalm.points.formats import default_output
+        from becalm.page.options import output_name
 
         with self.lock:
             self._make_room()
@@ -107,7 +116,7 @@ class Jobs:
             folder = self.folder / number
             folder.mkdir()
             place = path or folder / f"input{Path(name).suffix.lower()}"
-            job = Job(number, name, folder, place, options, default_output(Path(name)).name)
+            job = Job(number, name, folder, place, options, output_name(name, kind, options), kind=kind)
             self.jobs[number] = job
         return job
 
@@ -128,7 +137,7 @@ class Jobs:
     def repeat(self, job: Job, options: dict[str, Any]) -> Job:
         """A new job with the same scan and other options. Raises TooManyJobsError; OSError where the scan is gone."""
         inside = job.path.parent == job.folder
-        again = self.create(job.name, options, None if inside else job.path)
+        again = self.create(job.name, options, None if inside else job.path, job.kind)
         if inside:
             try:
                 again.path.hardlink_to(job.path)
@@ -137,6 +146,13 @@ class Jobs:
                 raise
         return again
 
+    def shapes_file(self, number: str) -> Path:
+        """The file of the shapes that a job has made. Raises InputError where there is none."""
+        job = self.jobs.get(number)
+        if job is None or job.kind != "shapes" or not (job.folder / "shapes.npy").is_file():
+            raise InputError("shape: is no longer there; make shapes anew")
+        return job.folder / "shapes.npy"
+
     def start(self, job: Job) -> None:
         """Let a job wait for its turn."""
         job.state = "waiting"
@@ -144,9 +160,8 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         """Run the process of a job to its end, and take its reports."""
-        task = {name: getattr(job, name) for name in ("name", "options")} | {"path": str(job.path)}
-        # the worker writes under a fixed name: the name of a client never becomes a path
-        task |= {"output": f"output{job.path.suffix}", "memory": self.limits.memory}
+        task = {name: getattr(job, name) for name in ("name", "options", "kind")} | {"path": str(job.path)}
+        task |= {"output": job.result.name, "memory": self.limits.memory}
         task |= {"limits": asdict(self.limits.files)}
         with self.lock:
             if job.state != "waiting":

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from becalm.core.files import InputError
 from becalm.page.guard import LOOPBACK, Guard
 from becalm.page.jobs import Job, JobLimits, Jobs, TooManyJobsError
-from becalm.page.options import cloud_models, read_name, read_options
+from becalm.page.options import cloud_models, model_sizes, read_name, read_options
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,7 +31,7 @@ PAGE = {
 }
 """All static files: address -> name and type. No address ever becomes a path."""
 
-PARTS = {"scan": "scan.safetensors", "run": "run.safetensors"}
+PARTS = {"scan": "scan.safetensors", "run": "run.safetensors", "facts": "facts.json", "frames": "frames.bin"}
 """What is drawn: address -> name in the job's folder."""
 
 
@@ -128,6 +128,8 @@ async def describe(request: Request) -> Response:
         {
             "version": __version__,
             "models": cloud_models(),
+            "shapes": model_sizes("vary"),
+            "images": model_sizes("likelihood"),
             "suffixes": [*FORMATS, ".safetensors"],
             "upload": jobs_of(request).limits.upload,
             "most_drawn": MOST_DRAWN,
@@ -137,14 +139,12 @@ async def describe(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    """Take a scan, the request's body, and let it be denoised."""
-    name, options, jobs = (
-        read_name(request.query_params.get("name", "")),
-        read_options(request.query_params),
-        jobs_of(request),
-    )
+    """Take a scan or another file, the request's body, and let the work on it wait for its turn."""
+    query, jobs = dict(request.query_params), jobs_of(request)
+    kind = query.pop("kind", "scan")
+    name, options = read_name(query.pop("name", ""), kind), read_options(query, kind, jobs.shapes_file)
     check_size(jobs.limits, int(request.headers.get("content-length", 0)))
-    job = jobs.create(name, options)
+    job = jobs.create(name, options, kind=kind)
     try:
         await receive_file(request, job.path, jobs.limits)
     except BaseException as error:
@@ -195,12 +195,12 @@ async def remove_job(request: Request) -> Response:
 
 
 async def repeat_job(request: Request) -> Response:
-    """Denoise the scan of a job again, with other options."""
+    """Work on the file of a job again, with other options."""
     jobs, job = jobs_of(request), find_job(request)
     if job.state == "receiving":
         raise HTTPException(409, "The file has not arrived yet.")
     try:
-        again = jobs.repeat(job, read_options(request.query_params))
+        again = jobs.repeat(job, read_options(request.query_params, job.kind, jobs.shapes_file))
     except OSError as error:
         raise HTTPException(410, "The scan is no longer there.") from error
     jobs.start(again)
@@ -208,17 +208,28 @@ async def repeat_job(request: Request) -> Response:
 
 
 async def bundle_file(request: Request) -> Response:
-    """What is drawn of a job: its scan, or its run."""
+    """What is drawn of a job; of its frames those `from` a byte on."""
     job, name = find_job(request), PARTS.get(request.path_params["part"], "")
     if not name or not (job.folder / name).is_file():
         raise HTTPException(404, "That is not there.")
-    return FileResponse(job.folder / name, media_type="application/octet-stream")
+    if name != "frames.bin":
+        return FileResponse(job.folder / name, media_type="application/octet-stream")
+    first = request.query_params.get("from", "0")
+    content = await asyncio.to_thread(read_from, job.folder / name, int(first) if first.isdecimal() else 0)
+    return Response(content, media_type="application/octet-stream")
+
+
+def read_from(path: Path, first: int) -> bytes:
+    """The bytes of a file, which may still be growing, from a place on."""
+    with open(path, "rb") as file:
+        file.seek(min(first, path.stat().st_size))
+        return file.read()
 
 
 async def result_file(request: Request) -> Response:
     """The denoised scan, in the format of the file that was sent."""
     job = find_job(request)
-    path = job.folder / f"output{job.path.suffix}"
+    path = job.result
     if job.state != "done" or not path.is_file():
         raise HTTPException(404, "There is no result yet.")
     return FileResponse(path, media_type="application/octet-stream", filename=job.output)

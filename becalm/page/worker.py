@@ -1,4 +1,4 @@
-"""The process of one job: reads a scan, denoises it, writes what the page draws and the file to download.
+"""The process of one job: does what is asked with a file, writes what the page draws and the file to download.
 
 `python -m becalm.page.worker FOLDER` takes its task from FOLDER/task.json and reports on standard output, one JSON object a line.
 It ends when its standard input closes, as it does when the server ends, however that ends.
@@ -54,8 +54,8 @@ def run_task(folder: Path, task: dict, say: Say) -> int:
 
     try:
         with limited_to(Limits(**task["limits"])):
-            show = show_trajectory if path.suffix == ".safetensors" else denoise_scan
-            show(folder, path, task, say, lambda line: say(warning=display_text(line)))
+            work = worker_of(task["kind"], path)
+            work(folder, path, task, say, lambda line: say(warning=display_text(line)))
     except (InputError, OSError) as error:
         say(error=display_text(error))
         return 1
@@ -63,9 +63,26 @@ def run_task(folder: Path, task: dict, say: Say) -> int:
         say(error=f"{name}: needs more memory than the {task['memory'] / 2**30:.0f} GB given to a job")
         return 1
     except ModuleNotFoundError as error:
-        say(error=f"{name}: needs the package {error.name}: pip install 'becalm[scan]'")
+        say(error=f"{name}: needs the package {error.name}: pip install 'becalm[all]'")
         return 1
     return 0
+
+
+def worker_of(kind: str, path: Path) -> Callable[..., None]:
+    """The function that does a kind of job: (folder, path of what was sent, task, say, warn)."""
+    if kind == "puzzle":
+        from becalm.page.puzzle_job import solve_puzzle
+
+        return solve_puzzle
+    if kind == "shapes":
+        from becalm.page.shapes_job import make_shapes
+
+        return make_shapes
+    if kind == "images":
+        from becalm.page.images_job import measure_images
+
+        return measure_images
+    return show_trajectory if path.suffix == ".safetensors" else denoise_scan
 
 
 def limit_memory(memory: int) -> None:

@@ -110,7 +110,9 @@ def test_the_page_is_a_fixed_table(open_page):
         assert client.get(place).status_code == 404
 
 
-@pytest.mark.parametrize("part", ["task.json", "log", "..%2f..%2flog", "input.ply", "scan.safetensors", "cancel"])
+@pytest.mark.parametrize(
+    "part", ["task.json", "log", "shapes.npy", "frames.bin", "..%2f..%2flog", "input.ply", "scan.safetensors", "cancel"]
+)
 def test_only_the_parts_of_a_job_are_served(open_page, part):
     client = open_page()
     number = send(client).json()["id"]
@@ -139,6 +141,16 @@ def test_no_list_of_jobs_and_numbers_that_nobody_guesses(open_page):
         ({"noise": "nan"}, "noise"),
         ({"max_displacement": "much"}, "max_displacement: 'much'"),
         ({"device": "cuda"}, "device: is no option"),
+        ({"kind": "poem"}, "kind: 'poem' is none of"),
+        ({"kind": "puzzle"}, "it reads .png"),
+        ({"kind": "puzzle", "name": "a.png", "mask": "0101"}, "mask: must have 16 or 81 signs"),
+        ({"kind": "puzzle", "name": "a.png", "steps": "1e9"}, "steps: '1e9' is no number from 2 to 50"),
+        ({"kind": "images", "name": "a.npy", "draws": "nan"}, "draws: 'nan'"),
+        ({"kind": "images", "name": "a.npy", "model": "../x"}, "model: '../x' is none of"),
+        ({"kind": "shapes", "verb": "fly"}, "verb: 'fly' is none of"),
+        ({"kind": "shapes", "number": "1000"}, "number: '1000' is no number from 1 to 48"),
+        ({"kind": "shapes", "verb": "vary"}, "one: must name a job"),
+        ({"kind": "shapes", "verb": "vary", "one": "../../etc:0"}, "shape: is no longer there"),
     ],
 )
 def test_wrong_requests_are_told_why(open_page, query, reason):
@@ -151,6 +163,28 @@ def test_names_are_for_display_only():
     assert read_name("C:\\scans\\a.las") == "a.las" and read_name("../../a\n.las") == "a.las"
     assert len(read_name("x" * 500 + ".laz")) == 120
     assert read_options({"noise": "auto", "force": "yes"}) == {"model": "jets", "outliers": "keep", "force": True}
+
+
+def test_a_job_works_on_the_shapes_of_another_one_only(open_page):
+    client = open_page()
+    scan, first = send(client).json()["id"], send(client, b"", kind="shapes", name="made").json()
+    assert first["kind"] == "shapes" and first["output"] == "made.npz"
+    wait(client, first["id"], "done")
+    assert send(client, b"", kind="shapes", verb="vary", one=f"{scan}:0").status_code == 400
+    path = client.jobs.jobs[first["id"]].folder / "shapes.npy"
+    path.write_bytes(b"shapes")
+    later = send(client, b"", kind="shapes", verb="mesh", format="stl", one=f"{first['id']}:3", name="a/shape4").json()
+    assert later["output"] == "shape4.stl"
+    assert client.jobs.jobs[later["id"]].options["one"] == [str(path), 3]
+
+
+def test_frames_are_given_from_a_place_on_while_they_come(open_page):
+    client = open_page()
+    number = send(client, b"slow", kind="puzzle", name="a.png").json()["id"]
+    path = client.jobs.jobs[number].folder / "frames.bin"
+    path.write_bytes(b"0123456789")
+    for first, content in (("0", b"0123456789"), ("6", b"6789"), ("10", b""), ("99", b""), ("-1", b"0123456789")):
+        assert client.get(f"/jobs/{number}/frames", params={"from": first}).content == content
 
 
 def test_large_uploads_are_refused_before_and_while_they_arrive(open_page):

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from becalm.cli import run_command
@@ -12,8 +14,14 @@ from becalm.cli.denoise import Denoise
 from becalm.core.limits import Limits
 from becalm.page import worker
 from becalm.page.bundle import MOST_POSITIONS, bundle_arrays, drawn_rows, kept_states, point_colours
+from becalm.page.shapes_job import kept_points
 from becalm.points.cloud import Cloud
 from becalm.points.formats import write
+from becalm.points.mesh import Mesh
+from becalm.shapes import reconstruct
+
+SUFFIXES = {"puzzle": ".png", "images": ".csv", "shapes": ".npz"}
+"""Of the results of jobs that do not work on scans."""
 
 
 @pytest.fixture
@@ -21,15 +29,33 @@ def run(tmp_path, monkeypatch):
     """A function that runs a task here, and gives its exit status, its reports and its folder."""
     monkeypatch.setattr(worker, "limit_memory", lambda memory: None)
 
-    def run_here(path, limits=None, **options):
+    def run_here(path, limits=None, kind="scan", **options):
         folder, reports = tmp_path / "job", []
         folder.mkdir(exist_ok=True)
-        task = {"path": str(path), "name": "my scan", "output": f"output{path.suffix}", "memory": 1 << 33}
-        task |= {"limits": asdict(limits or Limits()), "options": options}
+        task = {
+            "path": str(path),
+            "name": "my scan",
+            "output": f"output{SUFFIXES.get(kind, path.suffix)}",
+            "memory": 1 << 33,
+        }
+        task["output"] = "output.obj" if options.get("verb") == "mesh" else task["output"]
+        task |= {"limits": asdict(limits or Limits()), "options": options, "kind": kind}
         status = worker.run_task(folder, task, lambda **report: reports.append(report))
         return status, reports, folder
 
     return run_here
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """The file of two shapes that a job has made: a ball and a box's surface, y up."""
+    random = np.random.default_rng(0)
+    ball = random.normal(size=(300, 3))
+    box = random.uniform(-1, 1, (300, 3))
+    box[np.arange(300), random.integers(0, 3, 300)] = random.choice([-1, 1], 300)
+    path = tmp_path_factory.mktemp("shapes") / "shapes.npy"
+    np.save(path, np.stack([ball / np.linalg.norm(ball, axis=1, keepdims=True), box]).astype(np.float32))
+    return path
 
 
 @pytest.fixture
@@ -111,3 +137,71 @@ def test_columns_have_one_name_whatever_the_file_calls_them():
     arrays = bundle_arrays(cloud, [cloud.xyz], {"noise": np.arange(5.0)})
     rows = drawn_rows(cloud.measured)
     assert (arrays["intensity"] == rows).all() and (arrays["class"] == rows).all() and (arrays["noise"] == rows).all()
+
+
+def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run):
+    puzzles = Path(__file__).parents[2] / "examples" / "puzzles"
+    mask = (np.asarray(Image.open(puzzles / "sudoku4.mask.png"))[14::28, 14::28] > 128).astype(int)
+    word = "".join(map(str, mask.flatten()))
+    status, reports, folder = run(
+        puzzles / "sudoku4.png", kind="puzzle", mask=word, digits=[], steps_per_variable=2, seed=0
+    )
+    assert status == 0 and reports[-1]["run"] and (folder / "output.png").is_file()
+    facts, frames = json.loads((folder / "facts.json").read_text()), (folder / "frames.bin").read_bytes()
+    assert facts["unknown"] == mask.flatten().tolist() and set(facts["runs"]) == {"certainty", "together"}
+    rows = np.frombuffer(frames, np.uint8).reshape(-1, facts["frame"])
+    for lane in (0, 1):
+        some = rows[rows[:, 0] == lane]
+        order, level = some[-1, -32:-16], some[-1, -16:]
+        assert (level == 0).all() and ((order > 0) == mask.flatten()).all()
+        assert sorted(order[order > 0]) == (list(range(1, mask.sum() + 1)) if lane == 0 else [1] * mask.sum())
+    assert (np.diff(rows[:, 2:4].copy().view("<u2")[:, 0][rows[:, 0] == 0].astype(int)) > 0).all()
+
+
+@pytest.mark.parametrize("verb", ["complete", "mesh"])
+def test_shapes_are_made_and_worked_on(run, shapes, verb, monkeypatch):
+    triangle = Mesh(np.eye(3), np.array([[0, 1, 2]]))
+    monkeypatch.setattr(reconstruct, "wrap_points", lambda points: triangle)  # which takes seconds
+    options = {"verb": verb, "model": "lion_families", "label": None, "seed": 0, "number": 1}
+    options |= {"one": [str(shapes), 1], "side": "top", "share": 0.5, "format": "obj"}
+    status, reports, folder = run(folder_file(shapes, "empty"), kind="shapes", **options)
+    assert status == 0 and reports[-1]["run"], reports
+    if verb == "mesh":
+        assert (folder / "output.obj").read_text().splitlines()[-1] == "f 1 2 3"
+        return
+    facts = json.loads((folder / "facts.json").read_text())
+    made = np.frombuffer((folder / "frames.bin").read_bytes(), np.float32).reshape(facts["count"], facts["points"], 3)
+    assert facts["count"] == 1 and facts["given"][0] and np.isfinite(made).all()
+    assert (np.load(folder / "shapes.npy") == made).all()
+
+
+def test_a_part_is_a_share_of_the_points_at_a_side():
+    points = np.random.default_rng(0).random((1000, 3))
+    for side, axis, sign in (("left", 0, 1), ("top", 1, -1), ("front", 2, -1)):
+        kept = kept_points(points, side, 0.3)
+        assert kept.sum() == 300 and (sign * points[kept, axis]).max() <= (sign * points[~kept, axis]).min()
+
+
+def test_images_are_measured_and_spoilt_ones_cost_more(run, tmp_path):
+    status, reports, folder = run(
+        folder_file(tmp_path / "x", "empty"), kind="images", model="digits8", draws=4, seed=0, examples=True
+    )
+    assert status == 0 and reports[-1]["run"], reports
+    facts, content = json.loads((folder / "facts.json").read_text()), (folder / "frames.bin").read_bytes()
+    count = len(facts["names"])
+    assert len(content) == 5 * count * 64 and (folder / "output.csv").read_text().count("\n") == count + 1
+    bits = np.frombuffer(content[count * 64 :], np.float32).reshape(count, 64)
+    np.testing.assert_allclose(bits.mean(1), facts["bits"], rtol=1e-4)
+    by_name = dict(zip(facts["names"], facts["bits"], strict=True))
+    made = [value for name, value in by_name.items() if name.startswith("made")]
+    assert by_name["shuffled"] > max(made) and by_name["negative"] > max(made)
+    np.save(tmp_path / "small.npy", np.zeros((2, 9, 9), np.uint8))
+    status, reports, _ = run(tmp_path / "small.npy", kind="images", model="digits8", draws=1, seed=0, examples=False)
+    assert status == 1 and "8 × 8" in reports[-1]["error"]
+
+
+def folder_file(path, name):
+    """An empty file beside a path."""
+    file = path.with_name(name)
+    file.touch()
+    return file

@@ -1,6 +1,6 @@
 // Colours of points by what is known of them.
 const RAMP = [[104, 66, 150], [88, 84, 158], [68, 96, 152], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
-const HEAT = [[44, 74, 110], [74, 120, 150], [120, 165, 175], [190, 200, 180], [238, 205, 130], [240, 160, 80], [220, 100, 50], [170, 40, 40]];
+export const HEAT = [[44, 74, 110], [74, 120, 150], [120, 165, 175], [190, 200, 180], [238, 205, 130], [240, 160, 80], [220, 100, 50], [170, 40, 40]];
 const CLASSES = { 0: "never classified", 1: "unclassified", 2: "ground", 3: "low vegetation", 4: "vegetation", 5: "high vegetation", 6: "building", 7: "low noise", 8: "key point", 9: "water", 10: "rail", 11: "road", 12: "overlap", 13: "wire guard", 14: "wire", 15: "tower", 16: "wire connector", 17: "bridge", 18: "high noise" };
 const PALETTE = [[130, 130, 130], [170, 170, 170], [168, 110, 58], [150, 200, 100], [90, 170, 80], [30, 120, 60], [215, 90, 60], [230, 60, 170], [240, 200, 40], [60, 130, 220], [100, 100, 160], [70, 70, 80], [200, 160, 210], [240, 150, 60], [250, 210, 90], [150, 60, 160], [200, 120, 60], [120, 190, 210], [255, 40, 90]];
 const MODES = {
@@ -61,7 +61,7 @@ function middleRange(values, fromZero) {
   return fromZero ? [0, at(0.98)] : [at(0.01), at(0.99)];
 }
 
-function rampTable(stops) {
+export function rampTable(stops) {
   const table = new Uint8Array(3 * 256);
   for (let k = 0; k < 256; k++) {
     const x = (k / 255) * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x));

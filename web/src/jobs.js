@@ -1,13 +1,15 @@
 // What is asked of the server: uploads, one after another, and the state of jobs.
-export async function ask(address, method = "GET") {
-  const answer = await fetch(address, { method }).catch(() => {
+import { make, tell } from "./dom.js";
+
+export async function ask(address, method = "GET", more = {}) {
+  const answer = await fetch(address, { method, ...more }).catch(() => {
     throw new Error("The server does not answer. If it was stopped, start it again by “becalm serve” and open the new address.");
   });
   if (!answer.ok) throw new Error((await answer.text()) || `The server refused (${answer.status}).`);
   return answer;
 }
 
-export const askJson = async (address, method) => (await ask(address, method)).json();
+export const askJson = async (address, method, more) => (await ask(address, method, more)).json();
 
 // Sends a file; `onShare` is called with the share that has arrived. The request can be aborted by `entry.request`.
 export function send(entry, query, onShare) {
@@ -45,5 +47,42 @@ export function stateText(job) {
     case "done": return job.bytes === null ? "Recorded run" : "Clean";
     case "cancelled": return "Cancelled";
     default: return "Could not be cleaned";
+  }
+}
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Sends a file and follows the job to its end, with a bar, the time left and a button that cancels in `box`. `onChange` is called
+// with each state of the job. Gives the job, done; null where it was cancelled or failed, in which case the box says why.
+export async function follow(box, query, body, word, onChange = () => {}) {
+  const text = make("span", { className: "state" }), bar = make("progress", { max: 1 });
+  const stop = make("button", { type: "button", textContent: "Cancel" });
+  bar.setAttribute("aria-label", word);
+  box.replaceChildren(make("div", { className: "row" }, text, stop), bar);
+  box.hidden = false;
+  const show = (job) => {
+    const begun = job.state === "running" && job.done > 0;
+    text.textContent = begun ? [`${word}, ${Math.round(100 * job.done)} %`, timeLeft(job.seconds_left)].filter(Boolean).join(", ") : "Starting …";
+    if (begun) bar.value = job.done;
+  };
+  try {
+    let job = await askJson(`/jobs?${new URLSearchParams(query)}`, "POST", { body });
+    stop.onclick = () => ask(`/jobs/${job.id}/cancel`, "POST").catch(() => {});
+    for (; ["receiving", "waiting", "running"].includes(job.state); job = await askJson(`/jobs/${job.id}`)) {
+      show(job);
+      await onChange(job);
+      await wait(300);
+    }
+    await onChange(job);
+    if (job.state === "failed") throw new Error(job.error);
+    const lines = [...new Set(job.warnings)].map((textContent) => make("p", { className: "warning", textContent }));
+    box.replaceChildren(...(job.state === "cancelled" ? [make("p", { className: "fine", textContent: "Cancelled." })] : lines));
+    box.hidden = !box.childElementCount;
+    tell(job.state === "done" ? `${word}: done` : "Cancelled");
+    return job.state === "done" ? job : null;
+  } catch (error) {
+    box.replaceChildren(make("p", { className: "error", textContent: error.message }));
+    tell(error.message);
+    return null;
   }
 }

@@ -1,24 +1,18 @@
-// The page: scans in, before and after under one camera, figures beside, the result out.
+// The page: tabs, and that of scans: scans in, before and after under one camera, figures beside, the result out.
 import { readBundle } from "./bundle.js";
 import { colourModes, lengthText, pointColours } from "./colours.js";
+import { $, make, tell } from "./dom.js";
 import { ask, askJson, send, stateText } from "./jobs.js";
+import { startLikelihood } from "./likelihood.js";
+import { startPuzzle } from "./puzzle.js";
 import { drawSlice, heightRange, scatter, sectionFrame, slice, usualThickness } from "./section.js";
+import { startShapes } from "./shapes.js";
+import { openTab, startTabs } from "./tabs.js";
 import { Viewer } from "./viewer.js";
 
-const $ = (id) => document.getElementById(id);
 const ACTIVE = ["receiving", "waiting", "running"];
 const entries = []; // {job, file?, request?, cloud?, part?}: one a scan, newest last
 let server, viewer, open, tint, tool = null, picks = [], frame = null, playing = 0, sending = false;
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-function tell(text) {
-  $("live").textContent = text;
-}
 
 // ---- files and jobs
 
@@ -472,7 +466,7 @@ function wireDrop() {
   addEventListener("dragleave", (event) => event.relatedTarget || over(event, false));
   addEventListener("drop", (event) => {
     over(event, false);
-    addFiles([...event.dataTransfer.files]);
+    takeFiles[openTab()]?.([...event.dataTransfer.files]);
   });
 }
 
@@ -509,7 +503,12 @@ function wire() {
   addEventListener("resize", drawSection);
 }
 
+// What becomes of files that are dropped on a tab.
+const takeFiles = { scan: addFiles };
+
 async function start() {
+  startTabs();
+  takeFiles.puzzle = startPuzzle();
   try {
     viewer = new Viewer($("canvas"), drawOverlay);
   } catch {
@@ -527,6 +526,8 @@ async function start() {
   } catch (error) {
     return showError(error.message);
   }
+  startShapes(server.shapes);
+  takeFiles.likelihood = startLikelihood(server.images);
   $("model").replaceChildren(...server.models.map((value) => make("option", { value, textContent: value })));
   $("kinds").textContent = server.suffixes.filter((name) => name !== ".safetensors").join(" ");
   $("files").accept = server.suffixes.join();
