@@ -10,7 +10,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Serve:
-    """Serve the page on this computer: drag scans in, look at them before and after, download the result."""
+    """Serve the page on this computer: clean scans, solve puzzles, make shapes, measure images."""
 
     port: int = 8642
     """The port to listen on; 0 takes any that is free."""

@@ -22,6 +22,15 @@ def set_slider(page, selector, value):
     )
 
 
+def accessibility_faults(page):
+    """What axe-core finds serious, where it is installed."""
+    if not AXE.is_file():
+        return []
+    page.tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.tab.evaluate("axe.run().then(({violations}) => violations)")
+    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+
 def test_the_sliders_change_the_picture(open_cleaned):
     page = open_cleaned()
     assert page.tab.locator("#facts td").first.text_content() == "6,000"
@@ -109,7 +118,65 @@ def test_the_page_is_accessible_and_fits(open_cleaned, width, scheme):
     assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
     if not AXE.is_file():
         pytest.skip("needs axe-core: npm ci in web/")
-    page.tab.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.tab.evaluate("axe.run().then(({violations}) => violations)")
-    serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert accessibility_faults(page) == []
+
+
+def test_a_puzzle_is_solved_in_both_orders(open_page):
+    page = open_page()
+    page.tab.click("nav a[href='#puzzle']")
+    page.tab.locator("#p-draw").focus()
+    page.tab.keyboard.press("Delete")
+    assert page.tab.input_value("#p-text")[0] == "."
+    page.tab.keyboard.press("1")
+    page.tab.select_option("#p-steps", "3")
+    page.tab.click("#p-solve")
+    page.tab.wait_for_selector("#p-download:not([hidden]), #p-job .error")
+    assert page.tab.text_content("#p-note0").startswith("33 steps: ")
+    end = pixels(page, "#p-lane0")
+    page.tab.click("#p-back")
+    assert pixels(page, "#p-lane0") != end
+    set_slider(page, "#p-time", 0)
+    page.tab.click("#p-play")
+    page.tab.wait_for_selector("#p-play:text('Play')")
+    assert pixels(page, "#p-lane0") == end
+    with page.tab.expect_download() as download:
+        page.tab.click("#p-download")
+    assert download.value.suggested_filename == "sudoku.solved.png"
+    assert accessibility_faults(page) == []
+
+
+def test_shapes_are_made_and_one_is_varied_and_downloaded(open_page):
+    page = open_page()
+    page.tab.click("nav a[href='#shapes']")
+    page.tab.select_option("#s-number", "6")
+    page.tab.click("#s-make")
+    page.tab.wait_for_selector(".tile >> nth=5")
+    assert page.tab.locator("#s-edit").is_disabled()
+    page.tab.click(".tile >> nth=1")
+    page.tab.locator(".tile >> nth=2").press("Enter")
+    assert page.tab.locator(".tile[aria-pressed=true]").all_text_contents() == ["A", "B"]
+    with page.tab.expect_download() as download:
+        page.tab.click("#s-save")
+    assert download.value.suggested_filename == "shape2.ply" and download.value.path().stat().st_size > 2048 * 12
+    page.tab.click("#s-path")
+    page.tab.wait_for_selector("#s-between:not([hidden])")
+    first = pixels(page, "#s-canvas0")
+    set_slider(page, "#s-slider", 8)
+    assert pixels(page, "#s-canvas0") != first and page.tab.locator(".tile").count() == 9
+    assert accessibility_faults(page) == []
+
+
+def test_images_are_measured(open_page):
+    page = open_page(width=360, scheme="dark")
+    page.tab.click("nav a[href='#likelihood']")
+    page.tab.select_option("#l-draws", "4")
+    page.tab.click("#l-examples")
+    page.tab.wait_for_selector("#l-wall li >> nth=5")
+    bits = [float(text.split()[0]) for text in page.tab.locator("#l-wall b").all_text_contents()]
+    assert bits == sorted(bits, reverse=True)
+    page.tab.select_option("#l-order", "fewest")
+    assert [float(text.split()[0]) for text in page.tab.locator("#l-wall b").all_text_contents()] == bits[::-1]
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert accessibility_faults(page) == []
+    page.tab.set_input_files("#l-files", [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"}])
+    assert "neither a picture nor" in page.tab.text_content("#l-job .error")
