@@ -74,7 +74,7 @@ def make_examples(model: Any, seed: int) -> Iterator[tuple[float, dict[str, np.n
     )
     spoilt = {"upside down": made[0][::-1], "mirrored": made[1][:, ::-1], "with noise": noisy, "shuffled": shuffled}
     spoilt |= {"moved": np.roll(made[4], width // 4, 1), "with a patch inverted": block, "negative": top - made[6]}
-    yield 1.0, {f"made by the model, {i + 1}": image for i, image in enumerate(made)} | spoilt
+    yield 1.0, {f"made, {i + 1}": image for i, image in enumerate(made)} | spoilt
 
 
 def cost_facts(cost: PixelCost, names: list[str], form: Any, model: str) -> dict[str, Any]:

@@ -41,10 +41,14 @@ class PixelCost:
         """Bits a dimension of each image [image]."""
         return self.bits.sum((1, 2)) / self.images.values[0].numel()
 
-    def loss_curve(self, bins: int = 24) -> np.ndarray:
-        """Mean γ and mean loss [bin, 2] of equally many draws each, by ascending γ."""
+    def loss_curve(self, bins: int | None = None) -> np.ndarray:
+        """Mean γ and mean loss [bin, 2] of equally many draws each, by ascending γ.
+
+        By default a bin has 8 draws or more, and there are 24 at most.
+        """
         order = np.argsort(self.gamma, axis=None)
-        parts = np.array_split(order, min(bins, len(order)))
+        count = bins or max(min(len(order) // 8, 24), 1)
+        parts = np.array_split(order, min(count, len(order)))
         return np.array([[self.gamma.flat[rows].mean(), self.loss.flat[rows].mean()] for rows in parts])
 
 
