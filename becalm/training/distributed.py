@@ -4,16 +4,16 @@ Process r of N takes the batches r, N + r, 2N + r, …, each of 1/N of the data 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import nn
 
 from becalm.core.files import InputError
 from becalm.core.tensor_files import checksum
-from becalm.core.typing import Tensor
 
 Value = TypeVar("Value")
 
@@ -50,7 +50,7 @@ def process_group(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-HOW_TO_START = "start with `torchrun --nproc-per-node N -m becalm train RECIPE`, or unset WORLD_SIZE"
+HOW_TO_START = "start with `torchrun --nproc-per-node N -m -- becalm train RECIPE`, or unset WORLD_SIZE"
 """What to do where processes do not know of each other."""
 
 
@@ -113,24 +113,17 @@ def check_copies(model: nn.Module, step: int) -> None:
         )
 
 
-class Objective(nn.Module):
-    """A loss as the forward pass of a module, as DistributedDataParallel wants it."""
+def average_gradients(model: nn.Module) -> None:
+    """Replace each gradient by its mean over the processes; one that no process has stays None.
 
-    def __init__(self, model: nn.Module, loss: Callable):
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, batch: Any) -> dict[str, Tensor]:
-        """The terms of the loss."""
-        return self.loss(self.model, batch)
-
-
-def shared_loss(model: nn.Module, loss: Callable) -> Callable[[Any, Any], dict[str, Tensor]]:
-    """The loss, whose gradient is the mean over the processes."""
+    One all-reduce in a fixed order, so that a resumed run rounds as one that was not interrupted.
+    """
     if process_count() == 1:
-        return loss
-    from torch.nn.parallel import DistributedDataParallel
-
-    # Parameters without a gradient in some step (frozen parts, terms that are not always there) are allowed.
-    parallel = DistributedDataParallel(Objective(model, loss), broadcast_buffers=False, find_unused_parameters=True)
-    return lambda _, batch: parallel(batch)
+        return
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    known = torch.tensor([p.grad is not None for p in trained], dtype=trained[0].dtype, device=trained[0].device)
+    flat = torch.cat([known, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained)])
+    dist.all_reduce(flat)
+    counts, *gradients = flat.split([len(trained), *(p.numel() for p in trained)])
+    for parameter, count, gradient in zip(trained, counts.tolist(), gradients, strict=True):
+        parameter.grad = gradient.view_as(parameter) / process_count() if count else None

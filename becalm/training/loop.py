@@ -83,10 +83,10 @@ def train(
     first = distributed.process_number() == 0
     optimiser, average = make_optimiser(model, plan), averages.copy_weights(model)
     start = resume(run, model, optimiser, average)
-    meter, objective = Meter(plan, start), distributed.shared_loss(model, loss)
+    meter = Meter(plan, start)
     for step, batch in zip(range(start, plan.steps), batches(start), strict=False):
         meter.flops = meter.flops or count_flops(model, loss, batch, plan)
-        terms = training_step(model, objective, batch, optimiser, plan, step)
+        terms = training_step(model, loss, batch, optimiser, plan, step)
         averages.update_average(average, model, plan.ema_decay, step)
         record = meter.record(step + 1, terms)
         if record:
@@ -134,6 +134,7 @@ def training_step(
         terms = loss(model, batch)
     optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
+    distributed.average_gradients(model)
     norm = nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
     finite = bool(torch.isfinite(norm))
     if finite:
