@@ -79,6 +79,15 @@ def encode_levels(v: Int[Tensor, "*data"], levels: int, dtype: torch.dtype = tor
     low, high = (int(v.min()), int(v.max())) if v.numel() else (0, 0)
     if low < 0 or high >= levels:
         raise ValueError(f"values {low} to {high} do not fit {levels} levels, 0 to {levels - 1}")
+    return _unchecked_levels(v, levels, dtype)
+
+
+def level_values(levels: int, like: Tensor) -> Float[Tensor, " level"]:
+    """x of every level 0 … K − 1, of the dtype and on the device of `like`."""
+    return _unchecked_levels(torch.arange(levels, device=like.device), levels, like.dtype)
+
+
+def _unchecked_levels(v: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     return ((2 * v.double() + 1) / levels - 1).to(dtype)
 
 

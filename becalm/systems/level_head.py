@@ -50,8 +50,7 @@ def posterior_mean(
     logits = weight · features + bias; all in float32, also under autocast.
     """
     with torch.autocast(y.device.type, enabled=False):
-        k = torch.arange(len(bias), device=y.device)
-        values = likelihood.encode_levels(k, len(bias), y.dtype)
+        values = likelihood.level_values(len(bias), y)
         logits = nn.functional.linear(features.to(weight), weight, bias).to(y)
         squared_distance = (y[:, None] - values).square()
         return (logits - precision[:, None] * squared_distance / 2).softmax(-1) @ values
