@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from becalm.tasks.compress import compress
     from becalm.tasks.decompress import decompress
     from becalm.tasks.denoise import denoise
+    from becalm.tasks.export import export
     from becalm.tasks.generate import generate
     from becalm.tasks.interpolate import interpolate
     from becalm.tasks.likelihood import likelihood
@@ -49,6 +50,7 @@ __all__ = [
     "densities",
     "dpm_solver_pp_2m",
     "eps",
+    "export",
     "generate",
     "heun",
     "interpolate",
@@ -81,6 +83,7 @@ TASKS = (
     "compress",
     "decompress",
     "denoise",
+    "export",
     "generate",
     "interpolate",
     "likelihood",

@@ -141,7 +141,7 @@ def main() -> None:
     random.seed(0)
     import becalm.tasks.train
 
-    becalm.load("jets")
+    becalm.train, becalm.load("jets")  # all that a run imports is there before the first copy
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
         faults = kill_training(Path(other), options.trainings) if options.trainings else 0
         faults += kill_denoising(Path(name), options.kills, options.points) if options.kills else 0

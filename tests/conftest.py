@@ -12,7 +12,17 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 OPTIONAL = {
     *("laspy", "lazrs", "pye57", "lzf", "PIL", "skimage", "matplotlib", "constriction", "distributed"),
-    *("starlette", "uvicorn", "httpx", "playwright", "sklearn", "point_cloud_utils"),
+    *(
+        "starlette",
+        "uvicorn",
+        "httpx",
+        "playwright",
+        "sklearn",
+        "point_cloud_utils",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+    ),
 }
 """Packages of the extras, by the names by which they are imported."""
 

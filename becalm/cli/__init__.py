@@ -33,6 +33,7 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
     from becalm.cli.decompress import Decompress
     from becalm.cli.denoise import Denoise
     from becalm.cli.evaluate import Evaluate
+    from becalm.cli.export import Export
     from becalm.cli.generate import Generate
     from becalm.cli.importing import Import
     from becalm.cli.info import Info
@@ -58,6 +59,7 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
         "info": Info,
         "models": Models,
         "import": Import,
+        "export": Export,
         "train": train.command() if with_recipes else train.Train,
         "evaluate": Evaluate,
     }

@@ -82,8 +82,9 @@ class Layer(nn.Module):
         """New features and displacements, computed `chunk` points at a time (None: all at once)."""
         here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
         state = torch.cat([move, graph.normals.flatten(1), graph.scale[:, None]], 1)
-        rows = torch.arange(len(h), device=h.device).split(chunk or len(h))
-        parts = [self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in rows]
+        rows = torch.arange(h.shape[0], device=h.device)
+        chunks = rows.split(chunk) if chunk else (rows,)
+        parts = [self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in chunks]
         h, move = (torch.cat(part) for part in zip(*parts, strict=True))
         return h, move * graph.scale[:, None]
 
@@ -93,7 +94,7 @@ class Layer(nn.Module):
         """New features and displacements of the points numbered `rows`; `state` as in `edge_features`."""
         edges = graph.edges[rows]
         vectors, invariants = edge_features(state[rows], state, edges, graph.offsets[rows])
-        edge = self.edge(invariants).unflatten(0, (len(rows), -1))
+        edge = self.edge(invariants).unflatten(0, (rows.shape[0], -1))
         m = nn.functional.silu(here[:, None] + there[edges] + edge)
         m = nn.functional.silu(self.message(m))
         weight = self.attention(m).softmax(1)
@@ -122,7 +123,7 @@ def edge_features(
     last, for speed.
     """
     here = here.T[..., None]
-    there = state.index_select(0, edges.flatten()).T.unflatten(1, (len(edges), -1)).contiguous()
+    there = state.index_select(0, edges.flatten()).T.unflatten(1, (edges.shape[0], -1)).contiguous()
     unit = here[12]
     start = offsets.permute(2, 0, 1) / unit
     ratio = there[12:] / unit

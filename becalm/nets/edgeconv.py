@@ -22,7 +22,7 @@ def nearest_features(f: Float[Tensor, "patch point channel"], k: int) -> Int[Ten
         f = (f - f.mean(1, keepdim=True)).float()
         squares = f.square().sum(-1)
         distance = torch.baddbmm(squares[:, None, :], f, f.mT, alpha=-2)
-        distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        distance.masked_fill_(torch.eye(f.shape[1], dtype=torch.bool, device=f.device), torch.inf)
         candidates = distance.topk(min(k + 4, f.shape[1] - 1), largest=False, sorted=False).indices
         exact = (gather_neighbours(f, candidates) - f[:, :, None]).square().sum(-1)
         return candidates.gather(-1, exact.topk(min(k, exact.shape[-1]), largest=False).indices)

@@ -289,6 +289,6 @@ def residual_noise(cloud: FittedCloud) -> Float[Tensor, " point"]:
     levels = offsets[near].median(1).values / (0.6745 * offsets.new_tensor(RESIDUAL_SHARE))
     levels = levels[near].mean(1)
     fits = levels <= MAX_NOISE_TO_RADIUS * radii
-    fits &= (fits[near].float().mean(1) >= 0.5).cummax(1).values
+    fits &= (fits[near].float().mean(1) >= 0.5).cumsum(1) > 0
     fits[:, -1] = True
     return levels.gather(1, fits.int().argmax(1, keepdim=True))[:, 0].clamp_min(1e-3)

@@ -31,6 +31,8 @@ def posterior_means(
     recompute: bool,
 ) -> Float[Tensor, " row"]:
     """`posterior_mean` of all rows, chunk by chunk; `recompute` forms the logits again in the backward pass, to store none."""
+    if torch.compiler.is_compiling():  # an exported network is given any number of rows, all at once
+        return posterior_mean(features, y, precision, logits.weight, logits.bias)
     mean: Callable = posterior_mean
     if recompute:
         mean = partial(checkpoint, posterior_mean, use_reentrant=False, preserve_rng_state=False)

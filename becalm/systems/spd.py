@@ -72,7 +72,7 @@ class SPD(nn.Module):
         places: Float[Tensor, "patch anchor k 3"],
     ) -> Float[Tensor, "patch anchor k 3"]:
         """S_i(x), the displacements at the positions x computed from the anchors i, which index points of the patches."""
-        batch = torch.arange(len(patches))[:, None]
+        batch = torch.arange(patches.shape[0])[:, None]
         offset = places - patches[batch, anchors][:, :, None]
         features = self.features(patches)[batch, anchors]
         return self.score(offset.flatten(0, 1), features.flatten(0, 1)).reshape(places.shape)

@@ -152,7 +152,7 @@ class VDM(nn.Module):
         All variables of a datum have one noise level: the first of t [batch or 1, …] is taken. `schedule` replaces the model's.
         """
         level = (schedule or self.schedule)(t[:, :1])
-        features = self.network_features(z, level.gamma.expand(len(z), 1, 1))
+        features = self.network_features(z, level.gamma.expand(z.shape[0], 1, 1))
         output = features[..., 0].to(z)
         if self.head == "eps":
             return z + output

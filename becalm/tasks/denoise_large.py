@@ -23,7 +23,7 @@ from becalm.points.cloud import Cloud, ScanError, with_written_types
 from becalm.points.constraints import CLASSES, Constraints
 from becalm.points.denoise import CloudDenoiser, Report, apply_outlier_policy, point_attributes
 from becalm.points.formats.scan_files import atomic_scan_file
-from becalm.points.formats.stream import LasStream, PlyStream, open_stream
+from becalm.points.formats.stream import Stream, open_stream
 from becalm.points.progress import DenoiseProgress
 from becalm.points.suitability import check_suitable
 from becalm.points.tile_denoise import (
@@ -63,18 +63,17 @@ class LargeResult:
     """The unit of length of the coordinates, as far as the file says it."""
 
 
-def open_large(scan: Path, output: Path, tiling: Tiling) -> LasStream | PlyStream | None:
+def open_large(scan: Path, output: Path, tiling: Tiling) -> Stream | None:
     """The scan as a stream of parts, where it is larger than a tile and both files are of one format that has streams.
 
     Raises ScanError as `read` does.
     """
     kinds = [".las" if path.suffix.lower() == ".laz" else path.suffix.lower() for path in (scan, output)]
-    stream = open_stream(scan) if kinds[0] == kinds[1] else None
-    return stream if stream is not None and stream.count > plan_tiles(tiling).tile else None
+    return open_stream(scan, plan_tiles(tiling).tile) if kinds[0] == kinds[1] else None
 
 
 def iter_denoise_stream(
-    stream: LasStream | PlyStream,
+    stream: Stream,
     output: Path,
     model: Model,
     details: bool = False,
@@ -126,7 +125,7 @@ def part_limits(part: Cloud, options: Options) -> Constraints:
     )
 
 
-def finished_parts(stream: LasStream | PlyStream, tiles: Tiles, settings: Settings, details: bool) -> Iterator[Cloud]:
+def finished_parts(stream: Stream, tiles: Tiles, settings: Settings, details: bool) -> Iterator[Cloud]:
     """The parts of a scan with their points at the new positions."""
     start, spacing = 0, scan_spacing(tiles)
     for part in stream:

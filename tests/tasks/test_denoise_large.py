@@ -42,9 +42,10 @@ def run(scan: Path, output: Path, **options):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr("becalm.points.formats.stream.CHUNK", 700)
+    monkeypatch.setattr("becalm.points.formats.text_stream.BLOCK", 40_000)
 
 
-@pytest.mark.parametrize("suffix", [".laz", ".las", ".ply"])
+@pytest.mark.parametrize("suffix", [".laz", ".las", ".ply", ".pcd", ".xyz"])
 @pytest.mark.parametrize("outliers", ["keep", "remove"])
 def test_a_file_in_tiles_is_the_file_in_one_piece(tmp_path, suffix, outliers):
     scan, output, whole = (tmp_path / f"{name}{suffix}" for name in ("scan", "out", "whole"))
@@ -57,7 +58,7 @@ def test_a_file_in_tiles_is_the_file_in_one_piece(tmp_path, suffix, outliers):
     found = read(output)
     kept = ~progress.outlier if outliers == "remove" else np.ones(3000, bool)
     assert len(found) == kept.sum() == report.points - (report.outliers if outliers == "remove" else 0)
-    np.testing.assert_allclose(found.xyz, progress.xyz[kept], atol=2e-3 if suffix != ".ply" else 1e-8)
+    np.testing.assert_allclose(found.xyz, progress.xyz[kept], atol=2e-3 if suffix in (".las", ".laz") else 1e-8)
     for name, values in cloud.attributes.items():
         assert np.array_equal(found.attributes[name], values[kept]), name
     for name, values in point_attributes(cloud, progress).items():
@@ -130,7 +131,7 @@ def test_scans_of_one_tile_and_other_formats_are_not_streamed(tmp_path):
     write(rough_cloud(), tmp_path / "a.xyz")
     assert open_large(tmp_path / "a.laz", tmp_path / "b.laz", Tiling(tile=3000)) is None
     assert open_large(tmp_path / "a.laz", tmp_path / "b.ply", TILING) is None
-    assert open_large(tmp_path / "a.xyz", tmp_path / "b.xyz", TILING) is None
+    assert open_large(tmp_path / "a.xyz", tmp_path / "b.csv", TILING) is None
 
 
 def test_finished_tiles_are_not_begun_again(tmp_path):

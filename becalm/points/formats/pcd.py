@@ -12,7 +12,7 @@ from becalm.core import limits
 from becalm.points.cloud import Cloud, ScanError, Source
 from becalm.points.formats import attributes, lines, packed, scan_files
 
-_HEADER_LIMIT = 1 << 20
+HEADER_LIMIT = 1 << 20
 _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
 _TYPES = {(code[0].upper(), code[1]): np.dtype(f"<{code}") for code in _CODES}
 _KINDS = {kind.newbyteorder("=") for kind in _TYPES.values()}
@@ -55,7 +55,7 @@ def parse_header(data: bytes, path: Path) -> Header:
     words: dict[str, list[str]] = {}
     end = 0
     while "DATA" not in words:
-        stop = data.find(b"\n", end, _HEADER_LIMIT)
+        stop = data.find(b"\n", end, HEADER_LIMIT)
         if stop < 0:
             raise scan_files.wrong_kind(path, "has no PCD header (no line 'DATA …' within the first MiB)")
         name, *values = data[end:stop].decode("latin1").split() or ["#"]
@@ -187,12 +187,12 @@ def _little_endian(dtype: np.dtype) -> np.dtype:
 
 def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None, target: Path) -> Iterator[bytes]:
     if source is None or old is None:
-        yield _new_header(None, rows)
+        yield new_header(None, rows)
         yield rows.tobytes()
         return
     header: Header = source.header
     whole = len(rows) == header.points
-    yield header.text if whole and rows.dtype == header.dtype else _new_header(header, rows)
+    yield header.text if whole and rows.dtype == header.dtype else new_header(header, rows)
     if header.data == "binary":
         yield rows.tobytes()
     elif header.data == "ascii":
@@ -215,7 +215,7 @@ def _compress_rows(rows: np.ndarray, old: np.ndarray, header: Header, target: Pa
     yield block
 
 
-def _new_header(header: Header | None, rows: np.ndarray) -> bytes:
+def new_header(header: Header | None, rows: np.ndarray) -> bytes:
     """The header for other points or fields, with its comments, version and viewpoint unchanged."""
     names = rows.dtype.names or ()
     axes, booleans = (header.axes, header.booleans) if header is not None else ({}, frozenset())

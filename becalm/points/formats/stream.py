@@ -1,17 +1,19 @@
-"""Scans read and written part by part, for files that are larger than memory: LAS, LAZ and PLY in binary.
+"""Scans read and written part by part, for files that are larger than memory: LAS, LAZ, PLY, PCD and text.
 
 A part is a `Cloud` with the file's own records, so that, as when whole files are written, only what changed is written anew.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
-from becalm.points.formats import las, las_header, packed, ply, scan_files
+from becalm.points.formats import las, las_header, packed, pcd, ply, scan_files
+from becalm.points.formats.records import kept_rows, written_dtype
+from becalm.points.formats.text_stream import TextStream, open_text
 
 CHUNK = 1_000_000
 """Points in a part."""
@@ -68,13 +70,8 @@ class PlyStream:
 
     def __iter__(self) -> Iterator[Cloud]:
         """The parts in the order of the file."""
-        kind = self.header.vertex.scalar_dtype
-        for first in range(0, self.count, CHUNK):
-            length = min(CHUNK, self.count - first)
-            rows = np.fromfile(self.path, kind, length, offset=self.start + first * kind.itemsize)
-            if len(rows) != length:
-                raise ScanError(f"{self.path}: has become shorter while it was read")
-            yield packed.cloud_from_rows(rows, Source("ply", self.path, self.header, rows))
+        source = Source("ply", self.path, self.header, np.zeros(0))
+        return record_parts(source, self.header.vertex.scalar_dtype, self.start, self.count)
 
     def write(self, parts: Iterable[Cloud], count: int, temporary: Path, target: Path, warn: Callable) -> None:
         """Write changed parts of this file, `count` vertices in all, to a temporary file; `target` is named in warnings."""
@@ -85,47 +82,98 @@ class PlyStream:
         with open(temporary, "wb") as file, open(self.path, "rb") as old:
             for part in parts:
                 if kind is None:
-                    kind = self._row_dtype(part)
+                    kind = written_dtype(part, self.header.vertex.scalar_dtype, self)
                     file.write(ply.header_for_rows(self.header, np.broadcast_to(np.zeros((), kind), count), whole))
                     file.write(_between(old, len(self.header.text), self.start) if whole else b"")
                 assert part.source is not None
-                file.write(_rows(part, part.source.rows, kind).tobytes())
+                file.write(kept_rows(part, part.source.rows, kind).tobytes())
             old.seek(end)
             while whole and (block := old.read(1 << 24)):
                 file.write(block)
 
-    def _row_dtype(self, part: Cloud) -> np.dtype:
-        """The file's record with the attributes that were added; coordinates become double where their type is too coarse."""
-        old = self.header.vertex.scalar_dtype
-        fields = {name: old[name] for name in old.names or ()}
-        for name, values in part.attributes.items():
-            if name not in fields or fields[name].newbyteorder("=") != values.dtype:
-                fields[name] = values.dtype
-        assert part.source is not None
-        keep = part.source.keep_types and all(old[axis].kind == "f" for axis in packed.AXES)
-        low, high = self.bounds()
-        if not keep and not all(_holds_moved(fields[axis], low, high) for axis in packed.AXES):
-            order = ">" if old["x"].byteorder == ">" else "="
-            fields |= dict.fromkeys(packed.AXES, np.dtype(np.float64).newbyteorder(order))
-        return np.dtype(list(fields.items()))
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lower and the upper corner [3] of the box of all vertices with coordinates."""
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for part in self:
-            xyz = part.xyz[part.measured]
-            if len(xyz):
-                low, high = np.minimum(low, xyz.min(axis=0)), np.maximum(high, xyz.max(axis=0))
-        return low, high
+@dataclass(frozen=True)
+class PcdStream:
+    """A binary PCD file in parts."""
+
+    path: Path
+    count: int
+    """Points in the file."""
+    header: pcd.Header
+
+    def __iter__(self) -> Iterator[Cloud]:
+        """The parts in the order of the file."""
+        source = Source("pcd", self.path, self.header, np.zeros(0))
+        return record_parts(source, self.header.dtype, len(self.header.text), self.count)
+
+    def write(self, parts: Iterable[Cloud], count: int, temporary: Path, target: Path, warn: Callable) -> None:
+        """Write changed parts of this file, `count` points in all, to a temporary file."""
+        whole, kind = count == self.count, None
+        with open(temporary, "wb") as file, open(self.path, "rb") as old:
+            for part in parts:
+                if kind is None:
+                    kind = written_dtype(part, self.header.dtype, self)
+                    rows = np.broadcast_to(np.zeros((), kind), count)
+                    same = whole and kind == self.header.dtype
+                    file.write(self.header.text if same else pcd.new_header(self.header, rows))
+                assert part.source is not None
+                file.write(kept_rows(part, part.source.rows, kind).tobytes())
+            old.seek(len(self.header.text) + self.count * self.header.dtype.itemsize)
+            while whole and (block := old.read(1 << 24)):
+                file.write(block)
 
 
-def open_stream(path: Path) -> LasStream | PlyStream | None:
-    """The scan in a file as a stream of parts, None where its format cannot be read so. Raises ScanError as `read` does."""
+Stream = LasStream | PlyStream | PcdStream | TextStream
+"""A scan in parts."""
+
+
+def record_parts(source: Source, kind: np.dtype, start: int, count: int) -> Iterator[Cloud]:
+    """The parts of a file of `count` records that begin at an offset. Raises ScanError where it is too short."""
+    assert source.path is not None
+    for first in range(0, count, CHUNK):
+        length = min(CHUNK, count - first)
+        rows = np.fromfile(source.path, kind, length, offset=start + first * kind.itemsize)
+        if len(rows) != length:
+            raise ScanError(f"{source.path}: has become shorter while it was read")
+        yield packed.cloud_from_rows(rows, replace(source, rows=rows))
+
+
+def open_stream(path: Path, least: int = 0) -> Stream | None:
+    """The scan in a file as a stream of parts, None where its format cannot be read so, or it has no more than `least` points.
+
+    Raises ScanError as `read` does.
+    """
     suffix = path.suffix.lower()
     if suffix in (".las", ".laz"):
-        return LasStream(path, las.point_count(path))
-    if suffix != ".ply":
+        stream: Stream | None = LasStream(path, las.point_count(path))
+    elif suffix in (".ply", ".pcd"):
+        stream = open_ply(path) if suffix == ".ply" else open_pcd(path)
+    else:
+        stream = None
+    if stream is None and suffix in TEXTS and scan_files.file_size(path) > LEAST_LINE * least:
+        stream = open_text(path)
+    return stream if stream is not None and stream.count > least else None
+
+
+TEXTS = (".ply", ".pcd", ".xyz", ".txt", ".asc", ".csv", ".pts")
+"""Formats that may be text."""
+
+LEAST_LINE = 6
+"""Bytes of the shortest line of three numbers."""
+
+
+def open_pcd(path: Path) -> PcdStream | None:
+    """A binary PCD file that is whole and not organised: a grid says where the sensor stood, and is needed as a whole."""
+    size = scan_files.file_size(path)
+    with open(path, "rb") as file:
+        header = pcd.parse_header(file.read(pcd.HEADER_LIMIT), path)
+    if header.data != "binary" or header.height > 1 or len(header.text) + header.points * header.dtype.itemsize > size:
         return None
+    return PcdStream(path, header.points, header)
+
+
+def open_ply(path: Path) -> PlyStream | None:
+    """A binary PLY file that is whole, and has no lists up to its vertices."""
     size = scan_files.file_size(path)
     with open(path, "rb") as file:
         header = ply.parse_header(file.read(ply.HEADER_LIMIT), path)
@@ -137,25 +185,6 @@ def open_stream(path: Path) -> LasStream | PlyStream | None:
     if start + header.vertex.count * header.vertex.min_row_bytes > size:
         return None  # the reader of whole files says what is missing
     return PlyStream(path, header.vertex.count, header, start)
-
-
-def _rows(part: Cloud, old: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """Records [n] of a part, whose coordinates that did not change keep their bits."""
-    rows = np.zeros(len(part), kind)
-    for name in kind.names or ():
-        if name not in packed.AXES:
-            rows[name] = part.attributes[name]
-    for axis, values in zip(packed.AXES, part.xyz.T, strict=True):
-        packed.set_axis(rows, axis, values, old)
-    return rows
-
-
-def _holds_moved(kind: np.dtype, low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether a type rounds coordinates between two corners [3] by little enough, as in `packed.is_accurate_enough`."""
-    if kind.kind != "f":
-        return False
-    largest = np.maximum(np.abs(low), np.abs(high)).max().astype(kind)
-    return bool(np.spacing(largest) / 2 <= packed.FLOAT32_ROUNDING * (high - low).max())
 
 
 def _between(file: BinaryIO, start: int, end: int) -> bytes:

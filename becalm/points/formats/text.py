@@ -23,7 +23,7 @@ from becalm.points.formats.text_dialect import (
     plain_table,
 )
 
-_COMMENTS = (b"#", b"//", b"%")
+COMMENTS = (b"#", b"//", b"%")
 _MAX_PREAMBLE = 100
 """The greatest number of lines before the first point."""
 _SAMPLE_LINES = 500
@@ -54,7 +54,7 @@ class Layout:
 def read(path: Path, warn: Callable[[str], object], columns: Columns | None = None) -> Cloud:
     """The points of a text file; `columns` says which of its columns are x, y and z. Raises ScanError."""
     body, encoding = decode_text(scan_files.read_bytes(path))
-    spans = lines.find_lines(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0, _COMMENTS)
+    spans = lines.find_lines(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0, COMMENTS)
     if len(spans) == 0:
         raise scan_files.wrong_kind(path, "holds no line of numbers")
     if int((spans[:, 1] - spans[:, 0]).max()) > lines.MAX_LINE_BYTES:
@@ -145,7 +145,7 @@ def _name_columns(layout: Layout, start: int, columns: int, path: Path) -> tuple
         if words is None or any(is_number(word) for word in words):
             continue
         named = text_columns.named_axes(words, str(path)) is not None
-        if named or not match[1].startswith(_COMMENTS):
+        if named or not match[1].startswith(COMMENTS):
             found.append((named, words, (match.start(1) + begin, match.end(1) + begin)))
     if not found:
         return None, layout
@@ -236,19 +236,19 @@ def _rewrite_source(rows: np.ndarray, source: Source) -> Iterator[bytes]:
     if layout.counted and not whole:
         yield b"%d\n" % len(rows)
     else:
-        yield _text_before_points(
-            layout, int(spans[0, 0]) if whole and len(rows) else _first_point_offset(layout), added
-        )
+        yield text_before_points(layout, int(spans[0, 0]) if whole and len(rows) else first_point_offset(layout), added)
     texts = lines.TableText(layout.body, layout.table, layout.dialect.separator, layout.dialect.decimal_comma)
     yield from lines.rewrite_lines(texts, spans, old, rows, whole)
     yield layout.body[int(spans[-1, 1]) :] if whole and len(rows) else b"\n"
 
 
-def _first_point_offset(layout: Layout) -> int:
+def first_point_offset(layout: Layout) -> int:
+    """Where the line after that with the names of the columns begins, 0 where there is none."""
     return layout.body.find(b"\n", layout.named[1]) + 1 if layout.named else 0
 
 
-def _text_before_points(layout: Layout, start: int, added: tuple[str, ...]) -> bytes:
+def text_before_points(layout: Layout, start: int, added: tuple[str, ...]) -> bytes:
+    """The text before `start`, with the names of added columns where it names the columns."""
     text = layout.body[:start]
     if not added or layout.named is None:
         return text
