@@ -41,6 +41,7 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
     from becalm.cli.likelihood import Likelihood
     from becalm.cli.models import Models
     from becalm.cli.solve import Solve
+    from becalm.cli.tour import Tour
     from becalm.cli.vary import Vary
     from becalm.cli.view import Serve, View
 
@@ -56,6 +57,7 @@ def commands(with_recipes: bool = True) -> dict[str, Any]:
         "decompress": Decompress,
         "view": View,
         "serve": Serve,
+        "tour": Tour,
         "info": Info,
         "models": Models,
         "import": Import,
@@ -84,7 +86,14 @@ def parse(words: list[str]) -> Any:
         )
 
 
-EXTRAS = {"PIL": "images", "matplotlib": "plots", "skimage": "mesh", "starlette": "page", "uvicorn": "page"}
+EXTRAS = {
+    "PIL": "images",
+    "matplotlib": "plots",
+    "skimage": "mesh",
+    "starlette": "page",
+    "uvicorn": "page",
+    "constriction": "compress",
+}
 """Packages that a part of the commands needs, and the extra that brings them."""
 
 
