@@ -47,6 +47,7 @@ class Generate:
         from dataclasses import replace
 
         from becalm.cli import shapes
+        from becalm.cli.denoise import warn
         from becalm.cli.progress import with_progress
         from becalm.core.files import InputError, check_outputs
         from becalm.images import image_files
@@ -67,6 +68,10 @@ class Generate:
         else:
             shapes.check_request(self, self.output)
         update, steps = self.sampler or model.default_sampler.update, self.steps or model.default_sampler.steps
+        if model.makes == "images" and steps < model.default_sampler.steps // 2:
+            warn(
+                f"--steps {steps}: so few cost quality, images may show nothing; left out, it is {model.default_sampler.steps}"
+            )
         sampler = replace(model.default_sampler, update=update, steps=steps, guidance=self.guidance)
         reports = generate.steps(model, self.number, self.label, self.points, sampler, self.seed, self.device)
         result = with_progress(reports, "generating")

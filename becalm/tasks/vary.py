@@ -19,9 +19,10 @@ from becalm.tasks.shapes import ENCODED_POINTS, Shapes, class_labels, in_batches
 Warn = Callable[[str], object]
 """What is called with each line of warning."""
 
-OWN_SHAPES, FAR = 8, 1.6
-"""So many shapes that the model makes say how well it reconstructs what it knows; a shape is far from that where its own
-reconstruction is off by FAR times the largest error of these."""
+OWN_SHAPES, FAR = 8, (1.6, 1.25)
+"""So many shapes that the model makes say how well it reconstructs what it knows; a shape is far from that where one of its own
+`reconstruction_errors` is FAR times the largest of these. Measured: held-out shapes of both packaged models have up to 1.19 times
+the second of the model's own; with `lion_families` a yard has 1.3 times, a table with things on it and a valley 1.6 times."""
 
 
 def vary(
@@ -70,12 +71,13 @@ def steps(
     boxed, frame = read_boxed(shape, ENCODED_POINTS, seed)
     seen = torch.from_numpy(boxed)[None].to(labels.device)
 
-    known = reconstruction_error(lion, own_shapes(lion, labels[:1], sampler, seed), seed).max()
-    error = float(reconstruction_error(lion, seen, seed)[0])
-    if error > FAR * known:
+    known = reconstruction_errors(lion, own_shapes(lion, labels[:1], sampler, seed), seed).amax(0).tolist()
+    error, fineness = reconstruction_errors(lion, seen, seed)[0].tolist()
+    if error > FAR[0] * known[0] or fineness > FAR[1] * known[1]:
         warn(
-            f"{describe(shape)}: lies far from what the model knows: its reconstruction is off by {error / 2:.1%} of its size, "
-            f"those of the model's own shapes by {float(known) / 2:.1%} at most"
+            f"{describe(shape)}: lies far from what the model knows, expect little of the result: its reconstruction is off by "
+            f"{error / 2:.1%} of its size and {fineness:.1f} times the spacing of its points, those of the model's own shapes by "
+            f"{known[0] / 2:.1%} and {known[1]:.1f} at most"
         )
 
     def make(rows: range) -> Tensor:
@@ -103,12 +105,19 @@ def own_shapes(model: Any, label: Tensor, sampler: Sampler | None, seed: int) ->
     return (made - (low + high) / 2) / ((high - low).amax(2, keepdim=True) / 2).clamp_min(1e-6)
 
 
-def reconstruction_error(model: Any, points: Float[Tensor, "shape point 3"], seed: int) -> Float[Tensor, " shape"]:
-    """Mean distance from the points of shapes to the nearest of what the autoencoder makes of them, in their boxes' units."""
+def reconstruction_errors(model: Any, points: Float[Tensor, "shape point 3"], seed: int) -> Float[Tensor, "shape 2"]:
+    """Distance from the points of shapes to the nearest of what the autoencoder makes of them.
+
+    Its mean, in their boxes' units, and its median over the median spacing of the shape's own points, which is about 1 where
+    the reconstruction is as fine as the sample.
+    """
     from becalm.systems.lion_sparse_autoencoder import decode
 
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         latent = model.autoencoder.encode(points, generator)[1]
         again = decode(model.autoencoder, latent, points.shape[1], generator)
-    return torch.cdist(points.float(), again.float()).amin(2).mean(1)
+        away = torch.cdist(points.float(), again.float()).amin(2)
+        between = torch.cdist(points.float(), points.float())
+        spacing = between.masked_fill(between < 1e-6, torch.inf).amin(2).median(1).values
+    return torch.stack([away.mean(1), away.median(1).values / spacing], 1)

@@ -52,6 +52,9 @@ def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys):
         ((), "name a benchmark after the model: even-pixels"),
         (("even-pixels", "--picture", "small.safetensors"), "never overwritten"),
         (("even-pixels", "--picture", "nodir/x.png"), "its folder does not exist"),
+        (("even-pixels", "--picture", "x.png", "--walks", "random"), "shows images made by certainty"),
+        (("mesh.npz", "--picture", "x.png"), "--picture: has no use on mesh.npz"),
+        (("families", "--digits", "nope"), "--digits: has no use on families"),
     ],
 )
 def test_bad_input_gets_one_line(model, capsys, monkeypatch, asked, words):

@@ -11,11 +11,15 @@ from becalm.core.files import InputError
 from becalm.core.sampler import Sampler
 from becalm.points import Cloud, read, write
 from becalm.points.mesh import Mesh
+from becalm.shapes.families import sample_family
+from becalm.shapes.simulated_scan import simulate
 from becalm.systems.lion import Lion
 from becalm.systems.lion_sparse import LionSparse
 from becalm.systems.pvd import PointDiffusion
 from becalm.systems.vdm import VDM
 from becalm.tasks import complete, generate, interpolate, shape_files, shapes, vary
+from becalm.tasks.shape_files import read_boxed
+from becalm.weights.store import load
 
 FAST = Sampler(2)
 
@@ -107,10 +111,21 @@ def test_a_shape_unlike_what_the_model_knows_is_said(model, ball, monkeypatch):
     monkeypatch.setattr(vary, "own_shapes", lambda *_: torch.from_numpy(ball).float()[None])
     result = vary.vary(model, ball, 0.0, 1, points=50, sampler=FAST, warn=said.append)
     assert not said and 0 < result.facts["reconstruction_error"] < 1
-    monkeypatch.setattr(vary, "reconstruction_error", lambda _model, points, _seed: points.abs().amax((1, 2)) ** 20)
     monkeypatch.setattr(vary, "own_shapes", lambda *_: 0.5 * torch.from_numpy(ball).float()[None])
-    vary.vary(model, ball, 0.0, 1, points=50, sampler=FAST, warn=said.append)
-    assert len(said) == 1 and "ndarray: lies far from what the model knows" in said[0]
+    for worse in (torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])):  # either error says it
+        said.clear()
+        errors = lambda _model, points, _seed: 1 + worse * (points.abs().amax((1, 2)) > 0.6)[:, None]  # noqa: B023, E731
+        monkeypatch.setattr(vary, "reconstruction_errors", errors)
+        vary.vary(model, ball, 0.0, 1, points=50, sampler=FAST, warn=said.append)
+        assert len(said) == 1 and "ndarray: lies far from what the model knows" in said[0]
+
+
+def test_a_scene_is_reconstructed_coarser_than_a_chair():
+    lion, rng = load("lion_families"), np.random.default_rng(0)
+    shapes = simulate(rng, beams=10_000).xyz[:, [0, 2, 1]], sample_family(rng, "chair", 2048)
+    boxed = np.stack([read_boxed(shape, 2048, 0)[0] for shape in shapes])
+    _, (yard, chair) = vary.reconstruction_errors(lion, torch.from_numpy(boxed), 0).T.tolist()
+    assert 1.1 * chair < yard
 
 
 def test_an_interpolation_has_its_ends(model, ball):
