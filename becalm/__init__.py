@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from becalm.core.sample import Step, dpm_solver_pp_2m, heun, reverse, sample
     from becalm.core.sampler import Sampler
     from becalm.core.schedule import Betas, Cosine, Karras, Ladder, Level, Linear, Rectified
+    from becalm.page.notebook import view
     from becalm.tasks.complete import complete
     from becalm.tasks.compress import compress
     from becalm.tasks.decompress import decompress
@@ -73,6 +74,7 @@ __all__ = [
     "v",
     "vary",
     "velocity",
+    "view",
     "walk",
 ]
 __version__ = "0.1.0"
@@ -122,6 +124,7 @@ OBJECTS = {
     "transition": "core.process",
     "v": "core.kinds",
     "velocity": "core.kinds",
+    "view": "page.notebook",
 }
 """The other names, and the modules that they are in."""
 

@@ -42,12 +42,15 @@ def drawn_rows(mask: np.ndarray, most: int = MOST_DRAWN) -> np.ndarray:
     return np.random.default_rng(0).permutation(rows)[:most]
 
 
-def bundle_arrays(cloud: Cloud, states: Sequence[np.ndarray], attributes: Mapping[str, np.ndarray]) -> dict:
+def bundle_arrays(
+    cloud: Cloud, states: Sequence[np.ndarray], attributes: Mapping[str, np.ndarray], most: int = MOST_DRAWN
+) -> dict:
     """The arrays of a bundle: `xyz` float32 [state, k, 3] about the origin, and a row of each column for the k drawn points.
 
-    `states` are positions [n, 3] of the whole cloud, the original first; `attributes` columns [n] to be added to the cloud's own.
+    `states` are positions [n, 3] of the whole cloud, the original first; `attributes` columns [n] to be added to the cloud's own;
+    at most `most` points are drawn.
     """
-    rows = drawn_rows(cloud.measured)
+    rows = drawn_rows(cloud.measured, most)
     kept = kept_states(len(states), len(rows))
     xyz = np.stack([(states[number][rows] - cloud.origin).astype(np.float32) for number in kept])
     arrays = {"xyz": xyz, "state": np.array(kept, np.int32)}
@@ -85,8 +88,13 @@ def point_colours(cloud: Cloud, rows: np.ndarray) -> np.ndarray | None:
 
 def write_bundle(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping) -> None:
     """Write a bundle atomically; `facts` are any JSON."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(encode_bundle(arrays, facts))
+
+
+def encode_bundle(arrays: Mapping[str, np.ndarray], facts: Mapping) -> bytes:
+    """The bytes of a bundle."""
     from safetensors.numpy import save
 
     text = json.dumps({**facts, "version": VERSION}, allow_nan=False)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"becalm.page": text}))
+    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"becalm.page": text})

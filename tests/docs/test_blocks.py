@@ -51,6 +51,7 @@ ELSEWHERE = {
     "becalm import score-denoise": "needs the checkpoint of SPD's authors",
     "becalm view": "serves the page until it is interrupted",
     "becalm serve": "serves the page until it is interrupted",
+    "becalm tour": "takes minutes; its jobs are tested one by one, and its page",
     "becalm train srm": "",
     "becalm train": "takes minutes, or data that are not here; the tests of its recipe train it",
 }

@@ -9,6 +9,7 @@ import { drawSlice, heightRange, scatter, sectionFrame, slice, usualThickness } 
 import { startShapes } from "./shapes.js";
 import { openTab, startTabs } from "./tabs.js";
 import { Viewer } from "./viewer.js";
+import { render } from "./widget.js";
 
 const ACTIVE = ["receiving", "waiting", "running"];
 const entries = []; // {job, file?, request?, cloud?, part?}: one a scan, newest last
@@ -539,4 +540,6 @@ async function start() {
   poll();
 }
 
-start();
+// In a notebook there is no page: the same script draws the widget of `becalm.view`.
+export default { render };
+if (document.getElementById("panel-scan")) start();

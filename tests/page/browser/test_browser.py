@@ -180,3 +180,22 @@ def test_images_are_measured(open_page):
     assert accessibility_faults(page) == []
     page.tab.set_input_files("#l-files", [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"}])
     assert "neither a picture nor" in page.tab.text_content("#l-job .error")
+
+
+def test_the_widget_of_notebooks_draws_and_its_swipe_works(open_cleaned, cleaned):
+    page = open_cleaned()
+    page.tab.evaluate(
+        """async (number) => {
+            const { default: widget } = await import("/page.js");
+            const buffer = await (await fetch(`/jobs/${number}/run`)).arrayBuffer();
+            const el = Object.assign(document.createElement("div"), { id: "widget" });
+            document.querySelector("main").replaceChildren(el);
+            widget.render({ model: { get: (name) => ({ bundle: new DataView(buffer), height: 300 })[name] }, el });
+        }""",
+        cleaned,
+    )
+    first = pixels(page, "#widget canvas")
+    set_slider(page, "#widget input", 100)
+    assert pixels(page, "#widget canvas") != first
+    page.tab.select_option("#widget select", "displacement")
+    assert "to" in page.tab.text_content("#widget span")
