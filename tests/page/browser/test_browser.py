@@ -151,7 +151,7 @@ def test_shapes_are_made_and_one_is_varied_and_downloaded(open_page):
     page.tab.select_option("#s-number", "6")
     page.tab.click("#s-make")
     page.tab.wait_for_selector(".tile >> nth=5")
-    assert page.tab.locator("#s-edit").is_disabled()
+    assert page.tab.locator("#s-vary").is_disabled()
     page.tab.click(".tile >> nth=1")
     page.tab.locator(".tile >> nth=2").press("Enter")
     assert page.tab.locator(".tile[aria-pressed=true]").all_text_contents() == ["A", "B"]
