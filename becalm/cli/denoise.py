@@ -105,7 +105,7 @@ class Denoise:
         from becalm.cli.streams import STREAM, read_stream, write_stream
         from becalm.core.files import InputError, check_outputs
         from becalm.points.formats import check_format, check_writable, read
-        from becalm.tasks.denoise_large import open_large
+        from becalm.points.formats.stream import open_stream
 
         output = self.output or self.default_output()
         streams = [path for path in (self.scan, output) if path == STREAM]
@@ -118,9 +118,12 @@ class Denoise:
             raise InputError("--alpha is for --mode paper (leave it out)")
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
             check_format(target, self.scale)
-            large = None if self.needs_memory() else open_large(scan, target, self.tiling())
-            if large is not None:
-                return self.run_large(large, target, str(output))
+            if not self.needs_memory() and open_stream(scan) is not None:  # a wrong header is refused without torch
+                from becalm.tasks.denoise_large import open_large
+
+                large = open_large(scan, target, self.tiling())
+                if large is not None:
+                    return self.run_large(large, target, str(output))
             run = self.run_as_published if self.mode == "paper" else self.run_task
             cloud = read(scan, warn, parse_columns(self.columns))
             check_writable(cloud, target)

@@ -15,8 +15,8 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional]
     """A packaged model or a file of weights."""
     benchmark: Annotated[str, tyro.conf.Positional] = ""
-    """`sudoku`, `even-pixels`, `polygons`, `families`, `ldraw`, or a mesh: .npz with `vertices` [v, 3] and `faces` [f, 3]; left
-    out, the model's own (`even_pixels`, `polygons`)."""
+    """`sudoku`, `even-pixels`, `polygons`, `families`, `ldraw`, or a mesh: .ply .obj .off .stl .glb, or .npz with `vertices`
+    [v, 3] and `faces` [f, 3]; left out, the model's own (`even_pixels`, `polygons`)."""
     points: int = 10_000
     """Mesh: points of the clean cloud, sampled evenly."""
     noise: tuple[float, ...] = (0.01, 0.02, 0.03)
@@ -89,15 +89,15 @@ class Evaluate:
         from becalm.core.files import InputError, check_outputs
         from becalm.weights.store import find_weights
 
-        used = COMMON | USED.get(self.benchmark, USED["mesh"])
+        used, known = COMMON | USED.get(self.benchmark, USED["mesh"]), ", ".join(sorted({*USED} - {"mesh"}))
         if self.benchmark == self.model:
-            raise InputError(
-                f"{self.model}: name a benchmark after the model: {', '.join(sorted({*USED} - {'mesh'}))}, or a mesh"
-            )
+            raise InputError(f"{self.model}: name a benchmark after the model: {known}, or a mesh")
         for field in fields(self):
             if field.name not in used and getattr(self, field.name) != field.default:
                 option = field.name.replace("_", "-")
                 raise InputError(f"--{option}: has no use on {self.benchmark}; leave it out")
+        if self.benchmark not in USED and not Path(self.benchmark).is_file():
+            raise InputError(f"{self.benchmark}: no such mesh, and no benchmark of that name (there is {known})")
         if self.picture and self.walks and "certainty" not in self.walks:
             raise InputError("--picture: shows images made by certainty; add that to --walks, or leave it out")
         for name in ("points", "puzzles", "images", "steps_per_variable", "emd_points", "group", "tries"):
@@ -119,13 +119,14 @@ class Evaluate:
         from becalm.points import mesh as meshes
         from becalm.points.metrics import chamfer, point_to_surface, unit_sphere
         from becalm.points.progress import final_points
+        from becalm.shapes import meshfiles
         from becalm.systems.jets import Jets
         from becalm.systems.sbd import SBD
         from becalm.systems.spd import SPD
         from becalm.weights.store import load
 
+        mesh = meshes.unit_sphere(meshfiles.read(Path(self.benchmark)))
         model = load(self.model, Jets, SBD, SPD).to(device_of(self.device))
-        mesh = meshes.unit_sphere(meshes.load(Path(self.benchmark)))
         clean = meshes.poisson_disk(mesh, self.points, np.random.default_rng(self.seed)).points
         for level in self.noise:
             rng = np.random.default_rng([self.seed, round(level * 1e6)])

@@ -9,6 +9,7 @@ from becalm.cli import main
 from becalm.images.sudoku import places
 from becalm.systems.srm import SRM
 from becalm.weights.store import save
+from tests.points.formats.meshes import OBJ
 
 
 @pytest.fixture
@@ -35,8 +36,10 @@ def test_sudokus_of_small_digits_are_judged(model, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-@pytest.mark.parametrize(("model", "benchmark"), [("jets", "cube.npz"), ("lion_families", "families")])
-def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys):
+@pytest.mark.parametrize(("model", "benchmark"), [("jets", "roof.obj"), ("lion_families", "families")])
+def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "roof.obj").write_bytes(OBJ)
     assert run(model, benchmark, "--device", "cuda") == 1
     assert "--device cuda: this machine has no such device" in capsys.readouterr().err
 
@@ -54,6 +57,7 @@ def test_clouds_and_shapes_are_computed_where_asked(model, benchmark, capsys):
         (("even-pixels", "--picture", "nodir/x.png"), "its folder does not exist"),
         (("even-pixels", "--picture", "x.png", "--walks", "random"), "shows images made by certainty"),
         (("mesh.npz", "--picture", "x.png"), "--picture: has no use on mesh.npz"),
+        (("mash",), "mash: no such mesh, and no benchmark of that name (there is even-pixels"),
         (("families", "--digits", "nope"), "--digits: has no use on families"),
     ],
 )
