@@ -37,12 +37,15 @@ class Solve:
     """Variance of that noise: the lower bound, the upper bound, or where between the network learned it to be."""
     tries: int = 1
     """Runs at most, four at a time: the most consistent one is kept, and the first that breaks no rule ends the search."""
-    refine: int = 0
+    refine: int = 10
     """Rounds for each run in which the quarter of the cells that fits the others least is solved again."""
     backtrack: int = 0
     """Rounds for each run, after those of refine, in which an uncertain decision is undone with all that came after it."""
     digits: tuple[str, ...] = ()
     """What given cells show, where they are misread: ROW,COLUMN=DIGIT, each from 1, such as 8,8=1."""
+    rewrite: bool = True
+    """Show the model every given digit, as the reader reads it, in its own handwriting, whose digits it knows best; with
+    --no-rewrite in that of the image. The solved image keeps the given cells as they are."""
     record: Path | None = None
     """Write every state of the first run, without rounds, to this .safetensors file."""
     picture: Path | None = None
@@ -112,6 +115,7 @@ OPTIONS = (
     "refine",
     "backtrack",
     "digits",
+    "rewrite",
     "reader",
     "seed",
     "device",

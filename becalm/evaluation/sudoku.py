@@ -19,7 +19,7 @@ from becalm.images.sudoku import Puzzles
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import inference_iter
 from becalm.systems.consistency import measure_consistency
-from becalm.systems.givens import read_givens, show_clearly
+from becalm.systems.givens import read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle
 from becalm.systems.refine import refine
 from becalm.systems.search import Effort, search
@@ -147,7 +147,7 @@ def solve_as_user(
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], "puzzle")
     except InputError:
         return torch.where(puzzle.unknown[..., None], -1.0, puzzle.cells)
-    puzzle = show_clearly(puzzle, given)
+    puzzle = rewrite_givens(puzzle, given, sample_handwriting(model, reader.probabilities, generator), generator)
     cells = puzzle.cells.to(device)
     measure = partial(measure_consistency, model, read=reader.probabilities, given=given.digits, generator=generator)
     for attempt in search(model, cells, puzzle.unknown.to(device), sampler, effort, measure, generator):

@@ -1,4 +1,8 @@
-"""The given cells of a puzzle, read together by the digit classifier's probabilities and the rules; what is doubtful is named."""
+"""The given cells of a puzzle: read together by the digit classifier's probabilities and the rules, and rewritten for the model.
+
+What is doubtful is named. A model that has learned from clear digits solves few puzzles in other hands; so it is shown every given
+digit as it writes it itself.
+"""
 
 from math import isqrt
 from typing import NamedTuple
@@ -8,7 +12,10 @@ import torch
 from becalm.core.files import InputError
 from becalm.core.typing import Float, Int, Tensor
 from becalm.images.sudoku_search import MIN_PROBABILITY, read_together
+from becalm.systems.consistency import ReadProbabilities
 from becalm.systems.puzzles import Puzzle, cell_name, repeated_digits
+from becalm.systems.solver import Pace
+from becalm.systems.srm import SRM, last_state
 
 SURE = 0.9
 """Probability from which a digit is not doubtful."""
@@ -51,12 +58,43 @@ def read_givens(
     return Givens(digits, [c for c in given if digits[c] != seen[c]], tuple(notes(digits, alone, chance, given)))
 
 
-def show_clearly(puzzle: Puzzle, givens: Givens) -> Puzzle:
-    """The puzzle with every misread cell showing, where there is one, another given cell of its digit, for the model to see."""
+class Handwriting(NamedTuple):
+    """Cells as a model writes them."""
+
+    cells: Float[Tensor, "cell channel"]
+    """Their images."""
+    digits: Int[Tensor, " cell"]
+    """What they show, 0 where that is doubtful."""
+
+
+def sample_handwriting(
+    model: SRM, read: ReadProbabilities, generator: torch.Generator | None = None, steps: int = 24
+) -> Handwriting:
+    """A grid of digits that the model writes with nothing given, all cells at once; it need not be a valid one."""
+    variables = 0 if model.places is None else len(model.places)
+    device = next(model.parameters()).device
+    blank, unknown = torch.zeros(1, variables, model.channels), torch.ones(1, variables, dtype=torch.bool)
+    sampler = Pace(joint_steps=steps).sampler("together", 1, variables, 0)
+    cells = last_state(model.solve(blank.to(device), unknown.to(device), sampler, generator), blank).cpu()
+    chance, digit = read(cells)[0].max(1)
+    return Handwriting(cells[0], torch.where(chance >= SURE, digit + 1, 0))
+
+
+def rewrite_givens(
+    puzzle: Puzzle, givens: Givens, hand: Handwriting, generator: torch.Generator | None = None
+) -> Puzzle:
+    """The puzzle with every given digit as the model writes it, each by a random one of its cells of that digit.
+
+    A digit that it did not write stays as it is, or, where it is misread, is shown by another given cell of its kind.
+    """
     cells = puzzle.cells.clone()
-    for cell in givens.misread:
-        same = [c for c in (givens.digits == givens.digits[cell]).nonzero()[:, 0].tolist() if c not in givens.misread]
-        if same:
+    given = (givens.digits > 0).nonzero()[:, 0].tolist()
+    for cell in given:
+        written = (hand.digits == givens.digits[cell]).nonzero()[:, 0]
+        same = [c for c in given if givens.digits[c] == givens.digits[cell] and c not in givens.misread]
+        if len(written):
+            cells[0, cell] = hand.cells[written[torch.randint(len(written), (1,), generator=generator)]][0].to(cells)
+        elif cell in givens.misread and same:
             cells[0, cell] = puzzle.cells[0, same[0]]
     return puzzle._replace(cells=cells)
 

@@ -19,6 +19,7 @@ from becalm.nets.latent import ASSIGNMENT_WIDTH, Encoder, assignment_weights, ga
 from becalm.nets.mixture import Decoder, Mixture, MixtureHead, PatchDensity, quasi_normal
 from becalm.nets.precision import fast_matmul
 from becalm.systems.lion import Latent, Posterior
+from becalm.systems.lion_sparse_surface import move_to_ridge, smoothed_gaussians
 
 ROWS = 6
 """Variables that z₀ is cut into beside the latent points, each with as many numbers as a latent point."""
@@ -153,7 +154,7 @@ def posterior_statistics(posterior: Posterior) -> dict[str, Tensor]:
 def decode(
     model: Autoencoder, latent: Latent, points: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch point 3"]:
-    """`points` points of each shape, sampled from the mixture at TEMPERATURE.
+    """`points` points of each shape, sampled from the mixture at TEMPERATURE and moved onto its ridge (lion_sparse_surface.py).
 
     Sampling is stratified, which makes points more even than independent ones: every Gaussian gets its share of them by
     systematic resampling, and their places in it are quasi-random.
@@ -171,4 +172,5 @@ def decode(
     white = mixture.sample(component[..., None], eps)
     unwhiten = gather_rows(torch.matrix_exp(-patch.log_whitening).flatten(2), anchor).unflatten(-1, (3, 3))
     offset = gather_rows(patch.offset, anchor) + (unwhiten * white[..., None, :]).sum(-1)
-    return gather_rows(latent.h[..., :3], anchor) + model.patch_radius * offset
+    sampled = gather_rows(latent.h[..., :3], anchor) + model.patch_radius * offset
+    return move_to_ridge(sampled, smoothed_gaussians(patch, latent, model.patch_radius))

@@ -20,7 +20,7 @@ from becalm.images import photograph, puzzle_picture, sudoku
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems import puzzles
 from becalm.systems.consistency import Consistency, measure_consistency
-from becalm.systems.givens import Givens, read_givens, show_clearly
+from becalm.systems.givens import Givens, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle, Solution
 from becalm.systems.search import Effort, search
 from becalm.systems.solver import Order, Pace
@@ -54,12 +54,15 @@ class Options:
     """Variance of that noise: the lower bound, the upper bound, or where between the network learned it to be."""
     tries: int = 1
     """Runs at most, four at a time: the most consistent one is kept, and the first that breaks no rule ends the search."""
-    refine: int = 0
+    refine: int = 10
     """Rounds for each run in which the quarter of the cells that fits the others least is solved again."""
     backtrack: int = 0
     """Rounds for each run, after those of `refine`, in which an uncertain decision is undone with all that came after it."""
     digits: tuple[str, ...] = ()
     """What given cells show, where they are misread: ROW,COLUMN=DIGIT, each from 1."""
+    rewrite: bool = True
+    """Show the model every given digit, as the reader reads it, in its own handwriting, whose digits it knows best; otherwise in
+    that of the image. Needs a reader."""
     reader: str | None = None
     """What reads digits, to check what is given and what was solved: a packaged model, a file, or `none`; None: reader14."""
     seed: int = 0
@@ -132,12 +135,16 @@ def steps(image: Any, mask: Any = None, model: SRM | Path | str | None = None, *
         solver, model_name = load_solver(model, pixels, cover, (name, mask_name))
     puzzle = puzzles.parse_puzzle(pixels, cover, solver, name, mask_name)
     reader, notes = load_reader(chosen.reader, puzzle)
-    given = None
+    solver, shown, given = solver.to(device), puzzle, None
     if reader:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], name, chosen.known_digits)
-        puzzle, notes = show_clearly(puzzle, given), (*notes, *given.notes)
+        notes = (*notes, *given.notes)
+        if chosen.rewrite:
+            generator = torch.Generator().manual_seed(chosen.seed)
+            hand = sample_handwriting(solver, partial(digit_chances, reader), generator)
+            shown = rewrite_givens(puzzle, given, hand, generator)
     solution, count = None, 0
-    for report in solve_puzzle(solver.to(device), puzzle, chosen, reader, given):
+    for report in solve_puzzle(solver, shown, chosen, reader, given):
         solution = report.result or solution
         count += report.state is not None
         yield report._replace(result=None)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from becalm.core.files import InputError
-from becalm.systems.givens import read_givens, show_clearly
+from becalm.systems.givens import Handwriting, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle
+from becalm.systems.srm import SRM
 
 
 def puzzle(given: int = 4) -> Puzzle:
@@ -75,12 +76,24 @@ def test_a_digit_that_is_said_overrides_what_is_read():
             read_givens(puzzle(2), cells, "p.png", known)
 
 
-def test_a_misread_cell_shows_another_of_its_digit_where_there_is_one():
+def test_given_cells_are_shown_as_the_model_writes_them():
     unknown = torch.ones(1, 16, dtype=torch.bool)
-    unknown[0, [0, 1, 6]] = False
+    unknown[0, [0, 1, 6, 9]] = False
     asked = Puzzle(torch.arange(16.0)[None, :, None].repeat(1, 1, 4), unknown)
     cells = chances({1: 0.999}, {1: 0.8, 2: 0.15})
-    cells[6] = chances({2: 0.999})[0]
+    cells[6], cells[9] = chances({2: 0.999}, {3: 0.999})[:2]
     found = read_givens(asked, cells, "p.png")
-    shown = show_clearly(asked, found).cells[0, :, 0]
-    assert shown[1] == 6 and torch.equal(shown[2:], asked.cells[0, 2:, 0])
+    assert found.digits[[0, 1, 6, 9]].tolist() == [1, 2, 2, 3]
+    hand = Handwriting(torch.tensor([100.0, 101, 102, 103])[:, None].repeat(1, 4), torch.tensor([1, 0, 3, 1]))
+    shown = rewrite_givens(asked, found, hand).cells[0, :, 0]
+    assert shown[0] in (100, 103) and shown[9] == 102, "those of its own digit, none of a doubtful one"
+    assert shown[6] == 6 and shown[1] == 6, "a digit it did not write stays; a misread one is shown by another of its kind"
+    others = [cell for cell in range(16) if cell not in (0, 1, 9)]
+    assert torch.equal(shown[others], asked.cells[0, others, 0])
+
+
+def test_a_model_writes_digits_and_doubtful_ones_are_none():
+    places = [[a, b] for a in range(4) for b in range(4)]
+    model = SRM.build(channels=4, places=places, shape=[16, 1, 1, 1, 1])
+    hand = sample_handwriting(model, lambda cells: chances({1: 0.95}, {2: 0.5}, {3: 0.99})[None], None, steps=2)
+    assert hand.cells.shape == (16, 4) and hand.digits.tolist() == [1, 0, 3] + 13 * [0]
