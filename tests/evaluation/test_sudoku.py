@@ -5,7 +5,7 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.evaluation.sudoku import WALKS, evaluate_walks, sample_levels, wilson_interval
-from becalm.images import digit_classifier, sudoku
+from becalm.images import sudoku
 from becalm.images.digits import Digits, read_mnist
 from becalm.images.extreme_sudoku import SEVENTEEN
 from becalm.images.sudoku import Puzzles
@@ -79,10 +79,11 @@ def test_a_blind_classifier_shows():
 
 def test_tries_solve_as_a_user_does_and_are_counted():
     (row,) = evaluate_walks(model(), {"eight": puzzles(8)}, Reader(), ("tries",), Pace(2), Effort(tries=3, refine=1))
-    rounds = 4 + 2 * 2 + 4
-    assert (row.number, row.right) == (6, 1) and 8 * 2 * 3 < row.calls <= 3 * (8 * 2 + rounds)
+    rounds, handwriting = 4 + 2 * 2 + 4, 24
+    assert (row.number, row.right) == (6, 1)
+    assert 8 * 2 * 3 < row.calls - handwriting <= 3 * (8 * 2 + rounds)
     full = next(evaluate_walks(model(), {"all": puzzles(16)}, Reader(), ("tries",)))
-    assert (full.valid, full.calls) == (1, 0)
+    assert (full.valid, full.calls) == (1, handwriting)
 
 
 def test_what_a_user_would_be_refused_is_not_solved():
@@ -124,10 +125,11 @@ def test_the_interval_is_wilson_s(hits, count):
     assert low <= share <= high
 
 
-def test_the_packaged_solver_solves(shared):
-    """Its card says 99.5 % from eight given cells: of 20 puzzles, more than 2 wrong would have a chance of 1 in 10 000."""
+def test_the_packaged_solver_solves_any_handwriting(shared):
+    """99 of 100 from eight given cells in any of MNIST's test digits, read and shown in its own hand: of 12 puzzles, more than 2
+    wrong would have a chance of 1 in 5 000."""
     reader = load("reader14", DigitClassifier)
-    digits = digit_classifier.clearest_digits(reader, read_mnist(shared("data/mnist.npz"))[1].only(range(1, 5)), 400)
-    group = sudoku.sample_puzzles(4, 20, (8, 8), digits, "test", 0)
-    (row,) = evaluate_walks(load("sudoku4", SRM).eval(), {"eight": group}, reader, ("certainty",))
-    assert row.real_valid == 1 and row.valid >= 0.9
+    digits = read_mnist(shared("data/mnist.npz"))[1].only(range(1, 5)).shrink_to(14)
+    group = sudoku.sample_puzzles(4, 12, (8, 8), digits, "test", 0)
+    (row,) = evaluate_walks(load("sudoku4", SRM).eval(), {"eight": group}, reader, ("tries",), None, Effort())
+    assert row.right > 0.95 and row.valid >= 0.8

@@ -87,7 +87,9 @@ def test_given_cells_are_shown_as_the_model_writes_them():
     hand = Handwriting(torch.tensor([100.0, 101, 102, 103])[:, None].repeat(1, 4), torch.tensor([1, 0, 3, 1]))
     shown = rewrite_givens(asked, found, hand).cells[0, :, 0]
     assert shown[0] in (100, 103) and shown[9] == 102, "those of its own digit, none of a doubtful one"
-    assert shown[6] == 6 and shown[1] == 6, "a digit it did not write stays; a misread one is shown by another of its kind"
+    assert shown[6] == 6 and shown[1] == 6, (
+        "a digit it did not write stays; a misread one is shown by another of its kind"
+    )
     others = [cell for cell in range(16) if cell not in (0, 1, 9)]
     assert torch.equal(shown[others], asked.cells[0, others, 0])
 
