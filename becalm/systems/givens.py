@@ -1,7 +1,7 @@
 """The given cells of a puzzle: read together by the digit classifier's probabilities and the rules, and rewritten for the model.
 
-What is doubtful is named. A model that has learned from clear digits solves few puzzles in other hands; so it is shown every given
-digit as it writes it itself.
+What is doubtful is named. A model that has learned from clear digits solves few puzzles in other hands; so it is shown every
+given digit as it writes it itself.
 """
 
 from math import isqrt

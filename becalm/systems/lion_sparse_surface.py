@@ -50,7 +50,7 @@ def smoothed_gaussians(patch: PatchDensity, latent: Latent, patch_radius: float)
 
 
 def move_to_ridge(points: Float[Tensor, "batch point 3"], density: Gaussians) -> Float[Tensor, "batch point 3"]:
-    """The points after `STEPS` steps along the direction in which the density is thinnest, each to the mean of the Gaussians there.
+    """The points after `STEPS` steps along the direction in which the density is thinnest, to the mean of the Gaussians there.
 
     Where the density is about as thin in a second direction, in rods and at corners, points stay.
     """
