@@ -34,7 +34,8 @@ def measure_images(
 
     options, share = task["options"], 0.0
     model = load_on(options["model"], "cpu", VDM)
-    form = ImageFormat(*model.shape, model.levels)
+    height, width, colours = model.shape
+    form = ImageFormat(height, width, colours, model.levels)
     if options["examples"]:
         share = 0.5
         for done, examples in make_examples(model, options["seed"]):

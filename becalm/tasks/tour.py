@@ -76,7 +76,7 @@ def steps(seed: int = 0) -> Iterator[Progress]:
         yield Progress(number / len(STOPS), (number, title, 0.0))
         for report in work(seed):
             yield Progress((number + report.done) / len(STOPS), (number, title, report.done))
-        stops.append(Stop(title, *report.result, time.monotonic() - started))
+        stops.append(Stop(title, *report.result, seconds=time.monotonic() - started))
     yield Progress(1.0, (len(STOPS) - 1, title, 1.0), Tour(stops))
 
 
@@ -105,8 +105,8 @@ def clean_scan(seed: int) -> Iterator[Progress]:
         "distance to the true surface, root mean square": f"{rms[0]:.1f} mm before, {rms[1]:.1f} mm after",
         "points flagged as outliers": f"{int(result.outlier.sum()):,}",
     }
-    local = result.original.local(), result.cloud.local()
-    picture = plot.png(*(cloud[~result.outlier] for cloud in local), "m")
+    before, after = (cloud.local()[~result.outlier] for cloud in (result.original, result.cloud))
+    picture = plot.png(before, after, "m")
     yield Progress(
         1.0, None, (*TEXTS["scan"], facts, picture, "The scan before and after, and a wall seen along its surface")
     )
