@@ -53,7 +53,7 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise scan_files.wrong_kind(path, f"is no whole {path.suffix[1:].upper()} mesh ({reason})") from None
     nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
-    poses = {name: np.asarray(pose) for pose, name in reversed(nodes) if hasattr(scene.geometry[name], "faces")}
+    poses = {str(name): np.asarray(pose) for pose, name in reversed(nodes) if hasattr(scene.geometry[name], "faces")}
     parts = [transform(scene.geometry[name].vertices, pose) for name, pose in poses.items()]
     if not sum(len(part) for part in parts):
         raise scan_files.wrong_kind(path, f"is no {path.suffix[1:].upper()} mesh: it holds no triangles")
