@@ -13,6 +13,7 @@ from typing import Any
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit."""
+    repair_streams()
     words = sys.argv[1:] if arguments is None else arguments
     if words == ["--version"]:
         from becalm import __version__
@@ -23,6 +24,16 @@ def main(arguments: list[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever is unfinished is removed on the way out
     sys.exit(run_command(parse(words)))
+
+
+def repair_streams() -> None:
+    """Let standard output and error show `\\u03c3` for what their encoding lacks, and lead nowhere where they are closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def commands(with_recipes: bool = True) -> dict[str, Any]:

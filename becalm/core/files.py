@@ -56,6 +56,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, final)
         _note_written(path)
         fsync_path(final.parent, os.O_RDONLY)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say which file
     finally:
         os.close(handle)
         temporary.unlink(missing_ok=True)

@@ -147,7 +147,7 @@ def at_most_parameters(most: int) -> Iterator[None]:
 
 
 def assign_tensors(model: System, state: dict, path: Path | str) -> System:
-    """The model with the tensors of a file. Raises InputError naming the first missing, unknown or misshapen one."""
+    """The model with the tensors of a file. Raises InputError for one that is missing, unknown, misshapen or not finite."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
@@ -161,6 +161,9 @@ def assign_tensors(model: System, state: dict, path: Path | str) -> System:
                 f"{path}: {name}: is {found.dtype} {list(found.shape)}, not {want.dtype} {list(want.shape)}"
             )
     model.load_state_dict(state, assign=True)
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise InputError(f"{path}: {name}: has numbers that are not finite; the weights are damaged, get them anew")
     return model
 
 

@@ -45,8 +45,10 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 TILES = ("--tile", 1000, "--workers", 1)
 
 
-@pytest.mark.parametrize("name", ["a.laz", "b.ply"])
+@pytest.mark.parametrize("name", ["a.laz", "b.ply", "d.xyz", "e.pcd"])
 def test_a_scan_in_tiles_is_summed_up_like_one_in_one_piece(capsys, folder, name):
+    if name not in os.listdir(folder / "scans"):
+        write(read(folder / "scans" / "b.ply"), folder / "scans" / name)
     options = ("--outliers", "flag", "--details", "--json")
     code, out, err = run(capsys, folder / "scans" / name, "-o", folder / f"tiles-{name}", *TILES, *options)
     assert code == 0, err

@@ -67,7 +67,8 @@ class TextStream:
             rows = np.zeros(len(spans), [("line", np.int64, (2,)), ("values", self.dtype)])
             rows["line"] = spans
             rows["values"] = lines.parse_rows(block, spans, self.dtype, self.separator, self.path)
-            source = replace(self.source, header=replace(self.source.header, body=block), rows=rows)
+            own = {"table": block, "count": len(spans)} if self.source.format == "text" else {}
+            source = replace(self.source, header=replace(self.source.header, body=block, **own), rows=rows)
             yield packed.cloud_from_rows(rows["values"], source)
 
     def write(self, parts: Iterable[Cloud], count: int, temporary: Path, target: Path, warn: Callable) -> None:
