@@ -189,7 +189,7 @@ def test_the_widget_of_notebooks_draws_and_its_swipe_works(open_cleaned, cleaned
             const { default: widget } = await import("/page.js");
             const buffer = await (await fetch(`/jobs/${number}/run`)).arrayBuffer();
             const el = Object.assign(document.createElement("div"), { id: "widget" });
-            document.querySelector("main").replaceChildren(el);
+            document.body.prepend(el);
             widget.render({ model: { get: (name) => ({ bundle: new DataView(buffer), height: 300 })[name] }, el });
         }""",
         cleaned,
