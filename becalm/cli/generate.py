@@ -22,7 +22,7 @@ class Generate:
     for images and `lion`, dpm for the other models of shapes."""
     steps: int | None = None
     """Steps from noise to data. Left out, the model's own number: 250 for images, 25 for shapes, 1000 for `lion`. Time grows with
-    the steps; of images fewer cost quality, whatever the sampler: at 25 about half of `mnist`'s are no digits."""
+    the steps. About half of `mnist`'s images are clear digits, at 25 steps of ddim or dpm as at 250 of ancestral sampling."""
     label: str | None = None
     """Shapes: their class."""
     points: int = 2048
@@ -47,7 +47,6 @@ class Generate:
         from dataclasses import replace
 
         from becalm.cli import shapes
-        from becalm.cli.denoise import warn
         from becalm.cli.progress import with_progress
         from becalm.core.files import InputError, check_outputs
         from becalm.images import image_files
@@ -68,10 +67,6 @@ class Generate:
         else:
             shapes.check_request(self, self.output)
         update, steps = self.sampler or model.default_sampler.update, self.steps or model.default_sampler.steps
-        if model.makes == "images" and steps < model.default_sampler.steps // 2:
-            warn(
-                f"--steps {steps}: so few cost quality, images may show nothing; left out, it is {model.default_sampler.steps}"
-            )
         sampler = replace(model.default_sampler, update=update, steps=steps, guidance=self.guidance)
         reports = generate.steps(model, self.number, self.label, self.points, sampler, self.seed, self.device)
         result = with_progress(reports, "generating")

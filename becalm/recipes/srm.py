@@ -11,6 +11,7 @@ import torch
 
 from becalm.core import times
 from becalm.core.files import InputError
+from becalm.core.numpy_files import load_arrays
 from becalm.core.times import Distribution
 from becalm.core.typing import Float, Tensor
 from becalm.systems.srm import SRM, losses, noise_and_predict
@@ -72,11 +73,10 @@ class Batch(NamedTuple):
 def read_data(path: Path) -> tuple[Float[Tensor, "datum variable channel"], np.ndarray]:
     """The data of an .npz file and the places of their variables [variable, axis]. Raises InputError for what does not fit."""
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = load_arrays(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, InputError) as error:
         raise InputError(f"{path}: is no .npz file of arrays; write one by numpy.savez(path, x=x)") from error
     x = arrays.get("x")
     if x is None or x.ndim != 3 or x.size == 0 or not np.issubdtype(x.dtype, np.number):

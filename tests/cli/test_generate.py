@@ -40,10 +40,8 @@ def generate(folder, *more) -> int:
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm"])
 def test_images_are_drawn_and_shown(folder, capsys, sampler):
     assert generate(folder, "-o", folder / "new", "--sampler", sampler, "--picture", folder / "all.png", "--json") == 0
-    captured = capsys.readouterr()
-    told = json.loads(captured.out)
+    told = json.loads(capsys.readouterr().out)
     assert (told["images"], told["sampler"], told["steps"]) == (5, sampler, 6)
-    assert "--steps 6: so few cost quality" in captured.err and "it is 250" in captured.err
     drawn = image_files.read(folder / "new", image_files.ImageFormat(4, 6, 1, 17))
     assert len(drawn) == 5
     assert drawn.values.unique().numel() > 3
