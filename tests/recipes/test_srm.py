@@ -66,6 +66,7 @@ def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "text.npz").write_text("1 2 3")
     with pytest.raises(InputError, match=r"text\.npz: is no \.npz file"):
         srm.read_data(tmp_path / "text.npz")
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "mine.npz").read_bytes()[:200])
+    np.savez(tmp_path / "whole.npz", x=np.zeros((4, 2, 1)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:200])
     with pytest.raises(InputError, match=r"cut.npz: is no .npz file of arrays"):
         srm.read_data(tmp_path / "cut.npz")
