@@ -4,7 +4,7 @@ MESHES ?= ../shared/data/meshes
 OFFICIAL ?= $(wildcard ../shared/weights/score_denoise_official.pt)
 BIN := .venv/bin
 
-.PHONY: demo test test-browser page lint types layers bench docs clean
+.PHONY: demo test test-browser fuzz page lint types layers bench docs clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ test: .venv/test lint types layers
 test-browser: .venv/test
 	$(BIN)/python -m pip install -q -c constraints.txt playwright
 	BECALM_BROWSER=1 $(BIN)/python -m pytest tests/page/browser
+
+# Ten minutes of damaged files for every reader; `pip install atheris` first lets coverage guide it.
+fuzz: .venv/test
+	$(BIN)/python -m tests.attacks.fuzz --seconds 600
 
 # Builds the static page from its sources; needs Node.
 page:

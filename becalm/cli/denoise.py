@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,6 +115,8 @@ class Denoise:
                 "--format goes with - for standard input or output: such as `becalm denoise - --format ply`"
             )
         check_outputs([None if output == STREAM else output, self.record, self.picture], [self.scan], self.force)
+        if self.picture and find_spec("matplotlib") is None:
+            raise ModuleNotFoundError("a picture needs matplotlib", name="matplotlib")  # before the work, not after
         if self.alpha is not None and self.mode != "paper":
             raise InputError("--alpha is for --mode paper (leave it out)")
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from safetensors.torch import save
 from becalm.core import trajectory
 from becalm.core.files import InputError
 from becalm.core.tensor_files import write_tensors
-from becalm.images import idx, image_files, pools
+from becalm.images import idx, image_files, pools, puzzle_picture
 from becalm.images.digits import read_mnist
 from becalm.points.mesh import Mesh
 from becalm.shapes import meshfiles
@@ -58,6 +59,14 @@ def state_bytes() -> bytes:
     return path.read_bytes()
 
 
+def png_bytes() -> bytes:
+    """A grey picture of 8 × 8 pixels."""
+    rows = zlib.compress(b"".join(b"\0" + bytes(range(row, row + 8)) for row in range(8)))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def bcz_bytes() -> bytes:
     from hashlib import sha256
 
@@ -96,6 +105,7 @@ def samples() -> dict[str, tuple[str, bytes, object]]:
         "checkpoint": (".pt", torch_bytes({"state_dict": {"a": torch.zeros(3)}}), importer.read_official),
         "state": (".safetensors", state_bytes(), read_state),
         "bcz": (".bcz", bcz_bytes(), read_bcz),
+        "puzzle": (".png", png_bytes(), puzzle_picture.read_image),
     }
 
 

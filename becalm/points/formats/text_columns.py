@@ -53,12 +53,20 @@ def header_words(line: str, separator: str | None, columns: int) -> list[str] | 
     """The words of a line that names `columns` columns; None where it has another number of words, or one twice."""
     line = line.strip().lstrip("#/%").strip()
     for mark in dict.fromkeys((separator or "\t", ",", ";", "\t")):
-        words = [word.strip().strip("\"'").strip() for word in next(csv.reader([line], delimiter=mark), [])]
+        words = [word.strip().strip("\"'").strip() for word in csv_words(line, mark)]
         if len(words) == columns == len(set(words)):
             return words
     words = re.findall(r"\"[^\"]*\"|[^\s\"\[(]+(?:\s*[\[(][^\])]*[\])])?", line)
     words = [word.strip("\"'") for word in words]
     return words if len(words) == columns == len(set(words)) else None
+
+
+def csv_words(line: str, mark: str) -> list[str]:
+    """The fields of a line of CSV; none where it is no such line: a line break in it, or a word without end."""
+    try:
+        return next(csv.reader([line], delimiter=mark), [])
+    except csv.Error:
+        return []
 
 
 def find_axes(

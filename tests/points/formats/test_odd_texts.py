@@ -92,3 +92,9 @@ def test_written_text_keeps_the_file_s_manners(tmp_path):
     path.write_bytes("1,5;2,5;3,5;a.b\n".encode("utf-16"))
     write(read(path).moved(np.array([[1.5, 2.75, 3.5]])), out)
     assert out.read_bytes() == "1,5;2,75;3,5;a.b\n".encode("utf-16")
+
+
+@pytest.mark.parametrize("head", [b"x;y;z;t\r999999999", b"x;y;z;" + b"t" * 200_000])
+def test_a_header_that_is_no_csv_is_passed_over(tmp_path, head):
+    (tmp_path / "odd.csv").write_bytes(head + b"\n" + b"".join(b"%d;4;5;6\r\n" % i for i in range(9)))
+    assert len(read(tmp_path / "odd.csv", lambda line: None)) == 9
