@@ -31,11 +31,9 @@ def fork(function: Callable, *arguments) -> BaseProcess:
 
 
 def denoise(scan: Path, output: Path, points: int) -> None:
-    """The command, without what it prints; its workers begin as copies of it, which saves the seconds that imports take."""
+    """The command, without what it prints."""
     from becalm import cli
-    from becalm.tasks import workers
 
-    workers.get_context = lambda _: get_context("fork")
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     options = ["--tile", str(max(points // 8, 1000)), "--workers", "2", "--force", "--json"]
     cli.main(["denoise", str(scan), "-o", str(output), *options])
@@ -47,7 +45,16 @@ def workers(pid: int) -> list[int]:
         tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
-    return [int(word) for text in tasks for word in text.split()]
+    begun = [int(word) for text in tasks for word in text.split()]
+    return [number for number in begun if b"spawn_main" in command_line(number)]
+
+
+def command_line(number: int) -> bytes:
+    """The command line of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def kill_after(process: BaseProcess, seconds: float, of_worker: bool = False) -> bool:
@@ -59,7 +66,7 @@ def kill_after(process: BaseProcess, seconds: float, of_worker: bool = False) ->
     victims = begun if of_worker else [process.pid]
     if victims:
         os.kill(random.choice(victims), signal.SIGKILL)
-    while not of_worker and any(Path(f"/proc/{pid}").exists() for pid in begun):
+    while not of_worker and any(command_line(pid) for pid in begun):
         time.sleep(0.05)  # workers end with the command
     return bool(victims)
 
@@ -77,6 +84,7 @@ def kill_denoising(folder: Path, kills: int, points: int) -> int:
         process = fork(denoise, scan, output, points)
         if min(done.values()) < kills:
             done[of_worker] += kill_after(process, random.uniform(0.1, 0.9) * length, of_worker)
+            print(f"killed: {done[True]} workers, {done[False]} commands", flush=True)
         process.join()
         faults += process.exitcode not in (0, -signal.SIGKILL)
         if process.exitcode == 0:

@@ -158,7 +158,9 @@ def onnx_program(network: Network) -> Any:
 
 def translations() -> dict[Any, Any]:
     """What ONNX has no operators for, in its operators."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18
 
     def lower_median(values: Any, dim: int = -1, keepdim: bool = False) -> Any:
         """torch's median along an axis, the lower of two, and where it is."""
