@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from becalm.points.quantisation import coordinate_steps
 from becalm.shapes.cloud_pairs import sensor_pair
-from becalm.shapes.simulated_sensor import point_spacing
+from becalm.shapes.sensor_patterns import point_spacing
 
 LAGS = (1, 2, 5)
 """Distances, in spacings, of the correlations."""

@@ -77,7 +77,7 @@ class Denoise:
     """Points in a tile: larger scans are divided into tiles, each denoised with its surroundings. By default 500000, or less if
     memory is small."""
     buffer: str = "auto"
-    """Width of a tile's surroundings in the scan's units; auto: 24 spacings, or 64 where neighbours share the noise."""
+    """Width of a tile's surroundings in the scan's units; auto: 32 spacings, or 64 where neighbours share the noise."""
     workers: int | None = None
     """Processes that denoise tiles, one thread each; by default one for each core that may be used."""
     memory: str | None = None

@@ -187,7 +187,7 @@ class Blend(nn.Module):
         self.enter = mlp(features + 2, 2 * width, width)
         self.first = nn.Linear(width, candidates)
         self.layers = nn.ModuleList(Layer(width, candidates, channels) for _ in range(layers))
-        self.leave = nn.Linear(width, 5)
+        self.leave = mlp(width + features + 2, width, 5)
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
 
@@ -215,8 +215,18 @@ class Blend(nn.Module):
         known = ~sigma.isnan()
         level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
         hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
-        h = self.enter(torch.cat([(features - self.mean) / self.deviation, hint], -1)).type_as(graph.offsets)
+        given = torch.cat([(features - self.mean) / self.deviation, hint], -1)
+        h = self.enter(given).type_as(graph.offsets)
         move = (self.first(h).type_as(graph.offsets).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
         for layer in self.layers:
             h, move = layer(h, move, graph, candidates, chunk)
-            yield BlendOutput(move, *self.leave(h).type_as(graph.offsets).unbind(-1))
+            yield BlendOutput(move, *self.estimates(h, given, graph))
+
+    def estimates(self, h: Tensor, given: Tensor, graph: Graph) -> tuple[Tensor, ...]:
+        """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs.
+
+        Their gradients do not reach these features. Whether a point is of a surface is the mean of what its neighbours say.
+        """
+        rows = torch.cat([h.detach(), given.clamp(-5, 5)], -1)
+        log_var, log_noise, shared, log_length, surface = self.leave(rows).type_as(graph.offsets).unbind(-1)
+        return log_var, log_noise, shared, log_length, surface[graph.edges].mean(1)

@@ -1,8 +1,9 @@
-"""Local polynomial fits: planes and quadrics around every point at several scales, with candidate displacements and features.
+"""Local polynomial fits: planes and quadrics around places of a cloud at several scales, and what they say of points nearby.
 
 A jet of order two is the local height function z(u, v) = a + bu + cv + du² + euv + fv² over the tangent plane
 (Cazals & Pouget, "Estimating differential quantities using polynomial fitting of osculating jets", 2005).
 Small neighbourhoods keep edges, large ones average noise away; here every scale is fitted, and the choice is left to the caller.
+A fit is described as seen from any point near its place, so that one fit may serve many points.
 """
 
 from typing import NamedTuple
@@ -21,29 +22,46 @@ FEATURES_PER_SCALE = 10
 LOG_OFFSET, LOG_RADIUS = 3, 7
 """Indices, among the features of a scale, of the logarithms of the distance to the quadric and of the neighbourhood's radius."""
 
-MEAN_CURVATURE = 4
-"""Index, among them, of the mean curvature (asinh); the next is the difference of the principal curvatures."""
-
 VECTORS_PER_SCALE = 3
+
+REACH = 1.5
+"""Radii from its middle up to which a quadric is followed; beyond, it is continued by the height there."""
 
 
 class LocalFits(NamedTuple):
     """Results of the fits at all scales for each point; lengths are in units of `scale`."""
 
     scale: Float[Tensor, " point"]
-    """The local unit of length: mean distance to the 16 nearest neighbours, averaged over the 32 nearest points."""
+    """The local unit of length: mean distance to the 16 nearest neighbours, averaged over the 24 nearest points."""
     features: Float[Tensor, "point feature"]
     """Features invariant to rotation, translation and scale: residuals, offsets, curvatures, shapes of the neighbourhoods."""
     vectors: Float[Tensor, "point candidate 3"]
     """Candidate displacements: onto the plane, onto the quadric, and to the centroid within the tangent plane."""
     normals: Float[Tensor, "point scale 3"]
-    """Unit normals of the fitted planes, up to their sign."""
+    """Unit normals of the quadrics beside the point, up to their sign."""
+
+
+class Quadrics(NamedTuple):
+    """One fitted quadric a place; lengths in a unit of the place's own."""
+
+    frame: Float[Tensor, "place 3 3"]
+    """Columns: the normal of the plane of least variance and two directions within it."""
+    coefficients: Float[Tensor, "place 6"]
+    """a to f of the height above the place, of u and v in radii."""
+    radius: Float[Tensor, " place"]
+    """Distance to the farthest neighbour."""
+    centroid: Float[Tensor, "place 3"]
+    """The neighbours' weighted mean, from the place."""
+    variance: Float[Tensor, " place"]
+    """The weighted mean squared residual."""
+    eigenvalues: Float[Tensor, "place 3"]
+    """Of the neighbours' weighted covariance, rising."""
 
 
 def local_scale(points: Shaped[Tensor, "point 3"], neighbours: Int[Tensor, "point k"]) -> Float[Tensor, " point"]:
-    """The unit of length at each point: mean distance to its 16 nearest neighbours, averaged over the 32 nearest points."""
+    """The unit of length at each point: mean distance to its 16 nearest neighbours, averaged over the 24 nearest points."""
     near = (points[neighbours[:, 1:17]] - points[:, None]).norm(dim=-1).mean(1)
-    return near[neighbours[:, :32]].mean(1).float().clamp_min(1e-30)
+    return near[neighbours[:, :24]].mean(1).float().clamp_min(1e-30)
 
 
 def fit_jets(
@@ -54,50 +72,44 @@ def fit_jets(
     scales: tuple[int, ...] = SCALES,
 ) -> LocalFits:
     """Planes and quadrics fitted around the points numbered `queries`, given their nearest `neighbours` (themselves first)."""
-    return fit_neighbours(points, neighbours, points[queries], scale, scales)
+    fits = fit_quadrics(points, neighbours, points[queries], scale, scales)
+    parts = [describe_quadrics(fit, torch.zeros_like(fit.centroid), torch.ones_like(scale)) for fit in fits]
+    features, vectors, normals = zip(*parts, strict=True)
+    return LocalFits(scale, torch.cat(features, 1), torch.cat(vectors, 1), torch.stack(normals, 1))
 
 
-def fit_neighbours(
+def fit_quadrics(
     points: Shaped[Tensor, "point 3"],
-    neighbours: Int[Tensor, "query k"],
-    centres: Shaped[Tensor, "query 3"],
-    scale: Float[Tensor, " query"],
+    neighbours: Int[Tensor, "place k"],
+    places: Shaped[Tensor, "place 3"],
+    unit: Float[Tensor, " place"],
     scales: tuple[int, ...],
-) -> LocalFits:
-    """Planes and quadrics fitted around the places `centres` to their nearest `neighbours` among `points`, nearest first.
+) -> list[Quadrics]:
+    """Quadrics, one a scale, fitted around `places` to their nearest `neighbours` among `points`, nearest first, in `unit`s.
 
     Each fit weighs its k neighbours by exp(−2 r²/r_k²), takes the plane of least variance and regresses the heights above it on
     the six monomials up to order two, by ridge regression with a small penalty. Differences are taken in the precision of the
     points, the rest is float32.
     """
+    axes, parts = points.T.contiguous(), []
     with torch.autocast(points.device.type, enabled=False):  # bfloat16 would ruin the fits
-        axes = points.T.contiguous()
-        parts = [
-            _fit_scales(((axes[:, n] - c.T[:, :, None]) / s[:, None]).transpose(0, 1).float(), scales)
-            for n, s, c in zip(
-                neighbours.split(FIT_CHUNK), scale.split(FIT_CHUNK), centres.split(FIT_CHUNK), strict=True
-            )
-        ]
-    return LocalFits(scale, *(torch.cat(part) for part in zip(*parts, strict=True)))
+        for near, s, c in zip(neighbours.split(FIT_CHUNK), unit.split(FIT_CHUNK), places.split(FIT_CHUNK), strict=True):
+            offsets = ((axes[:, near] - c.T[:, :, None]) / s[:, None]).transpose(0, 1).float()
+            squared = offsets.square().sum(1)
+            parts.append([_fit_scale(offsets[..., :k], squared[:, :k]) for k in scales])
+    by_scale = (zip(*chunks, strict=True) for chunks in zip(*parts, strict=True))
+    return [Quadrics._make(torch.cat(field) for field in fields) for fields in by_scale]
 
 
-def _fit_scales(offsets: Tensor, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, candidates and normals at all scales, from neighbours at `offsets` [query, 3, k] (neighbours last, for speed)."""
-    squared = offsets.square().sum(1)
-    features, vectors, normals = zip(*(_fit_scale(offsets[..., :k], squared[:, :k]) for k in scales), strict=True)
-    return torch.cat(features, 1), torch.cat(vectors, 1), torch.stack(normals, 1)
-
-
-def _fit_scale(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Features [query, 10], candidate displacements [query, 3, 3] and the normal [query, 3] at one scale."""
+def _fit_scale(offsets: Tensor, squared: Tensor) -> Quadrics:
+    """The quadrics of neighbours at `offsets` [place, 3, k] (neighbours last, for speed) of squared lengths [place, k]."""
     outer = squared[:, -1:].clamp_min(1e-12)
     weight = torch.exp(-2 * squared / outer)
     weight = weight / weight.sum(1, keepdim=True)
-    centre = (offsets * weight[:, None]).sum(-1)
-    centred = offsets - centre[..., None]
+    centroid = (offsets * weight[:, None]).sum(-1)
+    centred = offsets - centroid[..., None]
     covariance = (centred * weight[:, None]) @ centred.mT
-    values, frame = torch.linalg.eigh(covariance)
-    normal = frame[..., 0]
+    eigenvalues, frame = torch.linalg.eigh(covariance)
     radius = outer.sqrt()
     height, u, v = (frame.mT @ offsets).unbind(1)
     u, v = u / radius, v / radius
@@ -109,31 +121,53 @@ def _fit_scale(offsets: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor
     coefficients = torch.cholesky_solve(moments, torch.linalg.cholesky(normal_equations))
     residual = height - (coefficients.mT @ design)[:, 0]
     variance = (weight * residual.square()).sum(1)
-    a, b, c, d, e, f = coefficients[..., 0].unbind(-1)
-    plane = (centre * normal).sum(-1)
-    tangential = centre - plane[:, None] * normal
-    values = values.clamp_min(0)
-    total = values.sum(-1) + 1e-12
-    sign = torch.where(a < 0, -1.0, 1.0)
+    return Quadrics(frame, coefficients[..., 0], radius[:, 0], centroid, variance, eigenvalues.clamp_min(0))
+
+
+def describe_quadrics(
+    fits: Quadrics, offsets: Float[Tensor, "place 3"], ratio: Float[Tensor, " place"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each quadric says of a point at `offsets` from its place.
+
+    Returns features [place, 10], candidate displacements [place, 3, 3] and the normal [place, 3].
+
+    `offsets` is in the fits' units, and `ratio` is one of these in units of the results.
+    """
+    normal, first, second = fits.frame.unbind(2)
+    height, u, v = (fits.frame.mT @ offsets[..., None])[..., 0].unbind(1)
+    u, v = u / fits.radius, v / fits.radius
+    shrink = REACH / (u * u + v * v).sqrt().clamp_min(REACH)
+    u, v = u * shrink, v * shrink
+    a, b, c, d, e, f = fits.coefficients.unbind(1)
+    slope_u, slope_v = b + 2 * d * u + e * v, c + e * u + 2 * f * v
+    tilted = normal - (slope_u[:, None] * first + slope_v[:, None] * second) / fits.radius[:, None]
+    length = tilted.norm(dim=1)
+    tilted = tilted / length[:, None]
+    # The height above the quadric over the slope's secant is, to first order, the distance from it.
+    offset = (a + b * u + c * v + d * u * u + e * u * v + f * v * v - height) / length * ratio
+    gap = (fits.centroid - offsets) * ratio[:, None]
+    plane = (gap * normal).sum(1)
+    total = fits.eigenvalues.sum(1) + 1e-12
+    signed = torch.where(offset < 0, -ratio, ratio)
     features = torch.stack(
         [
-            _safe_log(variance) / 2,
-            torch.asinh(a.abs()),
-            torch.asinh(plane * sign),
-            _safe_log(a.square()) / 2,
-            torch.asinh((d + f) * sign),
-            torch.asinh(((d - f).square() + e.square() + 1e-12).sqrt()),
-            torch.asinh((b.square() + c.square() + 1e-12).sqrt()),
-            radius[:, 0].log(),
-            _safe_log(values[:, 0] / total) / 2,
-            (values[:, 1] / total),
+            safe_log(fits.variance * ratio.square()) / 2,
+            torch.asinh(offset.abs()),
+            torch.asinh(torch.where(offset < 0, -plane, plane)),
+            safe_log(offset.square()) / 2,
+            torch.asinh((d + f) * signed),
+            torch.asinh((((d - f).square() + e.square()) * ratio.square() + 1e-12).sqrt()),
+            torch.asinh(((slope_u.square() + slope_v.square()) * ratio.square() + 1e-12).sqrt()),
+            (fits.radius * ratio).log(),
+            safe_log(fits.eigenvalues[:, 0] / total) / 2,
+            (fits.eigenvalues[:, 1] / total),
         ],
         -1,
     )
-    vectors = torch.stack([plane[:, None] * normal, a[:, None] * normal, tangential], 1)
-    return features, vectors, normal
+    vectors = torch.stack([plane[:, None] * normal, offset[:, None] * tilted, gap - plane[:, None] * normal], 1)
+    return features, vectors, tilted
 
 
-def _safe_log(x: Tensor) -> Tensor:
+def safe_log(x: Tensor) -> Tensor:
     """log(x + 10⁻⁸)."""
     return torch.log(x + 1e-8)

@@ -1,15 +1,15 @@
 """A cloud at four resolutions: each level holds about a quarter of the points of the one before, as means of eight neighbours.
 
 What neighbours do not share is averaged away from level to level, what they share stays: so a point that is fitted at every level
-shows white noise, correlated noise and shape apart, at the cost of 48 neighbours a level. All is decided by a point's own
-neighbours: points far away, the order of the points and a rotation change nothing.
+shows white noise, correlated noise and shape apart, at little more cost than that of the finest level. All is decided by a
+point's own neighbours: points far away, the order of the points and a rotation change nothing.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from becalm.points.neighbours import NeighbourTree, knn
+from becalm.points.neighbours import NeighbourTree
 
 RIVALS = 3
 """A point represents its neighbourhood on the next level if it comes before this many nearest neighbours: about one in four."""
@@ -25,38 +25,35 @@ class Level(NamedTuple):
     """[m, 3] float64 means."""
     seeds: np.ndarray
     """[m] the point of the cloud that each mean lies about."""
+    neighbours: np.ndarray
+    """[m, k] the nearest points of the level to each, itself first; where there are fewer, the farthest is repeated."""
     tree: NeighbourTree
     """Answers for their nearest neighbours."""
 
 
-def pyramid(xyz: np.ndarray, levels: int, k: int) -> list[Level]:
-    """The cloud [n, 3] of distinct positions and `levels` − 1 coarser ones, each tree good for `k` neighbours.
+def pyramid(xyz: np.ndarray, neighbours: tuple[int, ...]) -> list[Level]:
+    """The cloud [n, 3] of distinct positions and coarser ones, each level with so many `neighbours` a point.
 
     A level with fewer than 16 points is left out: the one before then stands for it too.
     """
-    built = [Level(xyz, np.arange(len(xyz)), NeighbourTree(xyz, min(k, len(xyz))))]
-    while len(built) < levels:
-        points, seeds, tree = built[-1]
-        distances, indices = tree.query(points, min(AVERAGED + 1, len(points)))
-        chosen = local_minima(priority(points, distances), indices[:, 1 : RIVALS + 1])
-        if len(chosen) < 16:
-            built.append(built[-1])
-            continue
-        means = points[indices[chosen, :AVERAGED]].mean(axis=1)
-        built.append(Level(means, seeds[chosen], NeighbourTree(means, min(k, len(means)))))
+    points, seeds, built = xyz, np.arange(len(xyz)), list[Level]()
+    for k in neighbours:
+        if built:
+            near = built[-1].neighbours
+            distances = np.linalg.norm(points[near[:, : AVERAGED + 1]] - points[:, None], axis=2)
+            chosen = local_minima(priority(points, distances), near[:, 1 : RIVALS + 1])
+            if len(chosen) >= 16:
+                points, seeds = points[near[chosen, :AVERAGED]].mean(axis=1), seeds[chosen]
+        tree = NeighbourTree(points, min(k, len(points)))
+        built.append(Level(points, seeds, nearest_neighbours(tree, points, k), tree))
     return built
 
 
-def interleave(xyz: np.ndarray, parts: int) -> np.ndarray:
-    """A number from 0 to `parts` − 1 for each point [n], as good as random: clouds of one number are evenly thinned.
-
-    It follows from the distances to a point's neighbours; where these are those of the next point too, as on a grid, from the
-    coordinates.
-    """
-    distances, indices = knn(xyz, min(AVERAGED + 1, len(xyz)))
-    ratio = distance_ratio(distances)
-    tied = np.abs(ratio[indices[:, 1]] - ratio) < 1e-6
-    return np.where(tied, parts * coordinate_hash(xyz), parts * (1000 * ratio % 1)).astype(np.int64) % parts
+def nearest_neighbours(tree: NeighbourTree, queries: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest points [m, k] of each query [m, 3]; where the cloud has fewer, the farthest is repeated."""
+    indices = tree.query(queries, min(k, len(tree.points)))[1]
+    missing = k - indices.shape[1]
+    return np.concatenate([indices, np.repeat(indices[:, -1:], missing, 1)], 1) if missing else indices
 
 
 def priority(points: np.ndarray, distances: np.ndarray) -> np.ndarray:

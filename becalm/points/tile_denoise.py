@@ -20,7 +20,7 @@ from becalm.points.neighbours import median_spacing
 from becalm.points.progress import DenoiseProgress, final_progress
 from becalm.points.tiles import ESTIMATES, RESULT, Tiles, surface_spacing
 
-BUFFER, SHARED_BUFFER = 24, 64
+BUFFER, SHARED_BUFFER = 32, 64
 """Spacings around a tile on which its results depend, and those where neighbouring points share the noise."""
 
 SHARED, SHARED_POINTS, SHARED_NOISE = 0.5, 0.01, 0.1

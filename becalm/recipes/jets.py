@@ -3,19 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from becalm.core.files import InputError
 from becalm.core.typing import Tensor
 from becalm.points.progress import final_points
 from becalm.shapes.cloud_pairs import CloudPair, training_pair
 from becalm.shapes.scan_pairs import held_out_error, random_crop, read_scan_pairs
 from becalm.systems.jets import Jets
+from becalm.systems.jets_estimates import EstimateRows, estimate_rows, merge_rows, train_estimates
 from becalm.systems.jets_training import TrainingItem, item_to, losses, merge_items, training_item
+from becalm.training.distributed import process_number
 from becalm.training.loop import Plan, train
 from becalm.training.prefetch import prefetch
 from becalm.weights.store import load, save
@@ -44,8 +45,10 @@ class Recipe:
     """Share of batches in which the noise level is an input of the model."""
     second_pass: float = 0.2
     """Share of batches whose cloud has been denoised once already by the model at that step."""
-    part: Literal["all", "heads"] = "all"
-    """What is trained: all, or only the two outputs for noise and error, reinitialised, with the rest frozen (needs `start`)."""
+    estimate_steps: int = 3000
+    """Steps after those of the plan in which what is said beside the displacement is learned: noise, error, surface."""
+    estimate_batches: int = 400
+    """Batches whose points these steps see."""
     width: int = 64
     """Width of the network."""
     layers: int = 4
@@ -111,24 +114,12 @@ def loss(model: Jets, batch: Batch) -> dict[str, Tensor]:
 def build_model(recipe: Recipe) -> Jets:
     """The untrained model, or the one to start from; features are standardised by the statistics of the first 24 batches."""
     if recipe.start or recipe.pairs:
-        model = load(recipe.start or "jets", Jets)
-        return reset_heads(model) if recipe.part == "heads" else model
-    if recipe.part == "heads":
-        raise InputError("--part heads: needs trained weights; give them with --start FILE")
+        return load(recipe.start or "jets", Jets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = Jets(recipe.width, recipe.layers)
     features = torch.cat([make_batch(recipe, step).items[0].cloud.features for step in range(STANDARDISED_BATCHES)])
     model.network.set_standardisation(features)
-    return model
-
-
-def reset_heads(model: Jets) -> Jets:
-    """The model with its noise and error outputs at zero, which leaves the fits' own estimates, and all else frozen."""
-    model.requires_grad_(False)
-    model.network.leave.requires_grad_(True)
-    torch.nn.init.zeros_(model.network.leave.weight)
-    torch.nn.init.zeros_(model.network.leave.bias)
     return model
 
 
@@ -149,10 +140,24 @@ def run(recipe: Recipe) -> Iterator[dict]:
         for layer in model.network.layers:
             layer.compile(dynamic=True)
     yield from train(model, loss, batches, plan, recipe.run)
+    if process_number() > 0:
+        return
+    yield from train_estimates(model, estimate_pool(model, recipe, plan.steps), recipe.estimate_steps, recipe.seed)
     facts = {"task": "denoise clouds", "recipe": "jets", "steps": plan.steps, "seed": recipe.seed}
     save(model, recipe.run / "jets.safetensors", facts)
     if recipe.pairs:
         yield {"step": plan.steps, "held out, after over before": held_out(model, recipe.pairs)}
+
+
+def estimate_pool(model: Jets, recipe: Recipe, first: int) -> EstimateRows:
+    """Rows to learn the estimates from, of `estimate_batches` batches from number `first` on."""
+    batches = prefetch(partial(make_batch, recipe), first, workers=recipe.workers)
+    device, parts = next(model.parameters()).device, []
+    for batch in islice(batches, recipe.estimate_batches):
+        items = [denoised_item(model, s) for s in batch.items] if batch.second_pass else batch.items
+        known = batch.known_sigma and not batch.second_pass
+        parts.append(estimate_rows(model, item_to(merge_items(items), device), known))
+    return merge_rows(parts)
 
 
 FINE_TUNING = Plan(steps=300, learning_rate=3e-4, warmup=20, ema_decay=0.98)

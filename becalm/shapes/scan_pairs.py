@@ -18,7 +18,7 @@ from becalm.points.neighbours import knn
 from becalm.points.triangles import nearest_surface_points
 from becalm.shapes import meshfiles
 from becalm.shapes.cloud_pairs import CloudPair, crop_pair
-from becalm.shapes.simulated_sensor import point_spacing
+from becalm.shapes.sensor_patterns import point_spacing
 
 HELD_OUT = 0.2
 """Share of each scan that is only measured on."""

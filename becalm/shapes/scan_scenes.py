@@ -42,7 +42,7 @@ class Scene(NamedTuple):
 
 def random_scene(rng: Rng, surface: Callable[[Rng], Callable]) -> Scene:
     """A random scene; `surface(rng)` gives the draw of a random object in its unit sphere."""
-    kinds = {lone_object: 0.2, table_top: 0.15, room: 0.12, terrain: 0.2, fine_detail: 0.25, thin_plate: 0.08}
+    kinds = {lone_object: 0.15, table_top: 0.15, room: 0.12, terrain: 0.3, fine_detail: 0.2, thin_plate: 0.08}
     return list(kinds)[rng.choice(len(kinds), p=list(kinds.values()))](rng, surface)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from becalm.points.neighbours import knn
+
 Rng = np.random.Generator
 
 
@@ -141,3 +143,9 @@ def fitted_raster(raster: Raster, points: np.ndarray, count: int) -> Raster:
         cells = np.floor(column / np.exp(middle)) * 1e7 + np.floor(row / np.exp(middle))
         low, high = (middle, high) if len(np.unique(cells)) > count else (low, middle)
     return raster.scaled(float(np.exp((low + high) / 2)))
+
+
+def point_spacing(points: np.ndarray) -> float:
+    """The distance of neighbours at which eight of them fill a disc: the median over the cloud."""
+    some = points[:: max(1, len(points) // 2000)]
+    return float(np.median(knn(points, min(9, len(points)), some)[0][:, -1])) * np.sqrt(np.pi / 8)

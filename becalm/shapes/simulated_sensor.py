@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from becalm.points.neighbours import knn
 from becalm.points.noise import correlated
 from becalm.shapes import sensor_errors as errors
 from becalm.shapes.scan_scenes import Scene, draw_near
 from becalm.shapes.scene_parts import ScenePoints, thin_volumes
-from becalm.shapes.sensor_patterns import Raster, fitted_raster, random_raster, unit
+from becalm.shapes.sensor_patterns import Raster, fitted_raster, point_spacing, random_raster, unit
 
 Rng = np.random.Generator
 
@@ -68,12 +67,16 @@ class ErrorModel:
     """Share of the rays with a range of nowhere."""
     layers: float = 0.0
     """How far merged views are off each other."""
+    returns: int = 1
+    """Returns of a ray at most: leaves and wires let some of it pass, a surface ends it."""
 
 
 def random_errors(rng: Rng) -> ErrorModel:
-    """Errors as they are found on real sensors: σ of a tenth to twice the spacing, one in five white, the rest mostly correlated
-    over one to ten spacings, one in five quantised."""
-    sigma = 0.0 if rng.random() < 1 / 15 else float(np.exp(rng.normal(np.log(0.45), 0.9)).clip(0.02, 4))
+    """Errors as they are found on real sensors: σ of a tenth to twice the spacing, nearly none in one of five, one in five white,
+    the rest mostly correlated over one to ten spacings, one in five quantised."""
+    sigma = float(np.exp(rng.normal(np.log(0.45), 0.9)).clip(0.02, 4))
+    if rng.random() < 0.18:
+        sigma = float(rng.choice([0.0, np.exp(rng.uniform(np.log(0.01), np.log(0.2)))], p=[0.4, 0.6]))
     length = np.exp(rng.normal(np.log(2.5), 0.5)).clip(0.7, 8)
     along = length * (np.exp(rng.uniform(-1.5, 1.5)) if rng.random() < 0.25 else 1.0)
     quantised = rng.random() < 0.2
@@ -91,6 +94,7 @@ def random_errors(rng: Rng) -> ErrorModel:
         mixed=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else 0.0,
         strays=float(rng.uniform(0.001, 0.02)) if rng.random() < 0.2 else 0.0,
         layers=float(np.exp(rng.uniform(np.log(0.15), np.log(1.5)))) if rng.random() < 0.6 else 0.0,
+        returns=int(rng.integers(2, 7)) if rng.random() < 0.4 else 1,
     )
 
 
@@ -107,10 +111,11 @@ class Hits(NamedTuple):
     surface: np.ndarray
 
 
-def first_hits(raster: Raster, scene: ScenePoints, limit: float) -> Hits:
+def first_hits(raster: Raster, scene: ScenePoints, limit: float, returns: int = 1) -> Hits:
     """The rays through the middle of every raster cell that holds a point of the scene, and where each meets it first.
 
-    A hit farther than `limit` from the point that stands for the surface, or flatter than 82°, is no return.
+    With `returns` above 1 a ray has so many at most: those of what is no surface, up to the first surface. A hit farther than
+    `limit` from the point that stands for the surface, or flatter than 82°, is no return.
     """
     column, row = (np.floor(x).astype(np.int64) for x in raster.project(scene.points))
     start, direction = raster.rays(column + 0.5, row + 0.5)
@@ -118,7 +123,11 @@ def first_hits(raster: Raster, scene: ScenePoints, limit: float) -> Hits:
     width = int(column.max() - column.min()) + 1
     cell = (row - row.min()) * width + column - column.min()
     order = np.lexsort((depth, cell))
-    first = order[np.r_[True, cell[order][1:] != cell[order][:-1]]]
+    begins = np.r_[True, cell[order][1:] != cell[order][:-1]]
+    start_of = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    met = np.r_[0, np.cumsum(scene.surface[order])]  # surfaces met before each of them
+    passed = met[:-1] == met[start_of]
+    first = order[passed & (np.arange(len(order)) - start_of < returns)]
     first = first[depth[first] > 0]
     points, o, d = scene.points[first], start[first], direction[first]
     normals = np.where(scene.surface[first, None], scene.normals[first], -d)
@@ -132,12 +141,6 @@ def first_hits(raster: Raster, scene: ScenePoints, limit: float) -> Hits:
         column[kept], row[kept], o[good], d[good], range_[good], np.abs(cosine[good]),
         np.where(scene.surface[kept, None], normals[good], 0.0), scene.surface[kept],
     )  # fmt: skip
-
-
-def point_spacing(points: np.ndarray) -> float:
-    """The distance of neighbours at which eight of them fill a disc: the median over the cloud."""
-    some = points[:: max(1, len(points) // 2000)]
-    return float(np.median(knn(points, min(9, len(points)), some)[0][:, -1])) * np.sqrt(np.pi / 8)
 
 
 def measured(
@@ -229,7 +232,7 @@ def sensor_scan(
     for _ in range(number):
         raster = random_raster(rng, np.zeros(3), scene.radius, scene.upright, pattern)
         raster = fitted_raster(raster, places.points, int(count / number * rng.uniform(0.6, 1.2)))
-        met = first_hits(raster, places, 0.2 * radius)
+        met = first_hits(raster, places, 0.2 * radius, model.returns)
         hits += [met] if len(met.range) > 200 and raster_cells(met) < MAX_RASTER_CELLS else []
     if not hits:
         return photogrammetry(places, centre, radius, count, model, rng)

@@ -1,9 +1,9 @@
 """Jets: becalm's own point-cloud denoiser. Local polynomial fits give candidate displacements; an equivariant network
 weighs them.
 
-Every point gets planes and quadrics at seven scales, on three levels of a pyramid (points/pyramid.py, points/polyfit.py): their
-residuals measure white noise, correlated noise and curvature there, their offsets are candidate displacements, and `Blend`
-(nets/blend.py) weighs them over a neighbour graph.
+Planes and quadrics are fitted at nine scales, on four levels of a pyramid (points/pyramid.py, points/polyfit.py). Seen from each
+point, their residuals measure white noise, correlated noise and curvature there, their offsets are candidate displacements, and
+`Blend` (nets/blend.py) weighs them over a neighbour graph.
 Trained on index-paired noise, the displacement tends to the posterior mean x̂ = E[x | scan], so each pass over the cloud is one
 denoising step of the `explode` process from its own noise level to zero.
 """
@@ -15,67 +15,55 @@ import numpy as np
 import torch
 from torch import nn
 
-from becalm.core.typing import Bool, Float, Int, Tensor
+from becalm.core.typing import Bool, Float, Tensor
 from becalm.nets.blend import Blend, BlendOutput, Graph
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import MAX_NOISE_TO_RADIUS
-from becalm.points.neighbours import NeighbourTree, knn, morton_codes
+from becalm.points.neighbours import morton_codes
 from becalm.points.polyfit import (
     FEATURES_PER_SCALE,
     LOG_OFFSET,
     LOG_RADIUS,
-    MEAN_CURVATURE,
     VECTORS_PER_SCALE,
-    fit_neighbours,
+    Quadrics,
+    describe_quadrics,
+    fit_quadrics,
     local_scale,
 )
 from becalm.points.progress import DenoiseProgress
-from becalm.points.pyramid import interleave, pyramid
+from becalm.points.pyramid import pyramid
 from becalm.points.regularize import equalize_spacing
 
-LEVEL_SCALES = ((12, 24, 48), (24, 48), (24, 48))
-"""Neighbours in each fit, by level of the pyramid: as many points of the scan as 12 to 768, a radius of 2 to 16 spacings."""
+LEVEL_SCALES = ((12, 24), (12, 24, 48), (24, 48), (24, 48))
+"""Neighbours in each fit, by level of the pyramid: as many points of the scan as 12 to 3 072, a radius of 2 to 32 spacings."""
 
 N_SCALES = sum(len(scales) for scales in LEVEL_SCALES)
 
-EDGE_RANKS = ((1, 2, 3, 4, 5, 6, 7, 8, 11, 17, 28, 47), (12, 28, 47), (16,))
-"""Ranks, by distance, of the neighbours on each level to which a point has edges."""
+EDGE_RANKS = ((1, 2, 3, 4, 5, 6, 8, 12, 17, 23), (4, 11, 28), (12,), (12,))
+"""Ranks, by distance, of the neighbours on each level to which a point has edges; on coarser levels, those of the nearest of its
+points."""
+
+NEAR_EDGES = len(EDGE_RANKS[0])
 
 NORMAL_SCALES = (1, 2, 4)
-"""Scales whose normals the network sees: 24 and 48 points of the scan, 48 of the next level."""
+"""Scales whose normals the network sees: those of about 24, 48 and 192 points of the scan."""
 
-RESIDUAL_SHARE = (0.60, 0.83, 0.93, 0.97, 0.985, 1.0, 1.0)
+RESIDUAL_SHARE = (0.60, 0.83, 0.93, 0.97, 0.985, 1.0, 1.0, 1.0, 1.0)
 """Ratio of the offset from the quadric to the point's own noise, scale by scale."""
 
-SECOND_PASS_NOISE = 0.75
+SECOND_PASS_NOISE = 0.55
 """Noise, in local units, from which on a second pass follows: after the first the cloud is thinner, and smaller scales fit."""
-
-COARSE_PARTS = 4
-"""Interleaved parts of a cloud that are denoised alone where neighbours share the noise: each sees twice as far."""
-
-SHARED_RANGE = (0.5, 0.65)
-"""Share of the noise that neighbours have in common from which on that begins to count, and from which on it counts fully."""
 
 WHITE_RANGE = (0.25, 0.45)
 """Share of the noise that neighbours have in common up to which points are spaced evenly, and from which on they are not."""
-
-COARSE_NOISE = (0.2, 0.28)
-"""Noise, in local units, from which on the coarser passes begin to count, and from which on they count fully."""
-
-CLEAN_NOISE, CLEAN_RESIDUAL = (0.04, 0.09), (0.012, 0.018)
-"""The noise found and the residuals of the smallest fits, in local units, up to which a place is taken for clean and nothing
-moves, and from which on points move freely."""
-
-COARSE_BEND = (4.0, 8.0)
-"""Sagitta over noise from which on the coarser passes count less, and from which on not at all."""
 
 LONE = 4.0
 """A point whose neighbours are this many times as far away as theirs is alone, and not moved."""
 
 MAX_MOVE = 3.5
-"""No point moves farther than this many times the noise found at it."""
+"""No point moves farther than this many times the noise found at it or, if greater, on average at its neighbours."""
 
-SURFACE_RANGE = (0.25, 0.75)
+SURFACE_RANGE = (0.15, 0.5)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely."""
 
 
@@ -86,35 +74,44 @@ class FittedCloud(NamedTuple):
     features: Float[Tensor, "point feature"]
     candidates: Float[Tensor, "point candidate 3"]
 
+    def to(self, device: torch.device) -> "FittedCloud":
+        """The cloud with its tensors on a device."""
+        graph = Graph._make(part.to(device) for part in self.graph)
+        return FittedCloud(graph, self.features.to(device), self.candidates.to(device))
 
-def fit_cloud(xyz: np.ndarray, block: int = 2**15) -> FittedCloud:
-    """Local fits at every point of a cloud [n, 3] of distinct positions, n ≥ 16, on every level of its pyramid."""
-    k = max(max(scales) for scales in LEVEL_SCALES)
-    levels = pyramid(xyz, len(LEVEL_SCALES), k)
-    clouds = [torch.as_tensor(level.points) for level in levels]
-    seeds = [torch.as_tensor(level.seeds) for level in levels]
-    first = nearest_neighbours(levels[0].tree, xyz, k)
-    first[:, 0] = torch.arange(len(xyz))
-    scale = local_scale(clouds[0], first)
+
+def fit_cloud(xyz: np.ndarray, block: int = 2**13) -> FittedCloud:
+    """Local fits at every point of a cloud [n, 3] of distinct positions, n ≥ 16, on every level of its pyramid.
+
+    Quadrics are fitted around the points of each level, and every point of the cloud is described by the nearest of each.
+    """
+    levels = pyramid(xyz, tuple(max(scales) for scales in LEVEL_SCALES))
+    points = torch.as_tensor(xyz)
+    scale = local_scale(points, torch.as_tensor(levels[0].neighbours))
+    fits, nearest, edges = [], [], []
+    for i, (level, scales) in enumerate(zip(levels, LEVEL_SCALES, strict=True)):
+        places, seeds, near = (torch.as_tensor(x) for x in (level.points, level.seeds, level.neighbours))
+        fits.append(fit_quadrics(places, near, places, scale[seeds], scales))
+        nearest.append(torch.arange(len(xyz)) if i == 0 else torch.as_tensor(level.tree.query(xyz, 1)[1][:, 0]))
+        edges.append(seeds[near[:, list(EDGE_RANKS[i])]])
     parts = []
     for rows in torch.arange(len(xyz)).split(block):
-        centres, fits, edges = clouds[0][rows], [], []
-        for i, scales in enumerate(LEVEL_SCALES):
-            neighbours = first[rows] if i == 0 else nearest_neighbours(levels[i].tree, xyz[rows], k)
-            fits.append(fit_neighbours(clouds[i], neighbours, centres, scale[rows].double(), scales))
-            edges.append(seeds[i][neighbours[:, list(EDGE_RANKS[i])]])
-        merged = [torch.cat(part, 1) for part in zip(*(fit[1:] for fit in fits), strict=True)]
-        ends = torch.cat(edges, 1)
-        parts.append((ends, (clouds[0][ends] - centres[:, None]).float(), *merged))
+        seen = []
+        for level, level_fits, closest in zip(levels, fits, nearest, strict=True):
+            at = closest[rows]
+            unit = scale[torch.as_tensor(level.seeds)[at]]
+            offsets = ((points[rows] - torch.as_tensor(level.points)[at]) / unit[:, None]).float()
+            for fit in level_fits:
+                chosen = Quadrics._make(field[at] for field in fit)
+                seen.append(describe_quadrics(chosen, offsets, unit / scale[rows]))
+        features, vectors, normals = zip(*seen, strict=True)
+        ends = torch.cat([level_edges[at[rows]] for level_edges, at in zip(edges, nearest, strict=True)], 1)
+        axes = torch.stack([normals[i] for i in NORMAL_SCALES], 1)
+        parts.append(
+            (ends, (points[ends] - points[rows][:, None]).float(), torch.cat(features, 1), torch.cat(vectors, 1), axes)
+        )
     ends, offsets, features, vectors, normals = (torch.cat(part) for part in zip(*parts, strict=True))
-    return FittedCloud(Graph(offsets, scale, ends, normals[:, list(NORMAL_SCALES)].contiguous()), features, vectors)
-
-
-def nearest_neighbours(tree: NeighbourTree, queries: np.ndarray, k: int) -> Int[Tensor, "query k"]:
-    """The k nearest points of each query; where the cloud has fewer, the farthest is repeated."""
-    indices = torch.as_tensor(tree.query(queries, min(k, len(tree.points)))[1])
-    missing = k - indices.shape[1]
-    return torch.cat([indices, indices[:, -1:].expand(-1, missing)], 1) if missing else indices
+    return FittedCloud(Graph(offsets, scale, ends, normals), features, vectors)
 
 
 class Jets(nn.Module):
@@ -153,17 +150,13 @@ class Jets(nn.Module):
         unknown = np.full(len(xyz), np.nan)
         level = unknown if sigma is None else np.broadcast_to(sigma, len(xyz))[order]
         start = xyz[order]
-        first = result = yield from self._denoise_once(start, level, 0.0, 0.4)
+        first = result = yield from self._denoise_once(start, level, 0.0, 0.5)
         found = {name: getattr(first, name)[place] for name in ("shared", "length", "surface")}
-        noise, weight = first.noise if sigma is None else level, coarse_weight(start, first)
-        between = first
-        if weight.any():
-            between = yield from self._denoise_interleaved(start, first, weight, 0.4)
-            noise = noise if sigma is not None else np.maximum(noise, weight * between.noise)
-        again = (first.thickness >= SECOND_PASS_NOISE) | (weight > 0)
+        noise = first.noise if sigma is None else level
+        again = first.thickness >= SECOND_PASS_NOISE
         if again.any():
-            yield DenoiseProgress(0.7, between.xyz[place], noise[place], between.error[place], **found)
-            second = yield from self._denoise_once(between.xyz, unknown, 0.7, 0.3)
+            yield DenoiseProgress(0.5, first.xyz[place], noise[place], first.error[place], **found)
+            second = yield from self._denoise_once(first.xyz, unknown, 0.5, 0.5)
             result = second._replace(
                 xyz=np.where(again[:, None], second.xyz, first.xyz), error=np.where(again, second.error, first.error)
             )
@@ -172,39 +165,18 @@ class Jets(nn.Module):
         moved = equalize_spacing(result.xyz, free)
         yield DenoiseProgress(1.0, moved[place], noise[place], result.error[place], **found)
 
-    def _denoise_interleaved(
-        self, xyz: np.ndarray, first: "PassResult", weight: np.ndarray, begin: float
-    ) -> Generator[DenoiseProgress, None, "PassResult"]:
-        """A pass over each of four interleaved quarters of a cloud [n, 3], which reaches twice as far; where `weight` [n] is 1
-        its results stand, where it is 0 those of the first pass."""
-        labels, parts = interleave(xyz, COARSE_PARTS), {}
-        for i in range(COARSE_PARTS):
-            rows = np.flatnonzero(labels == i)
-            if len(rows) >= 16:
-                unknown = np.full(len(rows), np.nan)
-                found = yield from self._denoise_once(
-                    xyz[rows], unknown, begin + 0.3 * i / COARSE_PARTS, 0.3 / COARSE_PARTS
-                )
-                parts[i] = rows, found
-        coarse = [field.copy() for field in first]
-        for rows, found in parts.values():
-            for whole, part in zip(coarse, found, strict=True):
-                whole[rows] = part
-        merged = PassResult._make(coarse)
-        mixed = first.xyz + weight[:, None] * (merged.xyz - first.xyz)
-        return merged._replace(xyz=mixed, error=np.where(weight > 0, merged.error, first.error))
-
     def _denoise_once(
         self, xyz: np.ndarray, level: np.ndarray, begin: float, share: float
     ) -> Generator[DenoiseProgress, None, "PassResult"]:
         """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; it is a `share` of the whole work,
         which counts from `begin`."""
         cloud, layers = fit_cloud(xyz), len(self.network.layers)
-        sigma = torch.as_tensor(level, dtype=torch.float32)
+        device = next(self.parameters()).device
+        sigma = torch.as_tensor(level, dtype=torch.float32, device=device)
         # bfloat16 would cost up to a hundredth of a spacing, and gain hardly any time.
-        for i, output in enumerate(inference_iter(self.iter_layers(cloud, sigma, chunk=512), "float32")):
+        for i, output in enumerate(inference_iter(self.iter_layers(cloud.to(device), sigma, chunk=512), "float32")):
             yield DenoiseProgress(begin + share * (i + 2) / (layers + 2))
-        return pass_result(xyz, cloud, output)
+        return pass_result(xyz, cloud, BlendOutput._make(part.cpu() for part in output))
 
 
 class PassResult(NamedTuple):
@@ -224,51 +196,28 @@ class PassResult(NamedTuple):
     """Probability [n] that the point is of a surface."""
     thickness: np.ndarray
     """Mean noise level [n] of the neighbours, in local units."""
-    sagitta: np.ndarray
-    """How far [n] the surface bends within the reach of the coarsest level, in local units."""
 
 
 def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> PassResult:
     """What the network's estimates mean for a cloud [n, 3]: displacements are capped by the noise, and there are none off
-    surfaces or where there is next to no noise."""
+    surfaces and of lone points."""
     scale, surface = cloud.graph.scale, torch.sigmoid(output.surface)
     noise, error, length = (x.exp() * scale for x in (output.log_noise / 2, output.log_var / 2, output.log_length))
     low, high = SURFACE_RANGE
     around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
-    residual = residual_noise(cloud)[cloud.graph.edges].mean(1)
-    noisy = ramp(around.numpy(), CLEAN_NOISE) * ramp(residual.numpy(), CLEAN_RESIDUAL) * ~lone_points(cloud).numpy()
-    free = ((surface - low) / (high - low)).clamp(0, 1) * torch.as_tensor(noisy)
+    free = ((surface - low) / (high - low)).clamp(0, 1) * ~lone_points(cloud)
     move = output.displacement
-    longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
+    longest = MAX_MOVE * torch.maximum(noise, around * scale) / move.norm(dim=1).clamp_min(1e-30)
     move = move * (free * longest.clamp_max(1))[:, None]
     numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
     rest = [x.double().numpy() for x in numbers]
-    return PassResult._make(
-        [xyz + move.double().numpy(), *rest, around.double().numpy(), sagitta(cloud).double().numpy()]
-    )
+    return PassResult._make([xyz + move.double().numpy(), *rest, around.double().numpy()])
 
 
 def lone_points(cloud: FittedCloud) -> Bool[Tensor, " point"]:
     """The points whose eighth neighbour is more than LONE times as far away as those of their neighbours are, in the median."""
-    eighth = cloud.graph.offsets[:, 7].norm(dim=1)
-    return eighth > LONE * eighth[cloud.graph.edges[:, : len(EDGE_RANKS[0])]].median(1).values
-
-
-def sagitta(cloud: FittedCloud) -> Float[Tensor, " point"]:
-    """How far, in local units, the surface bends away from its plane within the reach of the first fit on the coarsest level."""
-    features = cloud.features.unflatten(1, (N_SCALES, FEATURES_PER_SCALE))[:, -len(LEVEL_SCALES[-1])]
-    return features[:, MEAN_CURVATURE].abs().sinh() + features[:, MEAN_CURVATURE + 1].abs().sinh()
-
-
-def coarse_weight(xyz: np.ndarray, first: PassResult) -> np.ndarray:
-    """How much [n] the coarser passes count at each point of a cloud [n, 3], from 0 to 1.
-
-    They do where neighbours share the noise (by its mean share over 32 neighbours), and the noise is not thin: in a scan that is
-    nearly clean, what looks like shared noise is detail. Nor do they where the surface bends much within their reach.
-    """
-    around = first.shared[knn(xyz, min(32, len(xyz)))[1]].mean(axis=1)
-    bend = first.sagitta / np.maximum(first.thickness, 1e-9)
-    return ramp(around, SHARED_RANGE) * ramp(first.thickness, COARSE_NOISE) * (1 - ramp(bend, COARSE_BEND))
+    eighth = cloud.graph.offsets[:, EDGE_RANKS[0].index(8)].norm(dim=1)
+    return eighth > LONE * eighth[cloud.graph.edges[:, :NEAR_EDGES]].median(1).values
 
 
 def ramp(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
@@ -285,7 +234,7 @@ def residual_noise(cloud: FittedCloud) -> Float[Tensor, " point"]:
     """
     features = cloud.features.unflatten(1, (N_SCALES, FEATURES_PER_SCALE))
     offsets, radii = features[..., LOG_OFFSET].exp(), features[..., LOG_RADIUS].exp()
-    near = cloud.graph.edges[:, : len(EDGE_RANKS[0])]
+    near = cloud.graph.edges[:, :NEAR_EDGES]
     levels = offsets[near].median(1).values / (0.6745 * offsets.new_tensor(RESIDUAL_SHARE))
     levels = levels[near].mean(1)
     fits = levels <= MAX_NOISE_TO_RADIUS * radii

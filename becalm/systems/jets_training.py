@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
-from becalm.nets.blend import Graph
+from becalm.nets.blend import BlendOutput, Graph
 from becalm.points.neighbours import NeighbourTree
+from becalm.points.pyramid import nearest_neighbours
 from becalm.shapes.cloud_pairs import CloudPair
-from becalm.systems.jets import FittedCloud, Jets, fit_cloud, nearest_neighbours
+from becalm.systems.jets import FittedCloud, Jets, fit_cloud
 
 
 class TrainingItem(NamedTuple):
@@ -43,7 +44,7 @@ def training_item(pair: CloudPair) -> TrainingItem:
     truth = torch.as_tensor(pair.clean - origin, dtype=torch.float32)
     noisy = torch.as_tensor(pair.noisy - origin, dtype=torch.float32)
     if pair.normals is None:
-        around = nearest_neighbours(NeighbourTree(pair.clean, 12), pair.clean, 12)
+        around = torch.as_tensor(nearest_neighbours(NeighbourTree(pair.clean, 12), pair.clean, 12))
         centred = truth[around] - truth[around].mean(1, keepdim=True)
         normals = torch.linalg.eigh(centred.mT @ centred)[1][..., 0]
     else:
@@ -51,7 +52,7 @@ def training_item(pair: CloudPair) -> TrainingItem:
     rest = (pair.sigma, pair.shared, pair.length, pair.surface, pair.interior)
     numbers = [torch.as_tensor(x, dtype=torch.float32) for x in rest]
     k = min(96, len(noisy))
-    around = nearest_neighbours(NeighbourTree(pair.noisy, k), pair.noisy, 96)
+    around = torch.as_tensor(nearest_neighbours(NeighbourTree(pair.noisy, k), pair.noisy, 96))
     return TrainingItem._make([fit_cloud(pair.noisy), noisy, truth, normals, *numbers, around])
 
 
@@ -71,10 +72,7 @@ def merge_items(items: list[TrainingItem]) -> TrainingItem:
 
 def item_to(item: TrainingItem, device: torch.device) -> TrainingItem:
     """The item with its tensors on a device."""
-    cloud = item.cloud
-    graph = Graph(*(part.to(device) for part in cloud.graph))
-    rest = [part.to(device) for part in item[1:]]
-    return TrainingItem(FittedCloud(graph, cloud.features.to(device), cloud.candidates.to(device)), *rest)  # type: ignore[arg-type]
+    return TrainingItem._make(part.to(device) for part in item)
 
 
 def losses(model: Jets, item: TrainingItem, known_sigma: bool) -> dict[str, Tensor]:
@@ -92,40 +90,68 @@ def losses(model: Jets, item: TrainingItem, known_sigma: bool) -> dict[str, Tens
     output = model(item.cloud, item.sigma if known_sigma else torch.full_like(item.sigma, torch.nan))
     moved = item.noisy + output.displacement
     error = (moved - item.clean).square().sum(-1)
-    noise = item.sigma.square() + (0.04 * scale).square()
+    noise = item.sigma.square() + (0.03 * scale).square()
     # Along rays that graze a surface points are off far more than across it.
     whole = torch.maximum(noise, (item.noisy - item.clean).square().sum(-1)[item.around[:, :32]].mean(1) / 3)
-    floor = (0.5 * scale).square() + (
-        0.4 * item.shared
-    ).square()  # what no denoiser can remove grows with the shared part
+    # What no denoiser can remove grows with the shared part.
+    floor = (0.5 * scale).square() + (0.4 * item.shared).square()
     reach, whole_reach = (level * floor / (level + floor) for level in (noise, whole))
     here = moved.detach()
     forth, back = nearest_among(here, item.clean, item.around), nearest_among(item.clean, here, item.around)
     gap = moved - item.clean[forth]
-    share = item.shared.square() / noise
     of_surface = item.interior * item.surface
     terms = {
         "pair": error / (3 * whole),
         "plane": (gap * item.normals[forth]).sum(-1).square() / reach,
         "near": gap.square().sum(-1) / (3 * whole_reach),
         "cover": (moved[back] - item.clean).square().sum(-1) / (3 * whole_reach),
-        "error": student_t_nll(error.detach() / scale.square(), output.log_var),
-        "noise": (output.log_noise - (item.sigma / scale).square().add(1e-6).log()).square() / 4,
-        "split": (torch.sigmoid(output.shared) - share).square(),
-        "length": share * (output.log_length - (item.length / scale).clamp(0.3, 30).log()).square() / 4,
-    }
+    } | estimate_terms(output, estimate_targets(item, error.detach()))
     count = of_surface.sum().clamp_min(1)
     mean = {name: (value * of_surface).sum() / count for name, value in terms.items()}
     entropy = nn.functional.binary_cross_entropy_with_logits(output.surface, item.surface, reduction="none")
-    mean["surface"] = (entropy * item.interior).sum() / item.interior.sum().clamp_min(1)
-    total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in mean.items()]).sum()
+    mean["surface"] = entropy.mean()  # at borders too: of leaves and wires little else is in an item
     # Without noise the errors are divided by almost nothing: the logarithm keeps such items from dominating the gradient.
-    return mean | {"loss": 8 * torch.log1p(total.clamp_min(0) / 8)}
+    level = {name: 4 * torch.log1p(mean[name] / 4) if name in DISPLACEMENT_TERMS else mean[name] for name in mean}
+    return mean | {"loss": torch.stack([LOSS_WEIGHTS[name] * value for name, value in level.items()]).sum()}
 
+
+class EstimateTargets(NamedTuple):
+    """What is true of each point of a surface, in local units."""
+
+    error: Float[Tensor, " point"]
+    """The squared distance from where the model moved it to its clean position."""
+    log_noise: Float[Tensor, " point"]
+    """The logarithm of the noise variance; at least that of a hundredth of a unit."""
+    shared: Float[Tensor, " point"]
+    """The share of it that neighbours have in common."""
+    log_length: Float[Tensor, " point"]
+    """The logarithm of the distance over which they do, from .3 to 30 units."""
+
+
+def estimate_targets(item: TrainingItem, error: Float[Tensor, " point"]) -> EstimateTargets:
+    """The truth of an item whose squared errors after the displacement are `error`."""
+    scale = item.cloud.graph.scale
+    log_noise = (item.sigma / scale).square().add(1e-4).log()
+    share = item.shared.square() / (item.sigma.square() + (0.05 * scale).square())
+    return EstimateTargets(error / scale.square(), log_noise, share, (item.length / scale).clamp(0.3, 30).log())
+
+
+def estimate_terms(output: BlendOutput, truth: EstimateTargets) -> dict[str, Float[Tensor, " point"]]:
+    """The terms "error", "noise", "split" and "length" of `losses` at each point."""
+    return {
+        "error": student_t_nll(truth.error, output.log_var),
+        "noise": (output.log_noise - truth.log_noise).square() / 4,
+        "split": (torch.sigmoid(output.shared) - truth.shared).square(),
+        "length": truth.shared * (output.log_length - truth.log_length).square() / 4,
+    }
+
+
+DISPLACEMENT_TERMS = ("pair", "plane", "near", "cover")
+"""The terms that the displacement alone decides."""
 
 LOSS_WEIGHTS = {
-    "pair": 0.7, "plane": 1.5, "near": 0.8, "cover": 0.8, "error": 0.1, "noise": 0.1, "split": 0.2, "length": 0.05,
-    "surface": 0.5,
+    "pair": 0.7, "plane": 1.5, "near": 0.8, "cover": 0.8, "error": 0.5, "noise": 1.0, "split": 1.5, "length": 0.3,
+    "surface": 1.0,
 }  # fmt: skip
 """Weights of the terms of `losses`."""
 

@@ -61,7 +61,7 @@ class SBD(nn.Module):
         super().__init__()
         self.config = {"trunk": trunk, "hidden": hidden}
         self.trunk = Jets(**trunk)
-        width = self.trunk.network.leave.in_features
+        width = self.trunk.config["width"]
         self.head = Bridge(width, VECTORS_PER_SCALE * N_SCALES, NORMALS, hidden)
 
     def forward(self, y: Tensor, sigma: Tensor, sigma_top: Tensor, scan: ScanFeatures) -> Tensor:
@@ -125,8 +125,8 @@ def scan_features(
 ) -> ScanFeatures:
     """F_T: the trunk's hidden features, its estimate and the candidate displacements, none longer than MAX_DISPLACEMENT σ."""
     hidden: list[Tensor] = []
-    # The hidden features are the input of the trunk's last linear map, which a hook records.
-    handle = trunk.network.leave.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
+    # The hidden features are those that the trunk's last layer returns, which a hook records.
+    handle = trunk.network.layers[-1].register_forward_hook(lambda module, inputs, output: hidden.append(output[0]))
     try:
         for output in trunk.iter_layers(cloud, sigma, chunk):
             pass
@@ -142,14 +142,8 @@ def scan_features(
 def extract_features(model: SBD, xyz: np.ndarray, sigma: np.ndarray) -> ScanFeatures:
     """F_T of a cloud [n, 3] with noise σ [n]."""
     device = next(model.parameters()).device
-    cloud, level = cloud_to(fit_cloud(xyz), device), torch.as_tensor(sigma, dtype=torch.float32).to(device)
+    cloud, level = fit_cloud(xyz).to(device), torch.as_tensor(sigma, dtype=torch.float32).to(device)
     return next(inference_iter(scan_features(model.trunk, cloud, level, chunk) for chunk in (512,)))
-
-
-def cloud_to(cloud: FittedCloud, device: torch.device) -> FittedCloud:
-    """The cloud with its tensors on a device."""
-    graph = cloud.graph._make(part.to(device) for part in cloud.graph)
-    return FittedCloud(graph, cloud.features.to(device), cloud.candidates.to(device))
 
 
 def linear_schedule(sigma: Float[Tensor, "*shape"]) -> Karras:

@@ -41,7 +41,7 @@ class Tiling:
     tile: int | None = None
     """Points of its own in a tile; None: 500 000, or less where `memory` is too small for that."""
     buffer: float | None = None
-    """Width of a tile's surroundings in the scan's units; None: 24 spacings, or 64 where neighbouring points share the noise."""
+    """Width of a tile's surroundings in the scan's units; None: 32 spacings, or 64 where neighbouring points share the noise."""
     workers: int = 1
     """Processes with one thread each; 1: this process."""
     memory: int | None = None

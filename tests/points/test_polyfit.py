@@ -11,7 +11,9 @@ from becalm.points.polyfit import (
     LOG_OFFSET,
     LOG_RADIUS,
     VECTORS_PER_SCALE,
+    describe_quadrics,
     fit_jets,
+    fit_quadrics,
     local_scale,
 )
 
@@ -122,3 +124,35 @@ def test_scales_nest_and_weights_fall_off():
         lifted[place] = float(offsets)
     assert lifted[3] > 3 * lifted[SCALES[0] - 1] > 0
     assert lifted[SCALES[0]] < 1e-4
+
+
+def test_one_fit_describes_every_point_near_its_place():
+    """Seen from a point beside its place, a fit of an exact quadric tells the distance to the surface, and its normal."""
+    rng = np.random.default_rng(7)
+    uv = rng.uniform(-1, 1, (4000, 2))
+    uv[0] = 0
+    xyz = torch.as_tensor(np.c_[uv, 0.2 * uv[:, 0] ** 2 - 0.1 * uv[:, 1] ** 2])
+    near = torch.as_tensor(knn(xyz.numpy(), 192)[1][:1])
+    unit, own = torch.tensor([0.1]), 0.05
+    fit = fit_quadrics(xyz, near, xyz[:1], unit, (192,))[0]
+    beside = np.array([0.08, 0.05])
+    slope = np.array([-0.4 * beside[0], 0.2 * beside[1], 1.0])
+    normal = slope / np.linalg.norm(slope)
+    point = np.r_[beside, 0.2 * beside[0] ** 2 - 0.1 * beside[1] ** 2] + 0.01 * normal
+    offset = torch.as_tensor(point / 0.1, dtype=torch.float32)[None]
+    _, vectors, normals = describe_quadrics(fit, offset, unit / own)
+    assert np.allclose(vectors[0, 1].numpy() * own, -0.01 * normal, atol=3e-4)
+    assert abs(float(normals[0].double() @ torch.as_tensor(normal))) > 0.9995
+
+
+def test_the_unit_in_which_a_fit_was_made_does_not_matter():
+    rng = np.random.default_rng(8)
+    xyz = torch.as_tensor(surface(rng, 0.3))
+    near = torch.as_tensor(knn(xyz.numpy(), 24)[1][:50])
+    offsets = 0.03 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for unit in (0.05, 0.2):
+        fit = fit_quadrics(xyz, near, xyz[:50], torch.full((50,), unit), (24,))[0]
+        seen.append(describe_quadrics(fit, offsets / unit, torch.full((50,), unit / 0.1)))
+    for a, b in zip(*seen, strict=True):
+        assert torch.isclose(a, b, atol=2e-3).float().mean() > 0.99

