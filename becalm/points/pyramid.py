@@ -14,6 +14,9 @@ from becalm.points.neighbours import NeighbourTree
 RIVALS = 3
 """A point represents its neighbourhood on the next level if it comes before this many nearest neighbours: about one in four."""
 
+FAR = 8.0
+"""Neighbours farther away than this many times the eighth are none: they lie beyond a gap, on another object."""
+
 AVERAGED = 8
 """Points whose mean is a point of the next level, itself included."""
 
@@ -50,9 +53,14 @@ def pyramid(xyz: np.ndarray, neighbours: tuple[int, ...]) -> list[Level]:
 
 
 def nearest_neighbours(tree: NeighbourTree, queries: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest points [m, k] of each query [m, 3]; where the cloud has fewer, the farthest is repeated."""
-    indices = tree.query(queries, min(k, len(tree.points)))[1]
+    """The k nearest points [m, k] of each query [m, 3]; where others lie beyond a gap, or there are fewer, the farthest is
+    repeated."""
+    distances, indices = tree.query(queries, min(k, len(tree.points)))
     missing = k - indices.shape[1]
+    if indices.shape[1] > AVERAGED:
+        near = (distances <= FAR * distances[:, AVERAGED : AVERAGED + 1]).sum(1)
+        farthest = np.minimum(np.arange(indices.shape[1])[None], near[:, None] - 1)
+        indices = np.take_along_axis(indices, farthest, 1)
     return np.concatenate([indices, np.repeat(indices[:, -1:], missing, 1)], 1) if missing else indices
 
 

@@ -88,7 +88,9 @@ def read_data(path: Path) -> tuple[Float[Tensor, "datum variable channel"], np.n
     if not RMS_RANGE[0] <= rms <= RMS_RANGE[1]:
         mean, std = float(x.mean(dtype=np.float64)), float(x.std(dtype=np.float64))
         raise InputError(f"{path}: x: has mean {mean:.3g}, standard deviation {std:.3g}; give (x − mean)/deviation")
-    places = arrays.get("places", np.arange(x.shape[1])[:, None])
+    places = arrays.get("places")
+    if places is None:
+        places = np.arange(x.shape[1])[:, None]
     if places.ndim != 2 or len(places) != x.shape[1] or not np.issubdtype(places.dtype, np.number):
         raise InputError(f"{path}: places: must be [{x.shape[1]} variables, axis]; it is {list(places.shape)}")
     return torch.from_numpy(x.astype(np.float32)), places

@@ -90,7 +90,7 @@ def takes(fields: dict) -> str:
         case "srm":
             side, pixels = isqrt(len(config["places"])), isqrt(config["channels"])
             return f"a grid of {side} × {side} cells, each of {pixels} × {pixels} pixels, and a mask"
-        case "judge":
+        case "digit_classifier" | "judge":
             return f"cells of {config['side']} × {config['side']} pixels (used by solve)"
         case "painter":
             return "layouts of polygons (used by polygons)"

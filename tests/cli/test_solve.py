@@ -198,4 +198,4 @@ def test_a_model_of_another_kind_and_an_input_as_output_are_refused(puzzle, caps
     assert "never overwritten" in capsys.readouterr().err
     np.savetxt(puzzle / "puzzle.xyz", np.random.default_rng(0).normal(size=(40, 3)))
     assert run("denoise", puzzle / "puzzle.xyz", "--model", puzzle / "small.safetensors") == 1
-    assert "is SRM" in capsys.readouterr().err
+    assert "is a SRM" in capsys.readouterr().err

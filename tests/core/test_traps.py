@@ -103,5 +103,5 @@ def test_levels_stay_double_and_no_graph_grows():
 def test_facts_that_are_no_object_are_refused(tmp_path, facts):
     part = torch.zeros(2, 1, 1, 1)
     save_file({"z": part, "t": part.clone(), "x": part.clone()}, tmp_path / "a", {"becalm.record": facts})
-    with pytest.raises(InputError, match="no trajectory"):
+    with pytest.raises(InputError, match="must be a JSON object"):
         trajectory.read(tmp_path / "a")

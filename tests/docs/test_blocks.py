@@ -114,7 +114,7 @@ def names(kind) -> set[str]:
 
 
 def test_options_exist():
-    known = {"help", "version", "tyro_print_completion", "no_browser"}.union(
+    known = {"help", "version", "tyro_print_completion", "no_browser", "no_open", "no_rewrite", "rm"}.union(
         *(names(command) for command in cli.commands().values() if is_dataclass(command))
     )
     known = known.union(*(names(recipe) for recipe, _ in recipes().values()))

@@ -143,7 +143,7 @@ def test_an_output_is_refused_before_the_work(tmp_path):
     with pytest.raises(ScanError, match="LAS cannot hold 1 points without coordinates"):
         check_writable(Cloud(xyz), tmp_path / "out.las")
     with pytest.raises(ScanError, match="unknown suffix"):
-        check_writable(Cloud(xyz), tmp_path / "out.obj")
+        check_writable(Cloud(xyz), tmp_path / "out.odd")
     with pytest.raises(ScanError, match="does not exist"):
         check_writable(Cloud(xyz), tmp_path / "none" / "out.ply")
     las_data().write(tmp_path / "in.las")
