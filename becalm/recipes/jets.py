@@ -46,9 +46,10 @@ class Recipe:
     second_pass: float = 0.2
     """Share of batches whose cloud has been denoised once already by the model at that step."""
     estimate_steps: int = 3000
-    """Steps after those of the plan in which what is said beside the displacement is learned: noise, error, surface."""
+    """Steps after those of the plan in which what is said beside the displacement is learned: noise, error, surface. After a
+    plan of fewer than `estimate_batches` steps there are fewer in proportion."""
     estimate_batches: int = 400
-    """Batches whose points these steps see."""
+    """Batches whose points these steps see; no more than the plan has steps, unless it has none."""
     width: int = 64
     """Width of the network."""
     layers: int = 4
@@ -142,18 +143,21 @@ def run(recipe: Recipe) -> Iterator[dict]:
     yield from train(model, loss, batches, plan, recipe.run)
     if process_number() > 0:
         return
-    yield from train_estimates(model, estimate_pool(model, recipe, plan.steps), recipe.estimate_steps, recipe.seed)
+    count = min(recipe.estimate_batches, plan.steps or recipe.estimate_batches)
+    steps = round(recipe.estimate_steps * count / recipe.estimate_batches)
+    for record in train_estimates(model, estimate_pool(model, recipe, plan.steps, count), steps, recipe.seed):
+        yield {"step": plan.steps} | record
     facts = {"task": "denoise clouds", "recipe": "jets", "steps": plan.steps, "seed": recipe.seed}
     save(model, recipe.run / "jets.safetensors", facts)
     if recipe.pairs:
         yield {"step": plan.steps, "held out, after over before": held_out(model, recipe.pairs)}
 
 
-def estimate_pool(model: Jets, recipe: Recipe, first: int) -> EstimateRows:
-    """Rows to learn the estimates from, of `estimate_batches` batches from number `first` on."""
+def estimate_pool(model: Jets, recipe: Recipe, first: int, count: int) -> EstimateRows:
+    """Rows to learn the estimates from, of `count` batches from number `first` on."""
     batches = prefetch(partial(make_batch, recipe), first, workers=recipe.workers)
     device, parts = next(model.parameters()).device, []
-    for batch in islice(batches, recipe.estimate_batches):
+    for batch in islice(batches, count):
         items = [denoised_item(model, s) for s in batch.items] if batch.second_pass else batch.items
         known = batch.known_sigma and not batch.second_pass
         parts.append(estimate_rows(model, item_to(merge_items(items), device), known))

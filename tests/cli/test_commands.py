@@ -192,10 +192,12 @@ def test_train_runs_a_recipe_and_continues_it(capsys, tmp_path):
     options = ("--run", tmp_path, "--workers", "0", "--width", "16", "--layers", "1", "--log-every", "1")
     code, out, err = run(capsys, "train", "jets", *options, "--steps", "2", "--save-every", "1")
     assert code == 0, err
-    assert [json.loads(line)["step"] for line in out.splitlines()] == [1, 2]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 2]
+    assert "estimate step" in records[2], "what is said beside the displacement is learned last"
     assert (tmp_path / "jets.safetensors").is_file()
     code, out, _ = run(capsys, "train", "jets", *options, "--steps", "3")
-    assert [json.loads(line)["step"] for line in out.splitlines()] == [3]
+    assert [json.loads(line)["step"] for line in out.splitlines()] == [3, 3]
 
 
 def test_the_official_spd_is_imported_and_runs_in_both_modes(capsys, folder, shared):
