@@ -15,7 +15,7 @@ SMALL = {"start": "jets", "workers": 0, "log_every": 1, "warmup": 1}
 
 def test_train_leaves_a_model_that_loads_and_says_what_it_did(tmp_path):
     result = becalm.train("jets", steps=2, run=str(tmp_path / "run"), **SMALL)
-    assert [record["step"] for record in result.records] == [1, 2]
+    assert [record["step"] for record in result.records] == [1, 2, 2]
     assert result.path == tmp_path / "run" / "jets.safetensors"
     assert type(result.model).__name__ == "Jets"
     assert "jets.safetensors: step 2, " in repr(result)
@@ -24,8 +24,8 @@ def test_train_leaves_a_model_that_loads_and_says_what_it_did(tmp_path):
 
 def test_the_generator_reports_each_record_and_the_share_that_is_done(tmp_path):
     reports = list(task.steps("jets", steps=2, run=tmp_path, **SMALL))
-    assert [report.done for report in reports] == [0.5, 1.0, 1.0]
-    assert [report.result is None for report in reports] == [True, True, False]
+    assert [report.done for report in reports] == [0.5, 1.0, 1.0, 1.0]
+    assert [report.result is None for report in reports] == [True, True, True, False]
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [report.state for report in reports[:-1]] == logged
 
