@@ -154,13 +154,26 @@ def posterior_statistics(posterior: Posterior) -> dict[str, Tensor]:
 def decode(
     model: Autoencoder, latent: Latent, points: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch point 3"]:
-    """`points` points of each shape, sampled from the mixture at TEMPERATURE and moved onto its ridge (lion_sparse_surface.py).
+    """`points` points of the surface of each shape: samples of its density, moved onto its ridge (lion_sparse_surface.py)."""
+    patch = decode_density(model, latent)
+    sampled = sample_density(patch, latent, model.patch_radius, points, generator)
+    return move_to_ridge(sampled, smoothed_gaussians(patch, latent, model.patch_radius))
+
+
+def decode_density(model: Autoencoder, latent: Latent) -> PatchDensity:
+    """The density of points that each shape is decoded into."""
+    with torch.inference_mode(), fast_matmul(latent.h.device.type):
+        return model.decoder(*latent)
+
+
+def sample_density(
+    patch: PatchDensity, latent: Latent, patch_radius: float, points: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "batch point 3"]:
+    """`points` points of each shape, sampled from its density at TEMPERATURE.
 
     Sampling is stratified, which makes points more even than independent ones: every Gaussian gets its share of them by
     systematic resampling, and their places in it are quasi-random.
     """
-    with torch.inference_mode(), fast_matmul(latent.h.device.type):
-        patch = model.decoder(*latent)
     start = torch.rand(len(latent.h), 1, generator=generator, dtype=torch.float64).to(latent.h.device)
     u = (start + torch.arange(points, device=latent.h.device)) / points
     bounds = (patch.log_share[..., None] + patch.mixture.log_share).flatten(1).double().exp().cumsum(1)
@@ -172,5 +185,4 @@ def decode(
     white = mixture.sample(component[..., None], eps)
     unwhiten = gather_rows(torch.matrix_exp(-patch.log_whitening).flatten(2), anchor).unflatten(-1, (3, 3))
     offset = gather_rows(patch.offset, anchor) + (unwhiten * white[..., None, :]).sum(-1)
-    sampled = gather_rows(latent.h[..., :3], anchor) + model.patch_radius * offset
-    return move_to_ridge(sampled, smoothed_gaussians(patch, latent, model.patch_radius))
+    return gather_rows(latent.h[..., :3], anchor) + patch_radius * offset

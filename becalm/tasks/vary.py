@@ -99,25 +99,36 @@ def steps(
 
 def own_shapes(model: Any, label: Tensor, sampler: Sampler | None, seed: int) -> Float[Tensor, "shape point 3"]:
     """Shapes of a class that the model makes itself, with their boxes in [−1, 1]³: stand-ins for what it was trained on."""
+    from becalm.systems.lion_sparse import generate
+
     generator = torch.Generator().manual_seed(seed)
-    *_, made = model.generate(label.expand(OWN_SHAPES), ENCODED_POINTS, sampler, generator)
+    latent = generate(model.prior, label.expand(OWN_SHAPES), model.autoencoder.sizes.anchors, sampler, generator)
+    made = sample_decoded(model.autoencoder, latent, ENCODED_POINTS, generator)
     low, high = made.amin(1, keepdim=True), made.amax(1, keepdim=True)
     return (made - (low + high) / 2) / ((high - low).amax(2, keepdim=True) / 2).clamp_min(1e-6)
 
 
 def reconstruction_errors(model: Any, points: Float[Tensor, "shape point 3"], seed: int) -> Float[Tensor, "shape 2"]:
-    """Distance from the points of shapes to the nearest of what the autoencoder makes of them.
+    """Distance from the points of shapes to the nearest sample of the density that the autoencoder makes of them.
 
     Its mean, in their boxes' units, and its median over the median spacing of the shape's own points, which is about 1 where
     the reconstruction is as fine as the sample.
     """
-    from becalm.systems.lion_sparse_autoencoder import decode
-
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         latent = model.autoencoder.encode(points, generator)[1]
-        again = decode(model.autoencoder, latent, points.shape[1], generator)
+        again = sample_decoded(model.autoencoder, latent, points.shape[1], generator)
         away = torch.cdist(points.float(), again.float()).amin(2)
         between = torch.cdist(points.float(), points.float())
         spacing = between.masked_fill(between < 1e-6, torch.inf).amin(2).median(1).values
     return torch.stack([away.mean(1), away.median(1).values / spacing], 1)
+
+
+def sample_decoded(
+    autoencoder: Any, latent: Any, points: int, generator: torch.Generator
+) -> Float[Tensor, "shape point 3"]:
+    """Points of the density that latents are decoded into, as they are sampled, before they move onto the surface."""
+    from becalm.systems.lion_sparse_autoencoder import decode_density, sample_density
+
+    density = decode_density(autoencoder, latent)
+    return sample_density(density, latent, autoencoder.patch_radius, points, generator)

@@ -5,7 +5,7 @@ import torch
 
 from becalm.systems import lion_sparse_autoencoder
 from becalm.systems.lion import Latent
-from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes, decode
+from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes, decode_density, sample_density
 from becalm.systems.lion_sparse_surface import SMOOTHING, Gaussians, move_to_ridge, smoothed_gaussians
 
 
@@ -43,7 +43,8 @@ def test_the_gaussians_are_those_that_points_are_sampled_from(monkeypatch: pytes
         torch.nn.init.normal_(parameter, std=0.2)
     latent = Latent(torch.randn(1, 66, generator=gen()), torch.randn(1, 4, 11, generator=gen(1)))
     with torch.inference_mode():
-        found = smoothed_gaussians(made.decoder(*latent), latent, 0.2)
+        density = decode_density(made, latent)
+        found = smoothed_gaussians(density, latent, 0.2)
     covariance = torch.linalg.inv(found.precision[0].double())
     share = (found.log_weight[0] + torch.logdet(covariance * 0.2**-2) / 2).exp()
     torch.testing.assert_close(float(share.sum()), 1.0, atol=1e-3, rtol=0)
@@ -51,8 +52,7 @@ def test_the_gaussians_are_those_that_points_are_sampled_from(monkeypatch: pytes
     spread = found.mean[0] - mean
     smoothing = (SMOOTHING * 0.2) ** 2 * torch.eye(3)
     whole = (share[:, None, None] * (covariance - smoothing + spread[:, :, None] * spread[:, None])).sum(0)
-    monkeypatch.setattr(lion_sparse_autoencoder, "move_to_ridge", lambda points, density: points)
     monkeypatch.setattr(lion_sparse_autoencoder, "TEMPERATURE", 1.0)
-    sampled = decode(made, latent, 20_000, gen())[0].double()
+    sampled = sample_density(density, latent, 0.2, 20_000, gen())[0].double()
     torch.testing.assert_close(sampled.mean(0), mean.double(), atol=0.02, rtol=0)
     torch.testing.assert_close(sampled.T.cov(), whole.double(), atol=0.03, rtol=0.03)
