@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from becalm.core.files import InputError
-from becalm.evaluation.sudoku import WALKS, evaluate_walks, sample_levels, wilson_interval
+from becalm.evaluation.sudoku import WALKS, evaluate_walks, sample_levels, solve_as_user, wilson_interval
 from becalm.images import sudoku
 from becalm.images.digits import Digits, read_mnist
 from becalm.images.extreme_sudoku import SEVENTEEN
 from becalm.images.sudoku import Puzzles
 from becalm.images.sudoku_search import find_solutions
 from becalm.nets.digit_classifier import DigitClassifier
+from becalm.systems.puzzles import Puzzle
 from becalm.systems.search import Effort
 from becalm.systems.solver import Pace
 from becalm.systems.srm import SRM
@@ -84,6 +85,12 @@ def test_tries_solve_as_a_user_does_and_are_counted():
     assert 8 * 2 * 3 < row.calls - handwriting <= 3 * (8 * 2 + rounds)
     full = next(evaluate_walks(model(), {"all": puzzles(16)}, Reader(), ("tries",)))
     assert (full.valid, full.calls) == (1, handwriting)
+
+
+def test_the_model_is_shown_given_digits_as_it_writes_them():
+    asked = Puzzle(puzzles(16).cells[:1], torch.zeros(1, 16, dtype=torch.bool))
+    shown = solve_as_user(model(), asked, Pace(2).sampler("certainty", 1, 16, 0), Effort(), Reader(), torch.Generator())
+    assert torch.equal(shown.argmax(2), asked.cells.argmax(2)) and not torch.equal(shown, asked.cells)
 
 
 def test_what_a_user_would_be_refused_is_not_solved():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from becalm.systems import lion_sparse_autoencoder
+from becalm.systems import lion_sparse_autoencoder, lion_sparse_surface
 from becalm.systems.lion import Latent
 from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes, decode_density, sample_density
-from becalm.systems.lion_sparse_surface import SMOOTHING, Gaussians, move_to_ridge, smoothed_gaussians
+from becalm.systems.lion_sparse_surface import Gaussians, move_to_ridge, smoothed_gaussians
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -37,6 +37,8 @@ def test_rods_and_balls_stay():
 
 
 def test_the_gaussians_are_those_that_points_are_sampled_from(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lion_sparse_autoencoder, "TEMPERATURE", 1.0)
+    monkeypatch.setattr(lion_sparse_surface, "SMOOTHING", 3.0)
     torch.manual_seed(0)
     made = Autoencoder(Sizes(4, 8, 16, 2, 2, 3), 0.2).eval()
     for parameter in made.decoder.parameters():
@@ -50,9 +52,8 @@ def test_the_gaussians_are_those_that_points_are_sampled_from(monkeypatch: pytes
     torch.testing.assert_close(float(share.sum()), 1.0, atol=1e-3, rtol=0)
     mean = (share[:, None] * found.mean[0]).sum(0)
     spread = found.mean[0] - mean
-    smoothing = (SMOOTHING * 0.2) ** 2 * torch.eye(3)
+    smoothing = (3.0 * 0.2) ** 2 * torch.eye(3)
     whole = (share[:, None, None] * (covariance - smoothing + spread[:, :, None] * spread[:, None])).sum(0)
-    monkeypatch.setattr(lion_sparse_autoencoder, "TEMPERATURE", 1.0)
     sampled = sample_density(density, latent, 0.2, 20_000, gen())[0].double()
     torch.testing.assert_close(sampled.mean(0), mean.double(), atol=0.02, rtol=0)
     torch.testing.assert_close(sampled.T.cov(), whole.double(), atol=0.03, rtol=0.03)

@@ -10,6 +10,7 @@ import becalm
 from becalm.core.files import InputError
 from becalm.images import puzzle_picture
 from becalm.images.sudoku import places
+from becalm.systems.puzzles import parse_puzzle
 from becalm.systems.srm import SRM
 from becalm.tasks import solve as task
 
@@ -48,6 +49,18 @@ def test_arrays_are_solved_read_and_shown(tmp_path):
     again = puzzle_picture.read_image(result.save(tmp_path / "out.png")).numpy()
     assert np.abs(again - result.image).max() <= 0.5 / 255 + 1e-6
     assert result.save_picture(tmp_path / "order.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("rewrite", [True, False])
+def test_the_model_sees_given_digits_in_its_own_handwriting(rewrite):
+    image, mask = example("sudoku4")
+    puzzle = parse_puzzle(torch.from_numpy(image), torch.from_numpy(mask), becalm.load("sudoku4"))
+    reports = task.steps(image, mask, steps_per_variable=1, refine=0, rewrite=rewrite)
+    seen = next(report.state.step.z for report in reports if report.state)[0]
+    given, reader = ~puzzle.unknown[0], becalm.load("reader14")
+    assert torch.equal(reader.read(seen)[given], reader.read(puzzle.cells)[0][given])
+    apart = (seen - puzzle.cells[0]).abs().amax(1)[given]
+    assert (apart > 0.5).all() if rewrite else (apart == 0).all()
 
 
 def test_the_model_is_that_of_the_grid():
