@@ -29,7 +29,7 @@ def reconstruction(model: LionSparse, test: sets.ShapeSet, seed: int) -> dict:
     """Decoded shapes against other points of the same shapes, over what two samplings differ by."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     points = sets.thin_points(test.points[:64], 2 * POINTS, rng)
-    one, two = points[:, :PVD], points[:, POINTS:]
+    one, two = points[:, :POINTS], points[:, POINTS:]
     with torch.no_grad():
         found = [
             decode(model.autoencoder, model.autoencoder.encode(part, generator)[1], POINTS, generator)

@@ -91,8 +91,8 @@ def test_completes_a_part_that_stays(folder, capsys):
 
 
 def test_a_surface_of_what_is_varied_and_many_small_batches(folder, monkeypatch):
-    monkeypatch.setattr(shapes, "BATCH_POINTS", 120)  # a shape at a time
-    asked = ("vary", folder / "m.safetensors", folder / "ball.ply", "-n", 2, "--points", 100, "--steps", 2)
+    monkeypatch.setattr(shapes, "BATCH_POINTS", 900)  # a shape at a time
+    asked = ("vary", folder / "m.safetensors", folder / "ball.ply", "-n", 2, "--points", 800, "--steps", 2)
     assert run(*asked, "--amount", 0, "-o", folder / "kept", "--mesh", "obj") == 0
     assert sorted(p.name for p in (folder / "kept").iterdir()) == [
         f"000{i}.{x}" for i in range(2) for x in ("obj", "ply")

@@ -65,7 +65,7 @@ def send(client, content=b"data", name="scan.ply", **options):
 
 
 def wait(client, number, *states):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while (job := client.get(f"/jobs/{number}").json())["state"] not in states:
         assert time.monotonic() < end, job
         time.sleep(0.01)
@@ -209,7 +209,7 @@ def test_slow_uploads_end(open_page):
     async def receive():
         if sent:
             return {"type": "http.disconnect"}
-        await asyncio.sleep(5)
+        await asyncio.sleep(30)
 
     async def send_part(message):
         sent.append(message)
@@ -218,7 +218,7 @@ def test_slow_uploads_end(open_page):
     scope = {"type": "http", "method": "POST", "path": "/jobs", "query_string": b"name=a.ply", "headers": headers}
     started = time.monotonic()
     asyncio.run(client.app({**scope, "app": client.app.app}, receive, send_part))
-    assert sent[0]["status"] == 408 and time.monotonic() - started < 2 and not client.jobs.jobs
+    assert sent[0]["status"] == 408 and time.monotonic() - started < 20 and not client.jobs.jobs
 
 
 def test_cancel_ends_the_process_and_the_next_runs(open_page):

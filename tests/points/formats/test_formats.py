@@ -234,7 +234,7 @@ def test_attacks_cost_neither_time_nor_memory(tmp_path):
             quiet_read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert time.process_time() - start < 2, data[:100]
+        assert time.process_time() - start < 10, data[:100]
         assert peak < 200e6, data[:100]
 
 

@@ -83,7 +83,7 @@ def test_las_promises_are_held_against_the_file(tmp_path, suffix, offset, value,
     start = time.process_time()
     with pytest.raises(ScanError, match=word):
         read(path)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 def two_scans(path):
