@@ -39,7 +39,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/points.py --meshes $(MESHES) $(if $(OFFICIAL),--official $(OFFICIAL))
 
 docs: .venv/docs
-	$(BIN)/mkdocs build --strict --site-dir site
+	PYTHONPATH=web $(BIN)/zensical build --strict --clean
 
 .venv/made:
 	$(PYTHON) -m venv .venv
@@ -59,7 +59,7 @@ docs: .venv/docs
 
 # The docs read the package's source and do not import it, so they need neither torch nor the package.
 .venv/docs: .venv/made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt 'mkdocs>=1.6' 'mkdocstrings[python]>=1.0' 'ruff>=0.6'
+	$(BIN)/python -m pip install -q -c constraints.txt 'zensical>=0.0.73' 'mkdocstrings[python]>=1.0' 'math-core>=0.9' 'ruff>=0.6'
 	touch $@
 
 clean:

@@ -70,6 +70,7 @@ def write_models(folder: Path) -> None:
     save(SPD(hidden=16, blocks=1), folder / "spd.safetensors", {"task": "denoise clouds"})
     shutil.copy(WEIGHTS / "jets.safetensors", folder / "jets.safetensors")
     (folder / "runs" / "mine").mkdir(parents=True)
+    shutil.copy(WEIGHTS / "jets.safetensors", folder / "runs" / "mine" / "jets.safetensors")
     places = [[k] for k in range(6)]
     save(SRM.build(channels=2, places=places, shape=[16, 2, 1, 1, 2]), folder / "runs/mine/srm.safetensors", {})
     (folder / "images.bcz").write_bytes(becalm.compress("digits8", np.load(folder / "images.npy"), steps=2))
