@@ -19,8 +19,9 @@ FIT_CHUNK = 256
 """Points fitted at a time, so few that their arrays stay in the processor's cache."""
 
 FEATURES_PER_SCALE = 10
-LOG_OFFSET, LOG_RADIUS = 3, 7
-"""Indices, among the features of a scale, of the logarithms of the distance to the quadric and of the neighbourhood's radius."""
+LOG_RESIDUAL, LOG_OFFSET, LOG_RADIUS = 0, 3, 7
+"""Indices, among the features of a scale, of the logarithms of the quadric's root mean squared residual, of the distance to
+it and of the neighbourhood's radius."""
 
 VECTORS_PER_SCALE = 3
 

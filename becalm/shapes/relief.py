@@ -58,7 +58,7 @@ def random_detail(rng: Rng) -> Height:
     high = min(high, width)
     shape = (waves, bumps, rims, strokes)[rng.integers(4)](rng, width)
     middle, radius = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.3, 0.9)
-    whole = rng.random() < 0.5
+    whole = rng.random() < 0.25
 
     def detail(xy: np.ndarray) -> np.ndarray:
         inside = 1.0 if whole else soft_step((radius - np.linalg.norm(xy - middle, axis=1)) / width)

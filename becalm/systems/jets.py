@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from becalm.core.typing import Bool, Float, Tensor
+from becalm.core.typing import Bool, Float, Int, Tensor
 from becalm.nets.blend import Blend, BlendOutput, Graph
 from becalm.nets.precision import inference_iter
 from becalm.points.estimate import MAX_NOISE_TO_RADIUS
@@ -24,6 +24,7 @@ from becalm.points.polyfit import (
     FEATURES_PER_SCALE,
     LOG_OFFSET,
     LOG_RADIUS,
+    LOG_RESIDUAL,
     VECTORS_PER_SCALE,
     Quadrics,
     describe_quadrics,
@@ -31,7 +32,7 @@ from becalm.points.polyfit import (
     local_scale,
 )
 from becalm.points.progress import DenoiseProgress
-from becalm.points.pyramid import pyramid
+from becalm.points.pyramid import Level, pyramid
 from becalm.points.regularize import equalize_spacing
 
 LEVEL_SCALES = ((12, 24), (12, 24, 48), (24, 48), (24, 48))
@@ -65,6 +66,16 @@ MAX_MOVE = 3.5
 
 SURFACE_RANGE = (0.15, 0.5)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely."""
+
+
+CALM_NEIGHBOURS = 24
+"""Points of the coarsest level that are a point's surroundings: within about 20 spacings."""
+
+CALM_SHARES = (0.15, 0.5)
+"""Of these so many are calmer than the residuals that the network sees beside the point's own."""
+
+N_FEATURES = (FEATURES_PER_SCALE + len(CALM_SHARES)) * N_SCALES
+"""Features of a point."""
 
 
 class FittedCloud(NamedTuple):
@@ -111,7 +122,25 @@ def fit_cloud(xyz: np.ndarray, block: int = 2**13) -> FittedCloud:
             (ends, (points[ends] - points[rows][:, None]).float(), torch.cat(features, 1), torch.cat(vectors, 1), axes)
         )
     ends, offsets, features, vectors, normals = (torch.cat(part) for part in zip(*parts, strict=True))
-    return FittedCloud(Graph(offsets, scale, ends, normals), features, vectors)
+    calm = calm_residuals(features, scale, levels[-1], nearest[-1])
+    return FittedCloud(Graph(offsets, scale, ends, normals), torch.cat([features, calm], 1), vectors)
+
+
+def calm_residuals(
+    features: Float[Tensor, "point feature"],
+    scale: Float[Tensor, " point"],
+    coarsest: Level,
+    nearest: Int[Tensor, " point"],
+) -> Float[Tensor, "point calm"]:
+    """The logarithm of the residual of each scale's quadrics in the calm part of a point's surroundings, in its local unit.
+
+    Noise is everywhere, detail in places: where a fit leaves more than in calm places around, what it leaves may be shape.
+    The surroundings are the nearest points of the coarsest level, about 20 spacings; `nearest` is the nearest of these.
+    """
+    residual = features.unflatten(1, (N_SCALES, FEATURES_PER_SCALE))[..., LOG_RESIDUAL] + scale.log()[:, None]
+    around = torch.as_tensor(coarsest.seeds)[torch.as_tensor(coarsest.neighbours[:, :CALM_NEIGHBOURS])]
+    calm = residual[around].quantile(residual.new_tensor(CALM_SHARES), dim=1)
+    return calm[:, nearest].movedim(0, 1).flatten(1) - scale.log()[:, None]
 
 
 class Jets(nn.Module):
@@ -120,7 +149,21 @@ class Jets(nn.Module):
     def __init__(self, width: int = 64, layers: int = 4, channels: int = 4):
         super().__init__()
         self.config = {"width": width, "layers": layers, "channels": channels}
-        self.network = Blend(FEATURES_PER_SCALE * N_SCALES, VECTORS_PER_SCALE * N_SCALES, width, layers, channels)
+        self.network = Blend(N_FEATURES, VECTORS_PER_SCALE * N_SCALES, width, layers, channels)
+
+    def adapt_former_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of before `calm_residuals` have no inputs for them: they get zeros."""
+        state, added = dict(state), len(CALM_SHARES) * N_SCALES
+        if len(state.get("network.mean", ())) == N_FEATURES - added:
+            for name, value in (("network.mean", 0.0), ("network.deviation", 1.0)):
+                state[name] = torch.cat([state[name], state[name].new_full((added,), value)])
+            for name in (
+                "network.enter.0.weight",
+                "network.leave.0.weight",
+            ):  # their last two inputs are the known noise
+                old = state[name]
+                state[name] = torch.cat([old[:, :-2], old.new_zeros(len(old), added), old[:, -2:]], 1)
+        return state
 
     def forward(self, cloud: FittedCloud, sigma: Float[Tensor, " point"]) -> BlendOutput:
         """`sigma` is the known noise level per point in the cloud's units, NaN where it is not known."""
@@ -232,7 +275,7 @@ def residual_noise(cloud: FittedCloud) -> Float[Tensor, " point"]:
     over the neighbours. The scale taken is the smallest that is wide against this level at the point and at half of the
     neighbours.
     """
-    features = cloud.features.unflatten(1, (N_SCALES, FEATURES_PER_SCALE))
+    features = cloud.features[:, : N_SCALES * FEATURES_PER_SCALE].unflatten(1, (N_SCALES, FEATURES_PER_SCALE))
     offsets, radii = features[..., LOG_OFFSET].exp(), features[..., LOG_RADIUS].exp()
     near = cloud.graph.edges[:, :NEAR_EDGES]
     levels = offsets[near].median(1).values / (0.6745 * offsets.new_tensor(RESIDUAL_SHARE))

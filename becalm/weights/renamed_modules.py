@@ -16,7 +16,12 @@ def current_arguments(system: type, config: dict) -> dict:
 
 
 def current_tensors(model: nn.Module, state: dict) -> dict:
-    """The tensors of a file under their current names; as they are where all of them are expected."""
+    """The tensors of a file under their current names; as they are where all of them are expected.
+
+    A model whose tensors have changed in shape since has a method `adapt_former_weights`.
+    """
+    if hasattr(model, "adapt_former_weights"):
+        state = model.adapt_former_weights(state)
     if not set(state) - set(model.state_dict()):
         return state
     renamed = dict(renamed_tensors(model))
