@@ -43,6 +43,10 @@ class Stripes(nn.Module):
 
     makes, classes, default_sampler, levels = "images", (), Sampler(2), 256
 
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
     def generate(self, label, points, sampler=None, generator=None):
         good = stripes(len(label), 5)
         images = torch.rand(good.shape, generator=generator) if sampler.update == "ancestral" else good
