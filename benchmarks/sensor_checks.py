@@ -136,14 +136,16 @@ def depth_steps(denoise: Denoise, rng: np.random.Generator) -> Figures:
 
 
 def relief(denoise: Denoise, rng: np.random.Generator) -> Figures:
-    """Waves, a coin's rim and letters' strokes on a plane, under noise that neighbours share in part: what is left of the detail
-    (slope of the height after on the true one, over that before), and of the noise."""
+    """Waves, a coin's rim and letters' strokes all over a plane, and a coin and letters on a plain one, under noise that
+    neighbours share in part: what is left of the detail (slope of the height after on the true one, over that before), and of the noise."""
     xy, figures = grid(150, 0.4, rng), {}
     inside = np.abs(xy).max(1) < 65
     shapes = {
         "waves 12 spacings long": 1.0 * np.sin(2 * np.pi * xy[:, 0] / 12),
         "a rim 6 spacings wide": 1.5 * np.exp(-(((np.hypot(*xy.T) - 40) / 3) ** 2)),
         "strokes 5 spacings wide": 1.5 * (np.abs(((xy[:, 0] + 0.3 * xy[:, 1]) % 20) - 10) < 2.5),
+        "a coin 3 spacings high": 3.0 * coin(xy),
+        "letters 3 spacings high": 3.0 * letters(xy),
     }
     for name, height in shapes.items():
         noise = 0.25 * rng.standard_normal(len(xy))
@@ -153,6 +155,29 @@ def relief(denoise: Denoise, rng: np.random.Generator) -> Figures:
         figures[f"{name}: slope"] = slopes[0] / slopes[1], "≥ .95"
         figures[f"{name}: noise"] = ratio((after - height)[inside], noise[inside]), "≤ 1"
     return figures
+
+
+def coin(xy: np.ndarray) -> np.ndarray:
+    """The relief [n] of a coin on a plain face: a rim, 36 beads within it and a few bumps, 4 to 14 spacings wide, 1 high."""
+    angles = np.arange(36) * np.pi / 18
+    beads = 40 * np.c_[np.cos(angles), np.sin(angles)]
+    bumps = np.array([[0, 8], [-9, -3], [10, -4], [0, -14], [-4, 18], [14, 12], [-16, 10], [3, 0]])
+    height = np.exp(-(((np.hypot(*xy.T) - 46) / 2) ** 2))
+    for centres, width in ((beads, 2.0), (bumps[:4], 7.0), (bumps[4:], 3.5)):
+        height += sum(np.exp(-np.square(xy - centre).sum(1) / width**2) for centre in centres)
+    return height
+
+
+def letters(xy: np.ndarray) -> np.ndarray:
+    """The relief [n] of the letters L, T, H and E on a plain face: strokes 7 spacings wide with edges 2 wide, 1 high."""
+    strokes = [(-40, 4, 3.5, 16), (-32, -8.5, 11, 3.5), (-8, 16.5, 12, 3.5), (-8, 4, 3.5, 16)]
+    strokes += [(12, 4, 3.5, 16), (26, 4, 3.5, 16), (19, 4, 8, 3.5)]
+    strokes += [(40, 4, 3.5, 16), (46, 16.5, 8, 3.5), (45, 4, 7, 3.5), (46, -8.5, 8, 3.5)]
+    parts = []
+    for x, y, wide, high in strokes:
+        within = np.minimum(wide - np.abs(xy[:, 0] - x), high - np.abs(xy[:, 1] - y))
+        parts.append(1 / (1 + np.exp(-2 * within)))
+    return np.max(parts, axis=0)
 
 
 def forest(denoise: Denoise, rng: np.random.Generator) -> Figures:
