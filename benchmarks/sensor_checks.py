@@ -137,7 +137,8 @@ def depth_steps(denoise: Denoise, rng: np.random.Generator) -> Figures:
 
 def relief(denoise: Denoise, rng: np.random.Generator) -> Figures:
     """Waves, a coin's rim and letters' strokes all over a plane, and a coin and letters on a plain one, under noise that
-    neighbours share in part: what is left of the detail (slope of the height after on the true one, over that before), and of the noise."""
+    neighbours share in part: what is left of the detail (slope of the height after on the true one, over that before), and of
+    the noise."""
     xy, figures = grid(150, 0.4, rng), {}
     inside = np.abs(xy).max(1) < 65
     shapes = {
