@@ -83,8 +83,8 @@ def losses(model: Jets, item: TrainingItem, known_sigma: bool) -> dict[str, Tens
     nearest clean point, which tangential noise does not affect. `error` is the negative log-likelihood of the model's error
     estimate, `noise` the squared logarithm of the ratio of estimated to true noise variance, so that light noise counts as much
     as heavy noise, `split` the squared error of the share of it that neighbours have in common, `length` that of the logarithm
-    of the distance over which they do. Of all points: `surface` is the cross-entropy of being of a surface. With `known_sigma`
-    the model is given σ.
+    of the distance over which they do. `stay` is the squared displacement of what is no surface, in local units. Of all points:
+    `surface` is the cross-entropy of being of a surface. With `known_sigma` the model is given σ.
     """
     scale = item.cloud.graph.scale
     output = model(item.cloud, item.sigma if known_sigma else torch.full_like(item.sigma, torch.nan))
@@ -109,6 +109,7 @@ def losses(model: Jets, item: TrainingItem, known_sigma: bool) -> dict[str, Tens
     count = of_surface.sum().clamp_min(1)
     mean = {name: (value * of_surface).sum() / count for name, value in terms.items()}
     entropy = nn.functional.binary_cross_entropy_with_logits(output.surface, item.surface, reduction="none")
+    mean["stay"] = ((1 - item.surface) * output.displacement.square().sum(-1) / scale.square()).mean()
     mean["surface"] = entropy.mean()  # at borders too: of leaves and wires little else is in an item
     # Without noise the errors are divided by almost nothing: the logarithm keeps such items from dominating the gradient.
     level = {name: 4 * torch.log1p(mean[name] / 4) if name in DISPLACEMENT_TERMS else mean[name] for name in mean}
@@ -146,12 +147,12 @@ def estimate_terms(output: BlendOutput, truth: EstimateTargets) -> dict[str, Flo
     }
 
 
-DISPLACEMENT_TERMS = ("pair", "plane", "near", "cover")
+DISPLACEMENT_TERMS = ("pair", "plane", "near", "cover", "stay")
 """The terms that the displacement alone decides."""
 
 LOSS_WEIGHTS = {
     "pair": 0.7, "plane": 1.5, "near": 0.8, "cover": 0.8, "error": 0.5, "noise": 1.0, "split": 1.5, "length": 0.3,
-    "surface": 1.0,
+    "surface": 1.0, "stay": 3.0,
 }  # fmt: skip
 """Weights of the terms of `losses`."""
 

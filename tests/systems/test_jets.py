@@ -7,10 +7,11 @@ import torch
 from becalm.nets.blend import BlendOutput
 from becalm.points.metrics import chamfer
 from becalm.points.neighbours import knn
+from becalm.points.polyfit import FEATURES_PER_SCALE, LOG_RESIDUAL
 from becalm.points.progress import final_points
 from becalm.recipes.jets import Recipe, build_model, denoised_item, make_batch
 from becalm.shapes.cloud_pairs import white_pair
-from becalm.systems.jets import EDGE_RANKS, LEVEL_SCALES, MAX_MOVE, Jets, fit_cloud
+from becalm.systems.jets import EDGE_RANKS, LEVEL_SCALES, MAX_MOVE, N_SCALES, Jets, fit_cloud
 from becalm.systems.jets_training import losses, merge_items, training_item
 from becalm.weights.store import load
 
@@ -171,3 +172,47 @@ def test_what_is_far_away_hardly_changes_a_point(change):
     here = final_points(model.iter_denoise(sheet))[np.linalg.norm(sheet[:, :2], axis=1) < 6]
     there = (final_points(model.iter_denoise(other + shift)) - shift)[: len(near)][near]
     assert np.abs(here - there).max() < (0.12 if change == "cut" else 0.02)
+
+
+def test_the_residuals_of_calm_places_around_are_seen_in_detail():
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(-1, 1, (12_000, 2))
+    far = np.hypot(*xy.T)
+    cloud = np.c_[xy, 0.002 * rng.standard_normal(len(xy)) + 0.05 * np.sin(25 * xy[:, 0]) * (far < 0.2)]
+    features = fit_cloud(cloud).features
+    own = features[:, : N_SCALES * FEATURES_PER_SCALE].unflatten(1, (N_SCALES, -1))[..., LOG_RESIDUAL]
+    calm, median = features[:, N_SCALES * FEATURES_PER_SCALE :].unflatten(1, (2, N_SCALES)).unbind(1)
+    wave, plain = far < 0.15, (far > 0.6) & (far < 0.8)
+    coarse = 4  # quadrics of about 200 points
+    assert own[wave, coarse].median() > own[plain, coarse].median() + 1.5
+    assert (calm[wave, coarse].median() - calm[plain, coarse].median()).abs() < 0.3
+    assert (median >= calm).all() and median[wave, coarse].median() > calm[wave, coarse].median() + 0.5
+
+
+def test_weights_of_before_the_calm_residuals_are_as_if_they_did_not_see_them():
+    model = Jets(width=16, layers=1)
+    known, added = N_SCALES * FEATURES_PER_SCALE, 2 * N_SCALES
+    for name in ("enter", "leave"):
+        getattr(model.network, name)[0].weight.data[:, -2 - added : -2] = 0
+    now = model.state_dict()
+    former = dict(now)
+    for name in ("network.mean", "network.deviation"):
+        former[name] = now[name][:known]
+    for name in ("network.enter.0.weight", "network.leave.0.weight"):
+        former[name] = torch.cat([now[name][:, : -2 - added], now[name][:, -2:]], 1)
+    again = model.adapt_former_weights(former)
+    assert again.keys() == now.keys() and all(torch.equal(again[name], now[name]) for name in now)
+    assert all(torch.equal(value, now[name]) for name, value in model.adapt_former_weights(now).items())
+
+
+def test_what_is_no_surface_is_to_stay(model):
+    rng = np.random.default_rng(0)
+    leaves = rng.uniform(-1, 1, (300, 3))
+    pair = white_pair(leaves, leaves, np.full(300, 0.001))
+    item = training_item(pair._replace(surface=np.arange(300) < 100))
+    output = model(item.cloud, torch.full((300,), torch.nan))
+    moves = output.displacement[100:].norm(dim=1) / item.cloud.graph.scale[100:]
+    assert float(losses(model, item, known_sigma=False)["stay"]) == pytest.approx(
+        float(moves.square().sum() / 300), rel=1e-4
+    )
+    assert float(losses(model, training_item(pair), known_sigma=False)["stay"]) == 0
