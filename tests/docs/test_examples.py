@@ -1,6 +1,7 @@
 """The scripts of examples/ run, each with less work than by itself, and say what they found."""
 
 import importlib.util
+import json
 
 import pytest
 
@@ -30,3 +31,20 @@ def test_an_example_runs(name, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_an_example_has_60_lines_at_most(name):
     assert (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8").count("\n") <= 60
+
+
+def test_the_notebook_agrees_with_closed_forms():
+    matplotlib = pytest.importorskip("matplotlib", reason="needs matplotlib")
+    matplotlib.use("Agg")
+    cells = json.loads((ROOT / "examples" / "gaussian.ipynb").read_text(encoding="utf-8"))["cells"]
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    matplotlib.pyplot.close("all")
+    assert (names["drawn"].T.cov() - names["covariance"]).abs().max() < 0.1
+    assert names["order"][0] in (1, 6) and len(names["order"]) == 6
+    unknown = names["unknown"]
+    assert (names["result"].mean(0)[unknown] - names["mean"]).abs().max() < 0.1
+    assert (names["result"].std(0)[unknown] - names["spread"]).abs().max() < 0.1
+    assert (names["found"].nats - names["truth"]).abs().max() < 0.05
