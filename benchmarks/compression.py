@@ -76,7 +76,7 @@ def other_rows(values: np.ndarray, levels: int):
     """A row for each general-purpose compressor; values [image, height, width, colour]."""
     expected = image_files.ImageFormat(*values.shape[1:], levels)
     pictures = list(image_files.to_brightness(values, expected))
-    raw = archive.image_bytes(torch.from_numpy(values), levels)
+    raw = bits_back.image_bytes(torch.from_numpy(values), levels)
     yield {"method": "plain bytes", "bytes": len(raw)}
     for name, options in (("PNG", {"optimize": True}), ("WebP", {"lossless": True, "quality": 100, "method": 6})):
         yield timed_row(

@@ -60,9 +60,10 @@ class AnsStack:
         self.coder, self.n_initial = constriction_modules()[0].AnsCoder(words[-2:]), n_initial
 
     @classmethod
-    def fresh(cls) -> "AnsStack":
-        """The encoder's stack before anything is pushed: initial words only."""
-        return cls(initial_words(RESERVE_BITS // 16), RESERVE_BITS // 16)
+    def fresh(cls, first: np.ndarray | None = None) -> "AnsStack":
+        """The encoder's stack before anything is pushed: initial words, and above them the words `first`, the last one not 0."""
+        words = initial_words(RESERVE_BITS // 16)
+        return cls(words if first is None else np.concatenate([words, first]), RESERVE_BITS // 16)
 
     @classmethod
     def from_message(cls, words: np.ndarray, n_initial: int, n_unused: int) -> "AnsStack":
@@ -86,9 +87,12 @@ class AnsStack:
         n_unused = int(differs.argmax()) if differs.any() else common
         return words[n_unused:], n_unused
 
-    def is_fresh(self) -> bool:
-        """Whether the stack holds the initial words and nothing else."""
-        return np.array_equal(self.words(), initial_words(self.n_initial))
+    def first_words(self) -> np.ndarray:
+        """The words that `fresh` began with, once all else is popped. Raises DecodingError where the initial ones are others."""
+        words = self.words()
+        if not np.array_equal(words[: self.n_initial], initial_words(self.n_initial)):
+            raise DecodingError("the bits do not come out even")
+        return words[self.n_initial :]
 
     def load_words(self, count: int) -> None:
         """Move words from below into the coder until it holds `count` beside its reserve, or until none are left below."""

@@ -2,7 +2,7 @@
 
     offset  bytes  content
     0       8      89 'bcz' 0D 0A 1A 0A: no text file begins so, and one mangled as text no longer does
-    8       2      version, 1
+    8       2      version, 2
     10      4      length of the header
     14      4      CRC-32 of the header
     18      …      the header: one JSON object, deflated (zlib)
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from becalm.compression.bits_back import Bitstream, environment
+from becalm.compression.bits_back import MAX_PLAIN, Bitstream, environment, image_bytes
 from becalm.core.files import InputError
 from becalm.core.typing import Int, Tensor
 
 MAGIC = b"\x89bcz\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
+"""Version of the files that are written; files of version 1 have no `plain` images."""
 MAX_HEADER_BYTES = 1 << 18
 """Bytes a header may have, deflated and inflated."""
 MAX_BATCHES = 1 << 20
@@ -65,6 +66,8 @@ class Header:
     """SHA-256 of the images' `image_bytes`."""
     where: dict
     """`environment` of the encoder."""
+    plain: int = 0
+    """The first so many images did not go through the network: LZMA compressed them."""
 
     @property
     def threads(self) -> int:
@@ -79,11 +82,6 @@ def fingerprint(model: nn.Module) -> str:
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def image_bytes(images: Int[Tensor, "image height width colour"], levels: int) -> bytes:
-    """Images as bytes, 8 bits a number for up to 256 levels, else 16, little-endian."""
-    return images.cpu().numpy().astype("u1" if levels <= 256 else "<u2").tobytes()
 
 
 def pack(
@@ -108,6 +106,7 @@ def pack(
         payload=sha256(payload).hexdigest(),
         images=sha256(image_bytes(images, levels)).hexdigest(),
         where=environment(device),
+        plain=bits.plain,
     )
     deflated = zlib.compress(json.dumps(asdict(header), separators=(",", ":")).encode(), 9)
     return MAGIC + struct.pack("<HII", VERSION, len(deflated), zlib.crc32(deflated)) + deflated + payload
@@ -138,7 +137,7 @@ def unpack(data: bytes, path: Path | str = "data") -> tuple[Header, Bitstream]:
         raise InputError(f"{path}: payload: its checksum is wrong, so bytes were changed; fetch the file again")
     words = np.frombuffer(data, "<u4", offset=end).astype(np.uint32)
     batches = tuple(size for size, times in header.groups for _ in range(times))
-    return header, Bitstream(header.count, header.steps, batches, header.initial, header.unused, words)
+    return header, Bitstream(header.count, header.plain, header.steps, batches, header.initial, header.unused, words)
 
 
 def parse_header(path: Path | str, data: bytes) -> tuple[Header, int]:
@@ -146,8 +145,8 @@ def parse_header(path: Path | str, data: bytes) -> tuple[Header, int]:
     if len(data) < 18:
         raise InputError(f"{path}: header: the file is cut short; fetch it again")
     version, length, checksum = struct.unpack("<HII", data[8:18])
-    if version != VERSION:
-        raise InputError(f"{path}: version {version}: this becalm reads version {VERSION}; install a newer one")
+    if version not in (1, VERSION):
+        raise InputError(f"{path}: version {version}: this becalm reads versions 1 and {VERSION}; install a newer one")
     deflated = data[18 : 18 + length]
     if length > MAX_HEADER_BYTES or len(deflated) < length or zlib.crc32(deflated) != checksum:
         raise InputError(f"{path}: header: cut short or damaged (its checksum is wrong); fetch the file again")
@@ -175,8 +174,10 @@ def header_fault(header: Header) -> str:
         return "initial and unused must be whole numbers, 0 ≤ unused ≤ initial"
     if type(header.where) is not dict or header.where.get("threads") not in range(1, 4097):
         return "where must have the threads, 1 to 4096"
-    if sum(size * times for size, times in header.groups) != header.count:
-        return "the groups do not add up to the count"
+    if type(header.plain) is not int or not 0 <= header.plain <= min(header.count, MAX_PLAIN):
+        return f"plain must be a whole number from 0 to {MAX_PLAIN}, and no more than the images"
+    if header.plain + sum(size * times for size, times in header.groups) != header.count:
+        return "plain and the groups do not add up to the count"
     if sum(times for _, times in header.groups) > MAX_BATCHES:
         return f"there are more than {MAX_BATCHES:,} batches"
     # initial words are needed for the first image only, and 64 bits a number are more than any takes

@@ -3,7 +3,7 @@
 Townsend et al. 2019 (bits back with ANS), Kingma et al. 2019 (Bit-Swap: the order), Kingma et al. 2021 (for VDM). The encoder
 pops z₀ ~ q(z₀|x) off the stack, pushes x by p(x|z₀), and for t = 1 … T pops z_t ~ q(z_t|z_s) and pushes z_s by p(z_s|z_t); at
 last it pushes z_T by N(0, I). Since the decoder gets the popped bits back, the stack grows by the bound of T equal steps. The
-decoder runs every line backwards.
+decoder runs every line backwards. The first images are compressed by LZMA: the bits of theirs are those that the next one pops.
 
 Latents lie on grids whose bins are a fixed fraction of the narrowest Gaussian that codes them. The network's means decide the
 frequencies: they must come out bit for bit alike on both sides, hence the same weights, batches, torch, processor and threads:
@@ -11,6 +11,7 @@ see `environment`. They are rounded to a sixteenth of a bin first, which costs n
 for nearly all numbers, but not for all of millions.
 """
 
+import lzma
 import math
 import platform
 from collections.abc import Iterator
@@ -23,11 +24,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from becalm.compression.ans import AnsStack, DecodingError, words_of_samples
+from becalm.compression.ans import RESERVE_BITS, AnsStack, DecodingError, words_of_samples
 from becalm.core.denoiser import Denoiser
 from becalm.core.likelihood import DECODER_REACH, check_finite_ends, encode_levels
 from becalm.core.process import posterior, transition
 from becalm.core.typing import Int, Tensor
+
+LZMA = ({"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0},)
+"""How the first images are compressed."""
+
+MAX_PLAIN = 64
+"""Images that are compressed so at most."""
 
 BINS_PER_STD = 8
 """Bins a standard deviation of the narrowest Gaussian of a layer: the grid lengthens the file by about 0.01 %."""
@@ -70,10 +77,12 @@ class Bitstream:
 
     count: int
     """Images."""
+    plain: int
+    """The first so many of them are compressed by LZMA, into the words at the bottom of the stack."""
     steps: int
     """T."""
     batches: tuple[int, ...]
-    """How many images went through the network at once, in the order of encoding."""
+    """How many of the others went through the network at once, in the order of encoding."""
     n_initial: int
     """Initial words of the stack: random bits to pop before any were pushed."""
     n_unused: int
@@ -103,33 +112,75 @@ def make_codec(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0, 
 def encode(codec: Codec, v: Int[Tensor, "image variable channel"], batch: int = 64) -> Iterator[Bitstream]:
     """Encode images of levels 0 … K − 1; yields the bitstream so far after every batch, and last of all the whole.
 
-    Batches grow to `batch` images as the stack grows, so that only the first image's latents take initial bits. Raises ValueError
-    for values outside.
+    The first images are compressed by LZMA, as many as make the bits that the latents of one more take. Batches grow to `batch`
+    images as the stack grows. Raises ValueError for values outside.
     """
     encode_levels(v, codec.levels)  # checks the values
-    stack, done, batches, size = AnsStack.fresh(), 0, [], v[0].numel()
+    size, batches = v[0].numel(), list[int]()
     peak = max(words_of_samples(size, a.q_std) + words_of_samples(size, b.q_std) for a, b in pairwise(codec.layers))
+    plain, first = compress_first(v, codec.levels, peak + RESERVE_BITS // 32)
+    stack, done = AnsStack.fresh(first), plain
+    if done == len(v):
+        words, n_unused = stack.message()
+        yield Bitstream(done, plain, len(codec.layers) - 1, (), stack.n_initial, n_unused, words)
     while done < len(v):
-        count = max(1, min(batch, (stack.height + stack.n_initial) // peak, len(v) - done))
+        count = max(1, min(batch, stack.height // peak, len(v) - done))
         push_images(codec, stack, v[done : done + count])
         stack.unload_words()
         batches.append(count)
         done += count
         words, n_unused = stack.message()
-        yield Bitstream(done, len(codec.layers) - 1, tuple(batches), stack.n_initial, n_unused, words)
+        yield Bitstream(done, plain, len(codec.layers) - 1, tuple(batches), stack.n_initial, n_unused, words)
 
 
 def decode(codec: Codec, bits: Bitstream, shape: tuple[int, int]) -> Iterator[Int[Tensor, "image variable channel"]]:
-    """The images of every batch, the last batch first; `shape` is variables and channels.
+    """The images of every batch, the last batch first, and then the first images; `shape` is variables and channels.
 
-    Raises DecodingError where what is left in the end are not the initial bits.
+    Raises DecodingError where what is left in the end are not these and the initial bits.
     """
     stack = AnsStack.from_message(bits.words, bits.n_initial, bits.n_unused)
     for count in reversed(bits.batches):
         yield pop_images(codec, stack, (count, *shape))
         stack.unload_words()
-    if not stack.is_fresh():
+    first = stack.first_words()
+    if bits.plain:
+        yield decompress_first(first, (bits.plain, *shape), codec.levels)
+    elif len(first):
         raise DecodingError("the bits do not come out even")
+
+
+def compress_first(v: Tensor, levels: int, least: int) -> tuple[int, np.ndarray]:
+    """How many of the images [image, variable, channel] compress to `least` words at least, and these words; all where fewer."""
+    for plain in range(1, len(v) + 1):
+        packed = lzma.compress(image_bytes(v[:plain], levels), lzma.FORMAT_RAW, filters=LZMA)
+        if len(packed) >= 4 * least or plain == MAX_PLAIN:
+            break
+    # A last word that is not 0, of which the coder's state is made.
+    return plain, np.append(np.frombuffer(packed + bytes(-len(packed) % 4), "<u4"), 1).astype(np.uint32)
+
+
+def decompress_first(words: np.ndarray, shape: tuple[int, ...], levels: int) -> Tensor:
+    """The inverse of `compress_first`. Raises DecodingError for other words."""
+    dtype, decoder = level_type(levels), lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA)
+    length = math.prod(shape) * dtype.itemsize
+    try:
+        data = decoder.decompress(words[:-1].astype("<u4").tobytes(), length)
+    except lzma.LZMAError as error:
+        raise DecodingError(f"the first images are damaged ({error})") from error
+    values = np.frombuffer(data, dtype)
+    if len(data) != length or words[-1] != 1 or int(values.max(initial=0)) >= levels:
+        raise DecodingError("the first images do not come out")
+    return torch.from_numpy(values.astype(np.int64)).reshape(shape)
+
+
+def image_bytes(images: Int[Tensor, "*any"], levels: int) -> bytes:
+    """Images as bytes, 8 bits a number for up to 256 levels, else 16, little-endian."""
+    return images.cpu().numpy().astype(level_type(levels)).tobytes()
+
+
+def level_type(levels: int) -> np.dtype:
+    """The type of a number of an image."""
+    return np.dtype("u1" if levels <= 256 else "<u2")
 
 
 def push_images(codec: Codec, stack: AnsStack, v: Tensor) -> None:

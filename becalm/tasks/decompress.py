@@ -36,7 +36,7 @@ def steps(model: str | Path | nn.Module, data: bytes | str | Path, device: str =
     parts, done = [], 0
     batches = bits_back.decode(codec, bits, (height * width, colours))
     try:
-        for _ in bits.batches:
+        for _ in range(len(bits.batches) + (bits.plain > 0)):
             with bits_back.torch_threads(header.threads):
                 parts.append(next(batches))
             done += len(parts[-1])

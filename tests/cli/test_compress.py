@@ -84,7 +84,7 @@ def changed(path, at: int):
     [
         (lambda f: changed(f, -1), "payload: its checksum is wrong", "model"),
         (lambda f: changed(f, 30), "header: cut short or damaged", "model"),
-        (lambda f: changed(f, 8), "version 0", "model"),
+        (lambda f: changed(f, 8), "version 3", "model"),
         (lambda f: f.write_bytes(f.read_bytes()[:-5]), "cut short", "model"),
         (lambda f: f.write_bytes(b"other"), "is no file of `becalm compress`", "model"),
         (lambda f: f.unlink(), "no such file", "model"),

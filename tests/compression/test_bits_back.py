@@ -1,6 +1,11 @@
 """The codec: every image comes back bit for bit, at the length of the bound."""
 
+import json
+import lzma
 import math
+import struct
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +48,7 @@ def codec_of(model, steps):
 def there_and_back(model, images, steps, batch=64):
     codec, v = codec_of(model, steps), images_to_variables(model, images)
     *_, bits = bits_back.encode(codec, v, batch)
-    assert bits.count == len(v) == sum(bits.batches)
+    assert bits.count == len(v) == bits.plain + sum(bits.batches)
     return torch.cat(list(bits_back.decode(codec, bits, (v.shape[1], v.shape[2])))[::-1]).equal(v), bits
 
 
@@ -51,10 +56,12 @@ def there_and_back(model, images, steps, batch=64):
 @pytest.mark.parametrize("colours", [1, 3])
 def test_every_image_comes_back(levels, colours):
     model = small(levels, colours)
-    for count, steps, batch in ((1, 1, 1), (30, 6, 8)):
+    for count, steps, batch in ((1, 1, 1), (60, 6, 8)):
         right, bits = there_and_back(model, random_images(model, count), steps, batch)
         assert right
-        assert max(bits.batches) <= batch
+        assert max(bits.batches, default=0) <= batch
+        assert bits.plain == 1 if count == 1 else 0 < bits.plain < 60
+        assert bits.n_initial == bits.n_unused, "the bits of the first images suffice for the next one"
 
 
 @pytest.mark.parametrize("head", ["levels", "eps", "v", "x"])
@@ -63,7 +70,7 @@ def test_every_kind_of_model_codes(head, network, schedule):
     torch.manual_seed(1)
     parts = NetworkConfig(network, {"width": 8, "depth": 1}), NoiseConfig(schedule, gamma_min=-8.0)
     model = VDM([4, 4, 1], 16, head, *parts).eval()
-    assert there_and_back(model, random_images(model, 12), 4)[0]
+    assert there_and_back(model, random_images(model, 40), 4)[0]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([0.5, 3.0, 8.0, 700.0]), st.floats(0, 1e5))
@@ -82,7 +89,7 @@ def test_a_stack_gives_back_what_it_took(seed, count, std, far):
     assert np.array_equal(again.pop_categorical(start, table), v)
     assert np.array_equal(again.pop_gaussian(means[1] * 3, std), z)
     again.push_samples(z, means[0], std)
-    assert again.is_fresh()
+    assert len(again.first_words()) == 0
 
 
 def test_samples_of_the_stack_are_normal():
@@ -116,12 +123,33 @@ def test_the_length_is_that_of_the_bound_of_the_same_steps():
     total, length = bound.estimates()["total"], 32 * len(bits.words) / v.numel()
     assert total.bits_error < 0.005 * total.bits
     assert abs(length / total.bits - 1) < 0.02
-    assert 32 * (bits.n_initial - bits.n_unused) < 0.01 * length * v.numel()
+
+
+def test_few_images_take_no_more_than_lzma():
+    model = small(levels=256)
+    images = random_images(model, 3) // 64
+    *_, bits = bits_back.encode(codec_of(model, 5), images_to_variables(model, images))
+    packed = lzma.compress(bits_back.image_bytes(images, 256), lzma.FORMAT_RAW, filters=bits_back.LZMA)
+    assert bits.plain == 3 and bits.batches == ()
+    assert 0 <= 4 * len(bits.words) - len(packed) < 8
+
+
+def test_first_images_that_are_damaged_are_noticed():
+    first = torch.arange(24).reshape(2, 12, 1) % 17
+    plain, words = bits_back.compress_first(first, 17, 1000)
+    assert plain == 2 and torch.equal(bits_back.decompress_first(words, (2, 12, 1), 17), first)
+    for wrong in (words[:-1], words[2:], np.append(words[:-1], 2).astype(np.uint32)):
+        with pytest.raises(DecodingError):
+            bits_back.decompress_first(wrong, (2, 12, 1), 17)
+    with pytest.raises(DecodingError):
+        bits_back.decompress_first(words, (2, 12, 1), 5)
+    with pytest.raises(DecodingError):
+        bits_back.decompress_first(words, (3, 12, 1), 17)
 
 
 def test_other_numbers_of_the_network_are_noticed():
     model = small()
-    v = images_to_variables(model, random_images(model, 20))
+    v = images_to_variables(model, random_images(model, 60))
     *_, bits = bits_back.encode(codec_of(model, 5), v)
     other = small(seed=1)
     with pytest.raises((DecodingError, FloatingPointError)):
@@ -139,7 +167,7 @@ def test_bad_values_and_steps_are_refused():
 @pytest.fixture
 def written(tmp_path):
     model = small()
-    images = random_images(model, 9)
+    images = random_images(model, 40)
     *_, bits = bits_back.encode(codec_of(model, 3), images_to_variables(model, images))
     (tmp_path / "a.bcz").write_bytes(archive.pack(model, images, bits))
     return model, images, bits, tmp_path / "a.bcz"
@@ -156,6 +184,31 @@ def test_a_file_holds_all_the_decoder_needs(written):
         archive.check_images(path, header, 16 - images)
     with pytest.raises(InputError, match="was coded with the model of fingerprint"):
         archive.check_model(path, header, small(seed=1), "it")
+
+
+def test_files_of_version_1_are_read(written, monkeypatch):
+    model, images, _, path = written
+    monkeypatch.setattr(bits_back, "compress_first", lambda v, levels, least: (0, None))
+    *_, bits = bits_back.encode(codec_of(model, 3), images_to_variables(model, images))
+    data = archive.pack(model, images, bits)
+    length = int.from_bytes(data[10:14], "little")
+    fields = json.loads(zlib.decompress(data[18 : 18 + length]))
+    assert fields.pop("plain") == 0
+    header = zlib.compress(json.dumps(fields).encode())
+    path.write_bytes(
+        archive.MAGIC + struct.pack("<HII", 1, len(header), zlib.crc32(header)) + header + data[18 + length :]
+    )
+    _, again = archive.unpack(archive.read(path), path)
+    decoded = torch.cat(list(bits_back.decode(codec_of(model, 3), again, (12, 1)))[::-1])
+    assert torch.equal(decoded, images_to_variables(model, images))
+
+
+@pytest.mark.parametrize("plain", [-1, 1000, True])
+def test_a_header_that_cannot_be_is_refused(written, plain):
+    header, _ = archive.unpack(archive.read(written[3]), written[3])
+    assert archive.header_fault(header) == ""
+    assert "plain" in archive.header_fault(replace(header, plain=plain))
+    assert "do not add up" in archive.header_fault(replace(header, plain=header.plain - 1))
 
 
 def test_any_byte_that_changes_and_any_cut_is_noticed(written):

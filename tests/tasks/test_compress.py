@@ -41,7 +41,7 @@ def test_images_keep_type_and_colours(levels, colours, dtype):
 
 
 def test_progress_rises_to_the_result(file):
-    reports = list(compress.steps(file, random_images(20), steps=3, batch=6, check=True))
+    reports = list(compress.steps(file, random_images(40), steps=3, batch=6, check=True))
     shares = [report.done for report in reports]
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 4
     assert [report.result is None for report in reports] == [True] * (len(reports) - 1) + [False]
@@ -51,7 +51,7 @@ def test_progress_rises_to_the_result(file):
 
 
 def test_the_encoder_s_threads_are_set_only_while_it_decodes(file, monkeypatch):
-    data, before = becalm.compress(file, random_images(5), steps=2), torch.get_num_threads()
+    data, before = becalm.compress(file, random_images(40), steps=2), torch.get_num_threads()
     seen = []
     mean = bits_back.reverse_mean
     monkeypatch.setattr(bits_back, "reverse_mean", lambda *a: (seen.append(torch.get_num_threads()), mean(*a))[1])
