@@ -52,8 +52,7 @@ def simple_loss(recipe: vdm.Recipe, model: VDM, batch: vdm.Batch) -> dict[str, T
     """L_simple = E |ε − ε̂(z_t, t)|² a number, t uniform on 1 … T (eq. 14)."""
     generator, steps = torch.Generator().manual_seed(batch.seed), round(1 / model.start)
     x = encode_levels(model, batch.v.to(recipe.device))
-    u = stratified(len(x), 1, generator).to(x.device)
-    t = torch.floor(u * steps + 1).clamp_max(steps) / steps
+    t = torch.floor(batch.u.to(x.device) * steps + 1).clamp_max(steps) / steps
     error = likelihood.noise_error(model.denoiser, x, t, noise_like(x, generator))
     return {"loss": error.mean() / x[0].numel()}
 

@@ -26,7 +26,7 @@ from becalm.images import puzzle_picture
 from becalm.images.digits import Digits, read_digits8, read_mnist
 from becalm.systems.ebm import EnergyScore, energy_at_level
 from becalm.systems.fields import EnergyModel, ScoreModel, TrainingState, score_of_sigma
-from becalm.training.distributed import step_numbers
+from becalm.training.distributed import step_numbers, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -95,10 +95,11 @@ EBM = Recipe(
 
 
 class Batch(NamedTuple):
-    """Digits as variables, and the seed of the loss's random draws."""
+    """Digits as variables, the seed of the loss's random draws, and in [0, 1) what decides their noise levels."""
 
     x: Float[Tensor, "batch 64 1"]
     seed: int
+    u: Float[Tensor, " batch"]
 
 
 def read_digits(path: Path | None) -> tuple[Digits, Digits]:
@@ -130,7 +131,8 @@ def sample_batch(recipe: Recipe, pool: Float[Tensor, "digit 64 1"], step: int) -
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     rows = torch.randint(len(pool), (recipe.batch,), generator=generator)
-    return Batch(pool[rows], int(torch.randint(2**62, (), generator=generator)))
+    u = stratified_times(recipe.batch, recipe.seed, step).flatten()
+    return Batch(pool[rows], int(torch.randint(2**62, (), generator=generator)), u)
 
 
 def build_model(recipe: Recipe, pool: Float[Tensor, "digit 64 1"]) -> TrainingState:
@@ -158,7 +160,7 @@ def loss(recipe: Recipe, training: TrainingState, batch: Batch) -> dict[str, Ten
     generator = torch.Generator().manual_seed(batch.seed)
     x, eps = batch.x, noise_like(batch.x, generator)
     if recipe.objective == "denoising_multilevel":
-        sigma = training.sample_sigmas(len(x), generator)
+        sigma = training.sigmas_at(batch.u)
         return {"loss": scores.denoising_multilevel(score_of_sigma(training.denoiser), x, eps, sigma).mean() / SIDE**2}
     energy = energy_at_level(training.denoiser, training.t_min)
     chains = contrastive.LangevinChains(recipe.langevin_steps, recipe.step_size)

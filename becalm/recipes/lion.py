@@ -11,7 +11,7 @@ from becalm.core.typing import Tensor
 from becalm.recipes.shape_batches import load_shapes, make_batch
 from becalm.systems import lion
 from becalm.systems.lion import KLWeights, Latent, Lion, Times, Variance, Weight
-from becalm.training.distributed import step_numbers, step_of
+from becalm.training.distributed import step_numbers, step_of, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -84,7 +84,8 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
     def prior_loss(model: Lion, step: int) -> dict[str, Tensor]:
         latent, label, generator = latents_of(step)
-        return lion.prior_losses(model, latent, label, generator, recipe.weight, recipe.times)
+        u = stratified_times(recipe.batch, recipe.seed, step)
+        return lion.prior_losses(model, latent, label, generator, recipe.weight, recipe.times, u)
 
     stage_1 = (model.global_encoder, model.point_encoder, model.decoder)
     yield from run_stage("autoencoder", model, stage_1, autoencoder_loss, recipe, recipe.plan.steps)

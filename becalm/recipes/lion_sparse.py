@@ -24,7 +24,7 @@ from becalm.systems import lion_sparse, lion_sparse_autoencoder
 from becalm.systems.lion import Latent
 from becalm.systems.lion_sparse import LionSparse, LossWeight, Prior
 from becalm.systems.lion_sparse_autoencoder import Autoencoder, Sizes
-from becalm.training.distributed import step_numbers, step_of
+from becalm.training.distributed import step_numbers, step_of, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -165,13 +165,14 @@ def autoencoder_loss(model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
     )
 
 
-def prior_loss(recipe: Recipe, prior: Prior, store: LatentStore, seed: int) -> dict[str, Tensor]:
+def prior_loss(recipe: Recipe, prior: Prior, store: LatentStore, step: int) -> dict[str, Tensor]:
     """The loss terms of stage 2, for latents sampled anew from their posteriors."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + 2**40 + step)
     rows = torch.randint(len(store.label), (recipe.prior_batch,), generator=generator)
     device = next(prior.parameters()).device
     latent = Latent(*(part.to(device) for part in sample_latents(store, rows, generator)))
-    return lion_sparse.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss_weight)
+    t = stratified_times(recipe.prior_batch, recipe.seed, step)
+    return lion_sparse.losses(prior, latent, store.label[rows].to(device), generator, recipe.loss_weight, t)
 
 
 def sample_latents(store: LatentStore, rows: Int[Tensor, " row"], generator: torch.Generator) -> Latent:
@@ -271,14 +272,11 @@ def run(recipe: Recipe) -> Iterator[dict]:
         model.prior.fit_normalization(sample_latents(store, every, torch.Generator().manual_seed(recipe.seed)))
     yield {"stage": 2, "latents": len(store.label), **health(model.autoencoder, test, recipe.seen)}
 
-    def loss(prior: Prior, seed: int) -> dict[str, Tensor]:
-        return prior_loss(recipe, prior, store, seed)
-
-    def seeds(start: int) -> Iterator[int]:
-        return (1_000_003 * recipe.seed + 2**40 + step for step in step_numbers(start))
+    def loss(prior: Prior, step: int) -> dict[str, Tensor]:
+        return prior_loss(recipe, prior, store, step)
 
     folder, plan = recipe.run / "prior", replace(recipe.plan, steps=recipe.prior_steps, learning_rate=recipe.prior_rate)
-    work = train(model.prior, loss, seeds, plan, folder)
+    work = train(model.prior, loss, step_numbers, plan, folder)
     yield from with_checks(2, work, recipe.check, partial(likeness, model, shapes, test), folder)
 
     name = f"lion_{recipe.shapes}"

@@ -11,7 +11,7 @@ from becalm.core.typing import Tensor
 from becalm.recipes.shape_batches import load_shapes, make_batch
 from becalm.systems import pvd
 from becalm.systems.pvd import PointDiffusion
-from becalm.training.distributed import step_numbers
+from becalm.training.distributed import step_numbers, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import save
 
@@ -49,7 +49,8 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
     def loss(model: PointDiffusion, step: int) -> dict[str, Tensor]:
         points, label, generator = make_batch(shapes, recipe.batch, recipe.points, recipe.seed, step)
-        return pvd.losses(model, points.to(recipe.device), label.to(recipe.device), generator)
+        t = stratified_times(recipe.batch, recipe.seed, step)
+        return pvd.losses(model, points.to(recipe.device), label.to(recipe.device), generator, t)
 
     yield from train(model.to(recipe.device).train(), loss, step_numbers, recipe.plan, recipe.run)
     facts = {"task": "generate shapes", "recipe": "pvd", "protocol": "box", "steps": recipe.plan.steps}

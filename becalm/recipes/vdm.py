@@ -10,12 +10,12 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.core.likelihood import Bound, concatenate_bounds
-from becalm.core.typing import Int, Tensor
+from becalm.core.typing import Float, Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.images.pools import TrainTest, load_digits8, make_swirl, read_cifar10, read_npz, refuse_missing_cifar10
 from becalm.nets.precision import fast_matmul
 from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, bound, images_to_variables, losses
-from becalm.training.distributed import step_numbers
+from becalm.training.distributed import step_numbers, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -138,17 +138,20 @@ def load_images(recipe: Recipe) -> TrainTest:
 
 
 class Batch(NamedTuple):
-    """Images as variables, and the seed of their noise levels and noise."""
+    """Images as variables, the seed of their noise, and in [0, 1) what decides their noise levels."""
 
     v: Int[Tensor, "image variable channel"]
     seed: int
+    u: Float[Tensor, "image 1 1"]
 
 
 def sample_batch(recipe: Recipe, model: VDM, images: Tensor, step: int) -> Batch:
     """The batch of a step: a pure function of the recipe's seed and the step."""
     generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + step)
     chosen = torch.randint(len(images), (recipe.batch,), generator=generator)
-    return Batch(images_to_variables(model, images[chosen]), int(torch.randint(2**62, (), generator=generator)))
+    seed = int(torch.randint(2**62, (), generator=generator))
+    u = stratified_times(recipe.batch, recipe.seed, step)
+    return Batch(images_to_variables(model, images[chosen]), seed, u)
 
 
 def loss(recipe: Recipe, model: VDM, batch: Batch) -> dict[str, Tensor]:
@@ -156,7 +159,7 @@ def loss(recipe: Recipe, model: VDM, batch: Batch) -> dict[str, Tensor]:
     v = batch.v.to(recipe.device)
     with torch.random.fork_rng(devices=[] if v.device.type == "cpu" else [v.device]):
         torch.manual_seed(batch.seed)
-        return losses(model, v, torch.Generator().manual_seed(batch.seed), recipe.timesteps)
+        return losses(model, v, torch.Generator().manual_seed(batch.seed), recipe.timesteps, batch.u)
 
 
 def build_model(recipe: Recipe, images: Tensor) -> VDM:

@@ -126,10 +126,13 @@ class TrainingState(nn.Module):
         return torch.full((1, 1, 1), 1 / self.model.schedule.steps, dtype=torch.float64)
 
     def sample_sigmas(self, size: int, generator: torch.Generator | None) -> Float[Tensor, " size"]:
-        """σ for each sample of a batch, log σ stratified over [log σ_min, log σ_max] and not only at the levels, for the ODE."""
-        share = (torch.arange(size, dtype=torch.float64) + torch.rand(1, generator=generator)) / size
+        """σ for each sample of a batch, log σ stratified over [log σ_min, log σ_max]."""
+        return self.sigmas_at((torch.arange(size, dtype=torch.float64) + torch.rand(1, generator=generator)) / size)
+
+    def sigmas_at(self, u: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
+        """σ for u in [0, 1), log σ between log σ_min and log σ_max, and not only at the levels, for the ODE."""
         t_min = 1 / self.model.schedule.steps
-        return self.model.schedule(t_min + share * (1 - t_min)).sigma
+        return self.model.schedule(t_min + u * (1 - t_min)).sigma
 
 
 def score_of_sigma(denoiser: Denoiser) -> LeveledScore:

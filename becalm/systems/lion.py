@@ -205,15 +205,14 @@ def elbo_weight(step: Int[Tensor, "*shape"], variance: Variance, schedule: Betas
 
 
 def draw_steps(
-    batch: int, weight: Weight, variance: Variance, distribution: Times, generator: torch.Generator
+    u: Float[Tensor, "batch 1 1"], weight: Weight, variance: Variance, distribution: Times
 ) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, "batch 1 1"]]:
-    """Training times t/T of a batch, stratified, and the factors of their errors: E[factor · error] is the mean of w(t) · error.
+    """Training times t/T for u uniform in [0, 1), and the factors of their errors: E[factor · error] is the mean of w(t) · error.
 
     The factor is w(t) for `uniform` steps, and the mean weight for those of `importance`, drawn in proportion to w(t).
     """
     steps = torch.arange(1, SCHEDULE.steps + 1)
     w = elbo_weight(steps, variance) if weight == "elbo" else torch.ones(len(steps), dtype=torch.float64)
-    u = times.stratified(batch, 1, generator)
     if distribution == "uniform":
         index = (u * len(steps)).long()
         return steps[index].double() / len(steps), w[index]
@@ -228,15 +227,16 @@ def prior_losses(
     generator: torch.Generator,
     weight: Weight = "simple",
     distribution: Times = "uniform",
+    u: Float[Tensor, "batch 1 1"] | None = None,
 ) -> dict[str, Tensor]:
     """Stage 2 (§ 3.1): E w(t)|ε − ε_θ(z_t, t)|² + E w(t)|ε − ε_ψ(h_t, z₀, t)|², means over dimensions, one t a shape for both.
 
-    `label` counts classes from 1; 0, and a tenth of all, is without one.
+    `label` counts classes from 1; 0, and a tenth of all, is without one. `u` in [0, 1) decides the time of each shape; None:
+    stratified over the batch.
     """
     label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
-    t, factor = (
-        part.to(label.device) for part in draw_steps(len(label), weight, model.variance, distribution, generator)
-    )
+    u = times.stratified(len(label), 1, generator) if u is None else u
+    t, factor = (part.to(label.device) for part in draw_steps(u, weight, model.variance, distribution))
     networks = {
         "global": (model.global_denoiser, (latent.z / model.latent_std[-1])[:, None]),
         "points": (model.point_denoiser.given_global(latent.z), latent.h / model.latent_std[:-1]),

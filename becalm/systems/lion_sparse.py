@@ -154,13 +154,21 @@ def completion_levels(
 
 
 def losses(
-    prior: Prior, latent: Latent, label: Int[Tensor, " batch"], generator: torch.Generator, weight: LossWeight = "flow"
+    prior: Prior,
+    latent: Latent,
+    label: Int[Tensor, " batch"],
+    generator: torch.Generator,
+    weight: LossWeight = "flow",
+    t_global: Float[Tensor, "batch 1 1"] | None = None,
 ) -> dict[str, Tensor]:
-    """Weighted velocity errors of both diffusions; a tenth of the classes is hidden. `label` counts from 1."""
+    """Weighted velocity errors of both diffusions; a tenth of the classes is hidden. `label` counts from 1.
+
+    Times of z₀ where None: stratified over the batch.
+    """
     x = prior.pack(latent)
     label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
     t = training_levels(latent.h[..., :3], generator).to(x.device)
-    t_global = times.stratified(len(x), 1, generator).to(x.device)
+    t_global = (times.stratified(len(x), 1, generator) if t_global is None else t_global).to(x.device)
     point_error = velocity_error(prior.point_denoiser, x, t, label, generator)
     global_error = velocity_error(prior.global_denoiser, x[:, :ROWS].flatten(1)[:, None], t_global, label, generator)
     points = (point_error * loss_weight(t.float(), weight) * (t > 0)).mean()

@@ -61,11 +61,12 @@ def losses(
     points: Float[Tensor, "batch point 3"],
     label: Int[Tensor, " batch"],
     generator: torch.Generator,
+    t: Float[Tensor, "batch 1 1"] | None = None,
 ) -> dict[str, Tensor]:
-    """|u − û|² a coordinate; a tenth of the classes is hidden."""
+    """|u − û|² a coordinate; a tenth of the classes is hidden. Times t where None: stratified over the batch."""
     x = points / model.std
     label = torch.where(torch.rand(len(label), generator=generator).to(label.device) < CLASS_DROPOUT, 0, label)
-    t = times.stratified(len(x), 1, generator).to(x.device)
+    t = (times.stratified(len(x), 1, generator) if t is None else t).to(x.device)
     z, eps = corrupt(x, t, Rectified(), generator)
     return {"loss": objective.squared_error(model(z, t, label), eps - x).mean()}
 

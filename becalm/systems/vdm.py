@@ -232,9 +232,15 @@ def bound(
 
 
 def losses(
-    model: VDM, v: Int[Tensor, "batch variable channel"], generator: torch.Generator | None, steps: int | None = None
+    model: VDM,
+    v: Int[Tensor, "batch variable channel"],
+    generator: torch.Generator | None,
+    steps: int | None = None,
+    u: Float[Tensor, "batch 1 1"] | None = None,
 ) -> dict[str, Tensor]:
-    """Means over the batch of the bound's terms and, as "loss", of their sum, in bits a dimension; times are stratified.
+    """Means over the batch of the bound's terms and, as "loss", of their sum, in bits a dimension.
+
+    `u` in [0, 1) decides the time of each datum; None: stratified over the batch.
 
     In continuous time the course of a learned schedule gets the gradient of the diffusion term's second moment in place of the
     term's own, whose expectation is zero (appendix H); with T = `steps` it gets the gradient of the bound, as all else does.
@@ -242,7 +248,7 @@ def losses(
     x, schedule = encode_levels(model, v), model.schedule
     if isinstance(schedule, LearnedSchedule) and steps is None:
         schedule = InteriorGradient(schedule)
-    u = stratified(len(x), 1, generator).to(x.device)
+    u = (stratified(len(x), 1, generator) if u is None else u).to(x.device)
     reconstruction = likelihood.reconstruction_nats(x, schedule, model.levels, model.start, generator)
     time_and_weight = (
         likelihood.continuous_time_weight if steps is None else partial(likelihood.discrete_time_weight, steps=steps)

@@ -14,6 +14,8 @@ from torch import nn
 
 from becalm.core.files import InputError
 from becalm.core.tensor_files import checksum
+from becalm.core.times import stratified
+from becalm.core.typing import Float, Tensor
 
 Value = TypeVar("Value")
 
@@ -76,6 +78,21 @@ def step_numbers(start: int) -> Iterator[int]:
 def step_of(number: int) -> int:
     """The optimiser's step in which the batch of this number is taken."""
     return number // process_count()
+
+
+def stratified_times(batch: int, seed: int, number: int) -> Float[Tensor, "batch 1 1"]:
+    """Times of this process's batch `number`, evenly spaced over the N · B data that all processes take in its step.
+
+    Datum k of process r has t = (u + (k N + r)/(N B)) mod 1, where u depends on the seed and the step only: together processes
+    draw the times that one process draws.
+    """
+    count, generator = process_count(), torch.Generator()
+    generator.manual_seed(1_000_003 * seed + step_of(number) + TIMES_SEED)
+    return stratified(count * batch, 1, generator)[number % count :: count]
+
+
+TIMES_SEED = 2**42
+"""Keeps the numbers of `stratified_times` apart from those by which data are drawn."""
 
 
 def from_first(value: Value) -> Value:

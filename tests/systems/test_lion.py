@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from becalm.core import times
 from becalm.core.sampler import Sampler
 from becalm.core.schedule import Betas
 from becalm.nets.latent import Gaussian
@@ -112,7 +113,7 @@ def test_the_weight_of_the_bound_has_the_values_of_a_known_table():
 @pytest.mark.parametrize("distribution", ["uniform", "importance"])
 def test_training_steps_weigh_errors_by_w(weight, distribution):
     """E[factor · f(t)] over draws is the mean of w(t) f(t) over t = 1 … T, however steps are drawn."""
-    t, factor = lion.draw_steps(20_000, weight, "large", distribution, gen())
+    t, factor = lion.draw_steps(times.stratified(20_000, 1, gen()), weight, "large", distribution)
     steps = torch.arange(1, 1001)
     assert t.dtype == torch.float64 and t.min() >= 0.001 and t.max() == 1
     torch.testing.assert_close(t * 1000, (t * 1000).round(), rtol=0, atol=1e-9)
