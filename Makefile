@@ -4,7 +4,11 @@ MESHES ?= ../shared/data/meshes
 OFFICIAL ?= $(wildcard ../shared/weights/score_denoise_official.pt)
 BIN := .venv/bin
 
-.PHONY: demo test test-browser fuzz page lint types layers bench docs clean
+# Packages that tests need themselves, and the tests that run without the extras and with the oldest dependencies.
+TOOLS := 'pytest>=8' 'hypothesis>=6.100' 'jaxtyping>=0.2.34' 'beartype>=0.19'
+QUICK ?= tests/core tests/points tests/cli tests/tasks tests/training tests/weights
+
+.PHONY: demo test test-browser test-bare test-oldest fuzz page lint types layers bench docs clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -16,6 +20,14 @@ test: .venv/test lint types layers
 test-browser: .venv/test
 	$(BIN)/python -m pip install -q -c constraints.txt playwright
 	BECALM_BROWSER=1 $(BIN)/python -m pytest tests/page/browser
+
+# Without any extra: what needs one is skipped, and the command says in one line which extra that is.
+test-bare: .venv-bare/test
+	.venv-bare/bin/python -m pytest $(QUICK)
+
+# With the oldest versions that pyproject.toml allows.
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/python -m pytest $(QUICK)
 
 # Ten minutes of damaged files for every reader; `pip install atheris` first lets coverage guide it.
 fuzz: .venv/test
@@ -57,10 +69,20 @@ docs: .venv/docs
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	touch $@
 
+.venv-bare/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bare
+	.venv-bare/bin/python -m pip install -q -c constraints.txt -e . $(TOOLS)
+	touch $@
+
+.venv-oldest/test: pyproject.toml constraints.txt constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -q -c constraints.txt -c constraints-oldest.txt -e '.[all]' $(TOOLS)
+	touch $@
+
 # The docs read the package's source and do not import it, so they need neither torch nor the package.
 .venv/docs: .venv/made pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt 'zensical>=0.0.73' 'mkdocstrings[python]>=1.0' 'math-core>=0.9' 'ruff>=0.6'
 	touch $@
 
 clean:
-	rm -rf .venv site demo
+	rm -rf .venv .venv-bare .venv-oldest site demo

@@ -1,6 +1,8 @@
 """The measures of the house: sizes of files, functions and constructors; names; a page of the reference for every package."""
 
 import ast
+import re
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -86,3 +88,21 @@ def test_the_wheel_has_less_than_30_mb(tmp_path):
             if path.is_file() and path.suffix != ".pyc":
                 wheel.write(path, path.relative_to(ROOT))
     assert (tmp_path / "wheel.zip").stat().st_size < 30e6
+
+
+def test_the_oldest_dependencies_that_are_tested_are_the_oldest_allowed():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needs = [need for name in extras if name not in ("test", "benchmarks") for need in extras[name]]
+    allowed: dict[str, list[int]] = {}
+    for need in project["dependencies"] + needs:
+        found = re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)$", need)
+        if found and found[1] != "torch":
+            allowed[found[1]] = max(allowed.get(found[1], []), version(found[2]))
+    text = (ROOT.parent / "constraints-oldest.txt").read_text()
+    assert {name: version(number) for name, number in re.findall(r"^([\w-]+)==([\d.]+)$", text, re.M)} == allowed
+
+
+def version(text: str) -> list[int]:
+    """A version of up to three numbers, such as 1.26, as a list of three."""
+    return [*map(int, text.split(".")), 0, 0][:3]

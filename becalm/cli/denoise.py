@@ -149,12 +149,14 @@ class Denoise:
         """Denoise, write, and return the lines of the summary, in which the output is called `name`."""
         from becalm.cli.denoise_summary import summary_lines
         from becalm.tasks import denoise
+        from becalm.weights.store import weights_sha256
 
         started = time.time()
         result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **self.task_options()))
         result.save(target, self.details, warn, self.keep_types, self.scale)
         if self.record:
-            facts = {"scan": self.scan.name, "model": self.model, "seed": self.seed}
+            model = {"model": self.model, "model_sha256": weights_sha256(self.model)}
+            facts = {"scan": self.scan.name, **model, "seed": self.seed}
             write_trajectory(self.record, result.original, states, facts)
         if self.picture:
             result.draw(self.picture)

@@ -67,6 +67,7 @@ class Solve:
 
         from becalm.core import trajectory
         from becalm.tasks.solve import steps
+        from becalm.weights.store import weights_sha256
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
@@ -83,7 +84,7 @@ class Solve:
             print(note, file=sys.stderr)
         result.save(output)
         if self.record:
-            facts = {"model": result.model, "seed": self.seed}
+            facts = {"model": result.model, "model_sha256": weights_sha256(result.model), "seed": self.seed}
             trajectory.write(trajectory.record_steps(kept, facts), self.record)
         if self.picture:
             result.save_picture(self.picture)

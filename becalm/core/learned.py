@@ -6,6 +6,7 @@ interior changes the variance of its Monte-Carlo estimate.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -145,13 +146,15 @@ class LeastVariance(LearnedSchedule):
         """`decay` multiplies the running sums at each call of `observe`."""
         super().__init__(gamma_min, gamma_max, scaling)
         self.decay = decay
+        self.gather: Callable[[Tensor], Tensor] = torch.flatten
+        """Gives the observations of all processes that train together, of this one's."""
         self.register_buffer("total", torch.zeros(bins, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(bins, dtype=torch.float64))
 
     @torch.no_grad()
     def observe(self, gamma: Float[Tensor, "*shape"], error: Float[Tensor, "*shape"]) -> None:
         """Update the running sums with squared errors m = |ε − ε̂|² at γ, one per datum."""
-        error, bins = error.double().flatten(), len(self.total)
+        gamma, error, bins = self.gather(gamma), self.gather(error).double(), len(self.total)
         bin = (self.normalize(gamma) * bins).long().clamp(0, bins - 1).flatten()
         self.total.mul_(self.decay).index_add_(0, bin, error.pow(self.power).to(self.total))
         self.count.mul_(self.decay).index_add_(0, bin, torch.ones_like(error).to(self.count))

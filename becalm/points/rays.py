@@ -1,6 +1,6 @@
 """Rays of a sensor whose place is known: a range that is wrong moves a point along its ray, and nowhere else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,37 +48,49 @@ def e57_places(source: Any) -> np.ndarray:
 
 def ptx_places(source: Any) -> np.ndarray | None:
     """The places [n, 3] of the scanners of a PTX file; None where a scan has no pose, and no grid of rays from its origin."""
-    for scan in source.header.scans:
-        local = np.stack([scan.values[axis] for axis in "xyz"], axis=1)
-        local[~local.any(axis=1)] = np.nan
-        grid = local.reshape(*scan.shape, 3)
-        if not scan.place.any() and (min(scan.shape) < 3 or not grid_fits(grid, np.zeros(3))):
-            return None
-    return np.stack([scan.place for scan in source.header.scans])[source.rows["scan"]]
+    places = [scan.place for scan in source.header.scans]
+    return None if any(place is None for place in places) else np.stack(places)[source.rows["scan"]]
 
 
 def pcd_places(cloud: Cloud, source: Any, warn: Callable[[str], object]) -> np.ndarray | None:
     """The VIEWPOINT [n, 3] of an organised PCD file; None where it is not organised, or its grid does not fit its rays."""
     header = source.header
+    if header.place is not None:
+        return np.broadcast_to(header.place, cloud.xyz.shape)
     grid = organised_grid(cloud, header)
     if grid is None:
         return None
-    words = next(
-        (line.split() for line in header.text.decode("latin1").splitlines() if line.startswith("VIEWPOINT")), []
-    )
-    place = np.array([float(word) for word in words[1:4]]) if len(words) >= 4 else np.zeros(3)
-    if not np.isfinite(place).all() or not grid_fits(grid, place):
-        warn(f"{source.path}: its grid does not fit rays from VIEWPOINT {place.tolist()}: the viewpoint is not used")
+    place = header.viewpoint
+    if not grid_fits([grid], place):
+        warn(unfit_grid_warning(source.path, place))
         return None
     return np.broadcast_to(place, cloud.xyz.shape)
 
 
-def grid_fits(grid: np.ndarray, place: np.ndarray) -> bool:
-    """Whether the rays from `place` [3] to an organised cloud [rows, columns, 3] turn by even steps along rows and columns."""
+def unfit_grid_warning(path: Any, place: np.ndarray) -> str:
+    """What is said of an organised PCD whose VIEWPOINT [3] is not used."""
+    return f"{path}: its grid does not fit rays from VIEWPOINT {place.tolist()}: the viewpoint is not used"
+
+
+def grid_fits(bands: Iterable[np.ndarray], place: np.ndarray) -> bool:
+    """Whether the rays from `place` [3] to an organised cloud turn by even steps along rows and columns.
+
+    `bands` are all of it, or some of its rows that follow each other, each [rows, columns, 3], NaN where nothing was measured.
+    """
+    uneven = [step_changes(band, place) for band in bands] if np.isfinite(place).all() else []
+    if not uneven or any(part is None for part in uneven):
+        return False
+    ratios = np.concatenate([part for part in uneven if part is not None])
+    return len(ratios) >= 16 and bool(np.quantile(ratios, 0.9) < MAX_UNEVENNESS)
+
+
+def step_changes(grid: np.ndarray, place: np.ndarray) -> np.ndarray | None:
+    """By what share neighbouring steps between rays from `place` [3] to a grid [rows, columns, 3] differ, of the shorter step;
+    None where the place is a point of the grid."""
     ray = grid - place
     length = np.linalg.norm(ray, axis=2, keepdims=True)
     if not np.nanmin(length, initial=np.inf) > 0:
-        return False
+        return None
     ray = ray / length
     uneven = []
     for axis in (0, 1):
@@ -88,8 +100,18 @@ def grid_fits(grid: np.ndarray, place: np.ndarray) -> bool:
         first, second = (lengths[:-1], lengths[1:]) if axis == 0 else (lengths[:, :-1], lengths[:, 1:])
         ratio = change / np.maximum(np.minimum(first, second), 1e-300)
         uneven.append(ratio[np.isfinite(ratio)])
-    ratios = np.concatenate(uneven)
-    return len(ratios) >= 16 and bool(np.quantile(ratios, 0.9) < MAX_UNEVENNESS)
+    return np.concatenate(uneven)
+
+
+def grid_bands(parts: Iterable[np.ndarray], width: int, rows: int = 4) -> Iterator[np.ndarray]:
+    """A few whole rows [rows, width, 3] of each part [n, 3] of an organised cloud that has them."""
+    first = 0
+    for xyz in parts:
+        skip = -first % width
+        count = min((len(xyz) - skip) // width, rows)
+        if count >= 3:
+            yield xyz[skip : skip + count * width].reshape(count, width, 3)
+        first += len(xyz)
 
 
 def ray_directions(xyz: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
@@ -133,11 +155,16 @@ def check_viewpoint(cloud: Cloud, place: np.ndarray) -> np.ndarray:
 def check_grid(cloud: Cloud, place: np.ndarray) -> None:
     """Raise ScanError where a cloud of an organised PCD does not fit rays from `place` [3]; small grids tell nothing."""
     grid = None if cloud.source is None or cloud.source.format != "pcd" else organised_grid(cloud, cloud.source.header)
-    if grid is not None and cloud.measured.sum() >= 64 and not grid_fits(grid, place):
-        raise ScanError(
-            f"--viewpoint {' '.join(f'{x:g}' for x in place)}: the file's grid does not fit rays from there; give the sensor's "
-            "place in the scan's coordinates, or leave it out"
-        )
+    if grid is not None and cloud.measured.sum() >= 64 and not grid_fits([grid], place):
+        raise unfit_viewpoint_error(place)
+
+
+def unfit_viewpoint_error(place: np.ndarray) -> ScanError:
+    """The error for a given place [3] of the sensor that an organised grid contradicts."""
+    return ScanError(
+        f"--viewpoint {' '.join(f'{x:g}' for x in place)}: the file's grid does not fit rays from there; give the sensor's "
+        "place in the scan's coordinates, or leave it out"
+    )
 
 
 def organised_grid(cloud: Cloud, header: Any) -> np.ndarray | None:

@@ -9,13 +9,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from becalm.core.files import InputError
+from becalm.core.learned import LeastVariance
 from becalm.core.likelihood import Bound, concatenate_bounds
 from becalm.core.typing import Float, Int, Tensor
 from becalm.images.digits import read_mnist
 from becalm.images.pools import TrainTest, load_digits8, make_swirl, read_cifar10, read_npz, refuse_missing_cifar10
 from becalm.nets.precision import fast_matmul
 from becalm.systems.vdm import VDM, NetworkConfig, NoiseConfig, bound, images_to_variables, losses
-from becalm.training.distributed import step_numbers, stratified_times
+from becalm.training.distributed import gather_rows, step_numbers, stratified_times
 from becalm.training.loop import Plan, train
 from becalm.weights.store import load, save
 
@@ -228,6 +229,8 @@ def run(recipe: Recipe) -> Iterator[dict]:
     """
     data = load_images(recipe)
     model = build_model(recipe, data.train).to(recipe.device).train()
+    if isinstance(model.schedule, LeastVariance):
+        model.schedule.gather = gather_rows
     make = partial(sample_batch, recipe, model, data.train)
     yield from train(
         model, partial(loss, recipe), lambda start: map(make, step_numbers(start)), recipe.plan, recipe.run

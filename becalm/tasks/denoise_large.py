@@ -23,8 +23,9 @@ from becalm.points.cloud import Cloud, ScanError, with_written_types
 from becalm.points.constraints import CLASSES, Constraints
 from becalm.points.denoise import CloudDenoiser, Report, apply_outlier_policy, point_attributes
 from becalm.points.formats.scan_files import atomic_scan_file
-from becalm.points.formats.stream import Stream, open_stream
+from becalm.points.formats.stream import Stream, check_grid_viewpoint, open_stream
 from becalm.points.progress import DenoiseProgress
+from becalm.points.rays import sensor_places
 from becalm.points.suitability import check_suitable
 from becalm.points.tile_denoise import (
     Settings,
@@ -92,6 +93,8 @@ def iter_denoise_stream(
     settings = Settings(chosen.outliers, chosen.sigma, chosen.seed, chosen.max_displacement)
     parts = LimitedParts(stream, stream.count, lambda part: part_limits(part, chosen))
     first = next(iter(parts))
+    with error_prefix(first):
+        check_viewpoint(stream, chosen, warn)
     with error_prefix(first), kept_folder(output, run_key(stream.path, denoiser, chosen)) as folder:
         if not chosen.force:
             check_suitable(first)
@@ -116,13 +119,28 @@ def part_limits(part: Cloud, options: Options) -> Constraints:
     classes = part.attributes.get(CLASSES)
     if classes is None and (options.only_class or options.keep_class):
         raise ScanError(f"--only-class, --keep-class: the scan has no attribute `{CLASSES}` (leave the option out)")
-    given = None if options.viewpoint is None or isinstance(options.viewpoint, str) else np.asarray(options.viewpoint)
+    place = given_viewpoint(options)
+    sensors = None if place is None else np.broadcast_to(place, part.xyz.shape)
+    if options.viewpoint is None:
+        sensors = sensor_places(part, lambda line: None)
     return Constraints(
         seen=np.isin(classes, options.only_class) if classes is not None and options.only_class else None,
         movable=~np.isin(classes, options.keep_class) if classes is not None and options.keep_class else None,
-        sensors=None if given is None else np.broadcast_to(given.astype(np.float64), part.xyz.shape),
+        sensors=sensors,
         max_displacement=options.max_displacement,
     )
+
+
+def given_viewpoint(options: Options) -> np.ndarray | None:
+    """The place [3] of the sensor that the options give, None where they give none."""
+    given = options.viewpoint
+    return None if given is None or isinstance(given, str) else np.asarray(given, np.float64)
+
+
+def check_viewpoint(stream: Stream, options: Options, warn: Warn) -> None:
+    """Say where an organised grid contradicts the file's viewpoint; raise ScanError where it contradicts the given one."""
+    if not isinstance(options.viewpoint, str):
+        check_grid_viewpoint(stream, given_viewpoint(options), warn)
 
 
 def finished_parts(stream: Stream, tiles: Tiles, settings: Settings, details: bool) -> Iterator[Cloud]:
@@ -173,7 +191,7 @@ def kept_folder(output: Path, key: str) -> Iterator[Path]:
     """Context of a folder beside the output that a killed run of the same key has left, or of a new one.
 
     It is removed when the block ends, and stays where the block ends by an interruption or an error that another run need not
-    meet again. Raises InputError where another process is at work in it.
+    meet again. Raises InputError where another process is at work in it, or the disk is full.
     """
     folder = tiles_folder(output)
     folder.mkdir(exist_ok=True)
@@ -183,6 +201,11 @@ def kept_folder(output: Path, key: str) -> Iterator[Path]:
             raise InputError(f"{output}: another run is writing it; wait for that one, or choose another output")
         with removed_unless_resumable(folder, key):
             yield folder
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = f"its tiles cannot be stored beside it ({error.strerror}); make room, about 75 bytes a point"
+        raise InputError(f"{output}: {reason}, and give the same command again") from error
     finally:
         os.close(handle)
 

@@ -116,6 +116,16 @@ def mean_over_processes(terms: dict[str, float]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in every.items()}
 
 
+def gather_rows(values: Tensor) -> Tensor:
+    """The numbers of all processes in one row, in the order of the processes; all have equally many."""
+    own = values.detach().flatten()
+    if process_count() == 1:
+        return own
+    parts = [torch.empty_like(own) for _ in range(process_count())]
+    dist.all_gather(parts, own)
+    return torch.cat(parts)
+
+
 def check_copies(model: nn.Module, step: int) -> None:
     """Raise InputError where the processes' copies of the model are not the same to the last bit."""
     if process_count() == 1:

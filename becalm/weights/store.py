@@ -74,10 +74,13 @@ def packaged_models() -> list[dict]:
     models = []
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         task = metadata(path).get("task", "")
-        models.append(
-            {"name": path.stem, "task": task, "file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
-        )
+        models.append({"name": path.stem, "task": task, "file": str(path), "sha256": weights_sha256(path)})
     return models
+
+
+def weights_sha256(name: Path | str) -> str:
+    """The SHA-256 of the file of a packaged model, or of a file of weights. Raises InputError as `find_weights`."""
+    return sha256(find_weights(name).read_bytes()).hexdigest()
 
 
 def find_weights(name: Path | str) -> Path:

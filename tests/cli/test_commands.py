@@ -1,5 +1,6 @@
 """The commands as their users run them: files in, files out, one clear line where the input is at fault."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_denoise_does_all_that_its_options_say(capsys, folder):
     for name in ("displacement", "noise", "confidence"):
         assert cloud.attributes[name].shape == (400,)
     kept = trajectory.read(files[1])
+    assert kept.facts["model_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     np.testing.assert_allclose(kept.z[-1, 0] + torch.tensor(kept.facts["origin"]), cloud.xyz, atol=1e-6)
     assert kept.t[0, 0, 0, 0] == 1
     assert kept.t[-1, 0, 0, 0] == 0

@@ -63,16 +63,16 @@ def test_a_name_of_245_bytes_is_a_name(scan, tiles):
     assert sorted(os.listdir(scan.parent)) == sorted([scan.name, output.name])
 
 
-@pytest.mark.parametrize("option", ["-o", "--picture", "--record"])
+@pytest.mark.parametrize("option", ["-o", "--tile", "--picture", "--record"])
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(scan, capsys, option):
     pytest.importorskip("matplotlib")
-    outputs = {"-o": "out.ply", "--picture": "out.png", "--record": "run.safetensors"}
+    outputs = {"-o": "out.ply", "--tile": "out.ply", "--picture": "out.png", "--record": "run.safetensors"}
     target = scan.parent / outputs[option]
     target.write_text("old")
     words = ["denoise", scan, "--force", "-o", scan.parent / "out.ply"]
-    words += [] if option == "-o" else [option, target]
+    words += {"-o": [], "--tile": ["--tile", "1000"]}.get(option, [option, target])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    room = {"-o": 9_000, "--picture": 80_000, "--record": 80_000}[option]
+    room = {"-o": 9_000, "--tile": 9_000, "--picture": 80_000, "--record": 80_000}[option]
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
         code = run(*words)

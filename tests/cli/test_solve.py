@@ -1,5 +1,6 @@
 """becalm solve, as its user runs it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def test_solves_records_and_draws(puzzle, capsys, walk):
     assert not torch.equal(after[12:], before[12:])
     assert Image.open(shown).size == (144, 144)
     assert trajectory.read(kept).z.shape == (steps, 1, 16, 36)
+    digest = hashlib.sha256((puzzle / "small.safetensors").read_bytes()).hexdigest()
+    assert trajectory.read(kept).facts["model_sha256"] == digest
     assert told["order"][:4] == [0] * 4
     assert sorted(told["order"][4:]) == ([1] * 12 if walk == "together" else list(range(1, 13)))
 

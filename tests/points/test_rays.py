@@ -127,9 +127,9 @@ def test_a_viewpoint_that_the_grid_contradicts_is_refused(tmp_path):
 
 def test_a_shuffled_grid_fits_no_rays():
     grid = organised_grid(np.zeros(3))
-    assert grid_fits(grid, np.zeros(3))
+    assert grid_fits([grid], np.zeros(3))
     shuffled = np.random.default_rng(0).permutation(grid.reshape(-1, 3)).reshape(grid.shape)
-    assert not grid_fits(shuffled, np.zeros(3))
+    assert not grid_fits([shuffled], np.zeros(3))
 
 
 def test_an_e57_says_where_its_scanners_were(tmp_path):

@@ -85,6 +85,19 @@ def test_processes_share_the_levels_that_one_process_draws(name, tmp_path, monke
     assert not torch.equal(alone[0], alone[1])
 
 
+def test_a_schedule_that_is_fitted_in_training_observes_the_errors_of_all_processes(tmp_path, monkeypatch):
+    seen = []
+
+    def train(model, *_):
+        seen.append(model.schedule.gather)
+        raise _DoneError
+
+    monkeypatch.setattr(vdm, "train", train)
+    with pytest.raises(_DoneError):
+        list(vdm.run(replace(small_vdm(vdm.DIGITS8, tmp_path), schedule="few steps")))
+    assert seen == [distributed.gather_rows]
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_times_are_evenly_spaced_over_all_data_of_a_step(processes, monkeypatch):
     monkeypatch.setattr(distributed, "process_count", lambda: processes)

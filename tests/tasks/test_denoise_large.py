@@ -42,6 +42,7 @@ def run(scan: Path, output: Path, **options):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr("becalm.points.formats.stream.CHUNK", 700)
+    monkeypatch.setattr("becalm.points.formats.e57_stream.CHUNK", 700)
     monkeypatch.setattr("becalm.points.formats.text_stream.BLOCK", 40_000)
 
 
@@ -124,6 +125,54 @@ def test_classes_and_viewpoints_hold_in_every_tile(tmp_path):
     assert across.max() < 0.05 * np.linalg.norm(move, axis=1).max()
     whole = denoise(before, Smoothing(), **options)
     np.testing.assert_allclose(after.xyz, whole.points, atol=2e-3)
+
+
+def write_grid(path: Path, rows: np.ndarray, place: np.ndarray) -> None:
+    """A grid [40, 50, 3] of rays, in the scanner's frame, as a scanner at `place` writes it."""
+    if path.suffix == ".e57":
+        write(Cloud((rows + place).reshape(-1, 3), origin=place), path)
+    elif path.suffix == ".ptx":
+        shift = " ".join(f"{x:g}" for x in place)
+        head = f"50\n40\n{shift}\n1 0 0\n0 1 0\n0 0 1\n1 0 0 0\n0 1 0 0\n0 0 1 0\n{shift} 1\n"
+        points = rows.transpose(1, 0, 2).reshape(-1, 3).tolist()
+        path.write_text(head + "".join(f"{x:.6f} {y:.6f} {z:.6f} 0.5\n" for x, y, z in points))
+    else:
+        head = "VERSION 0.7\nFIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 50\nHEIGHT 40\n"
+        head += f"VIEWPOINT {' '.join(f'{x:g}' for x in place)} 1 0 0 0\nPOINTS 2000\nDATA binary\n"
+        path.write_bytes(head.encode() + (rows + place).astype("<f8").tobytes())
+
+
+def ray_grid() -> np.ndarray:
+    """A wall 10 away, seen from the origin by even steps of two angles, ranges noisy."""
+    elevation, azimuth = np.meshgrid(np.linspace(-0.4, 0.4, 40), np.linspace(-0.5, 0.5, 50), indexing="ij")
+    ray = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], 2)
+    return ray * (10 / ray[..., :1] + 0.02 * np.random.default_rng(0).standard_normal((40, 50, 1)))
+
+
+@pytest.mark.parametrize("name", ["scan.e57", "scan.ptx", "scan.pcd"])
+def test_the_place_of_the_sensor_that_a_file_names_holds_in_every_tile(tmp_path, name):
+    place = np.array([100.0, 200.0, 5.0])
+    write_grid(tmp_path / name, ray_grid(), place)
+    output = tmp_path / f"out{Path(name).suffix}"
+    assert run(tmp_path / name, output).report.points == 2000
+    before, after = read(tmp_path / name), read(output)
+    ray = (before.xyz - place) / np.linalg.norm(before.xyz - place, axis=1, keepdims=True)
+    move = after.xyz - before.xyz
+    assert np.linalg.norm(np.cross(move, ray), axis=1).max() < 1e-5 < 1e-3 < np.linalg.norm(move, axis=1).max()
+    np.testing.assert_allclose(after.xyz, denoise(tmp_path / name, Smoothing()).points, atol=1e-5)
+
+
+def test_a_viewpoint_that_an_organised_grid_contradicts_is_refused_or_not_used(tmp_path):
+    write_grid(tmp_path / "scan.pcd", ray_grid(), np.array([100.0, 200.0, 5.0]))
+    with pytest.raises(
+        InputError, match="scan.pcd: --viewpoint 110 200 6: the file's grid does not fit rays from there"
+    ):
+        run(tmp_path / "scan.pcd", tmp_path / "out.pcd", viewpoint=(110.0, 200.0, 6.0))
+    data = (tmp_path / "scan.pcd").read_bytes().replace(b"VIEWPOINT 100 200 5", b"VIEWPOINT 110 200 6")
+    (tmp_path / "scan.pcd").write_bytes(data)
+    warnings = []
+    run(tmp_path / "scan.pcd", tmp_path / "out.pcd", warn=warnings.append)
+    assert [line for line in warnings if "does not fit rays from VIEWPOINT" in line]
 
 
 def test_scans_of_one_tile_and_other_formats_are_not_streamed(tmp_path):

@@ -11,6 +11,7 @@ import torch.multiprocessing as processes
 from torch import nn
 
 from becalm.core.files import InputError
+from becalm.core.learned import LeastVariance
 from becalm.recipes import srm
 from becalm.tasks.train import own_share
 from becalm.training import distributed
@@ -44,6 +45,16 @@ def run_steps(folder, stop: int | None = None) -> nn.Module:
     return model
 
 
+def observe(number: int, count: int) -> LeastVariance:
+    """A schedule that has observed this process's part of eight errors."""
+    gamma, error = torch.linspace(-13, 4, 8).double(), torch.linspace(0.1, 2, 8)
+    schedule = LeastVariance()
+    schedule.gather = distributed.gather_rows if count > 1 else schedule.gather
+    rows = slice(number * 8 // count, (number + 1) * 8 // count)
+    schedule.observe(gamma[rows], error[rows])
+    return schedule
+
+
 def train_together(number, folder):
     """One of two processes: 20 steps; 15, then on from the 10th; then a copy of a model that is changed on one of them."""
     torch.set_num_threads(1)
@@ -62,6 +73,10 @@ def train_together(number, folder):
             with torch.no_grad():
                 model.bias += number
             return {"loss": model(x).square().mean()}
+
+        schedule = observe(number, 2)
+        distributed.check_copies(schedule, 1)
+        assert torch.equal(schedule.total, observe(0, 1).total) and schedule.count.sum() == 8
 
         with pytest.raises(InputError, match="step 10: bias: differs between the processes"):
             list(train(other, change_one_copy, lambda start: [torch.ones(3, 2)] * 20, PLAN, folder / "other"))

@@ -4,169 +4,43 @@ A global point is R p + t, with R and t the scan's pose. pye57's own writer woul
 the scans are read and written through the libE57 that it wraps.
 """
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from becalm.core import limits
 from becalm.points.cloud import Cloud, ScanError, Source, frozen
-from becalm.points.formats import attributes, e57_nodes, packed, scan_files
-from becalm.points.formats.e57_xml import check_xml
+from becalm.points.formats import attributes, e57_nodes, packed
+from becalm.points.formats.e57_scans import (
+    CARTESIAN,
+    IDENTITY_ROTATION,
+    RENAMED,
+    SPHERICAL,
+    E57Scan,
+    Header,
+    attribute_name,
+    iter_scan,
+    load_libe57,
+    opened,
+    read_header,
+)
 
-_CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
-_SPHERICAL = ("sphericalRange", "sphericalAzimuth", "sphericalElevation")
-_RENAMED = {"colorRed": "red", "colorGreen": "green", "colorBlue": "blue"}
 _KINDS = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8")}
-_ROW = np.dtype([("scan", np.int32), ("local", np.float64, (3,)), ("global", np.float64, (3,))])
-"""Of each point: the index of its scan, its coordinates in the scan's frame, and the global ones that `read` returned."""
-
-
-@dataclass(frozen=True)
-class E57Scan:
-    """One scan of a file: its pose, its fields and its description."""
-
-    rotation: np.ndarray
-    """[3, 3]"""
-    translation: np.ndarray
-    """[3]"""
-    fields: dict[str, e57_nodes.Field]
-    """The file's fields, in order."""
-    count: int
-    tree: e57_nodes.NodeTree
-    """The scan's node without its points."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """The scans, the file's description and its XML namespaces."""
-
-    scans: tuple[E57Scan, ...]
-    tree: e57_nodes.NodeTree
-    spaces: tuple[tuple[str, str], ...] = ()
 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of all scans of an E57 file, one scan after the other, poses applied. Raises ScanError."""
-    libe57 = _libe57(path)
-    _check_file_header(path)
-    try:
-        image = libe57.ImageFile(str(path), "r")
-        try:
-            return _read(libe57, image, path, warn)
-        finally:
-            image.close()
-    except ScanError:
-        raise
-    except Exception as error:  # libE57's own exception derives from nothing more precise
-        reason = " ".join(str(error).split())[:160]
-    raise ScanError(f"{path}: is no whole E57 file ({reason})")
-
-
-def _libe57(path: Path) -> Any:
-    try:
-        from pye57 import libe57  # type: ignore[attr-defined]
-    except ModuleNotFoundError as error:
-        raise ScanError(f"{path}: E57 needs `pip install becalm[scan]` ({error})") from None
-    return libe57
-
-
-def _check_file_header(path: Path) -> None:
-    size = scan_files.file_size(path)
-    with open(path, "rb") as file:
-        head = file.read(48)
-    if head[:8] != b"ASTM-E57" or len(head) < 48:
-        raise scan_files.wrong_kind(path, "has no E57 header ('ASTM-E57' and 48 bytes)")
-    length, start, xml, page = struct.unpack_from("<QQQQ", head, 16)
-    if length != size or start + xml > size or page != 1024 or xml > max(16 << 20, size // 2):
-        raise ScanError(f"{path}: header promises {length:,} bytes, the file holds {size:,} (truncated?)")
-    check_xml(path, start, xml)
-
-
-def _read(libe57: Any, image: Any, path: Path, warn: Callable[[str], object]) -> Cloud:
-    root, size, promised = image.root(), path.stat().st_size, 0
-    scans, rows, columns = [], [], []
-    for index in range(len(root["data3D"])):
-        node = root["data3D"][index]
-        scan = _scan(libe57, node)
-        if node.isDefined("pointGroupingSchemes"):
-            warn(f"{path}: the groupings of points of scan {index} are not read, and not written again")
-        unpacked = scan.count * sum(field.kind.itemsize for field in scan.fields.values())
-        promised += unpacked
-        limits.check_unpacked(path, size, promised)
-        limits.check_points(path, scan.count)
-        values = e57_nodes.read_columns(libe57, image, node["points"], scan.fields, scan.count)
-        rows.append(_point_rows(values, scan, len(scans), path))
-        columns.append(
-            {_attribute_name(name): column for name, column in values.items() if name not in _CARTESIAN + _SPHERICAL}
-        )
-        scans.append(scan)
-    if not scans:
-        raise ScanError(f"{path}: holds no scan")
-    if len(root["images2D"]) if root.isDefined("images2D") else 0:
-        warn(f"{path}: pictures (images2D) are not read, and not written again")
-    spaces = tuple((image.extensionsPrefix(i), image.extensionsUri(i)) for i in range(image.extensionsCount()))
-    tree = e57_nodes.read_tree(libe57, root, ("data3D", "images2D"))
-    joined = np.concatenate(rows)
-    header = Header(tuple(scans), tree, spaces)
-    named = _merge_columns(columns, [len(part) for part in rows])
+    with opened(path) as (libe57, image):
+        header = read_header(libe57, image, path, warn)
+        parts = []
+        for index, scan in enumerate(header.scans):
+            parts += iter_scan(libe57, image, path, header, index, max(scan.count, 1))
+    joined = np.concatenate([rows for rows, _ in parts])
+    named = _merge_columns([columns for _, columns in parts], [len(rows) for rows, _ in parts])
     return Cloud(frozen(joined)["global"], named, source=Source("e57", path, header, joined))
-
-
-def _attribute_name(name: str) -> str:
-    return _RENAMED.get(name, name.removeprefix(f"{e57_nodes.PREFIX}:"))
-
-
-def _scan(libe57: Any, node: Any) -> E57Scan:
-    tree = e57_nodes.read_tree(libe57, node, ("points", "pointGroupingSchemes"))
-    pose = {
-        key: dict(part.children)
-        for key, part in dict(dict(tree.children).get("pose", tree).children).items()
-        if key in ("rotation", "translation")
-    }
-    turn = [float(pose.get("rotation", {}).get(key, _IDENTITY_ROTATION[key]).value) for key in "wxyz"]
-    shift = [float(pose.get("translation", {}).get(key, _IDENTITY_ROTATION["x"]).value) for key in "xyz"]
-    fields = e57_nodes.point_fields(libe57, node["points"])
-    return E57Scan(_rotation(*turn), np.array(shift), fields, node["points"].childCount(), tree)
-
-
-_IDENTITY_ROTATION = {key: e57_nodes.NodeTree("float", float(key == "w")) for key in "wxyz"}
-
-
-def _rotation(w: float, x: float, y: float, z: float) -> np.ndarray:
-    """The rotation matrix [3, 3] of a quaternion, which is normalised first; the identity where it is zero or not finite."""
-    norm = np.sqrt(w * w + x * x + y * y + z * z)
-    if not np.isfinite(norm) or norm == 0:
-        return np.eye(3)
-    w, x, y, z = w / norm, x / norm, y / norm, z / norm
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _point_rows(values: dict[str, np.ndarray], scan: E57Scan, index: int, path: Path) -> np.ndarray:
-    if all(name in values for name in _CARTESIAN):
-        local = np.stack([values[name] for name in _CARTESIAN], axis=1).astype(np.float64)
-    elif all(name in values for name in _SPHERICAL):
-        reach, azimuth, elevation = (values[name].astype(np.float64) for name in _SPHERICAL)
-        flat = reach * np.cos(elevation)
-        local = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), reach * np.sin(elevation)], axis=1)
-    else:
-        raise ScanError(f"{path}: scan {index} has neither cartesianX, Y, Z nor spherical coordinates")
-    rows = np.zeros(len(local), _ROW)
-    rows["scan"], rows["local"] = index, local
-    rows["global"] = local @ scan.rotation.T + scan.translation
-    for name in ("cartesianInvalidState", "sphericalInvalidState"):
-        if name in values:
-            rows["global"][values[name] != 0] = np.nan
-    return rows
 
 
 def _merge_columns(columns: list[dict[str, np.ndarray]], counts: list[int]) -> dict[str, np.ndarray]:
@@ -182,35 +56,53 @@ def _merge_columns(columns: list[dict[str, np.ndarray]], counts: list[int]) -> d
 
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     """The cloud as E57: an E57 source's scans with their poses, fields and descriptions; else one scan."""
-    libe57 = _libe57(target)
     source = cloud.source if cloud.source is not None and cloud.source.format == "e57" else None
     header = source.header if source else _header(cloud)
-    cloud = attributes.convert_attributes(cloud, _KINDS, warn, str(target))
+    cloud = convert_attributes(cloud, target, warn)
+    with created(temporary, target, header) as file:
+        for index, scan in enumerate(header.scans):
+            which = source.rows["scan"] == index if source else np.ones(len(cloud), bool)
+            part = replace(cloud.select(which), source=None)
+            local = local_coordinates(part, scan, source.rows[which] if source else None)
+            missing = ~np.all(np.isfinite(local), axis=1)
+            how = Written(fits_single(scan, local[~missing]), bool(missing.any()), bool(source), len(local))
+            write_scan(file, scan, [(part, local)], how)
+
+
+def convert_attributes(cloud: Cloud, target: Path, warn: Callable[[str], object]) -> Cloud:
+    """The cloud with attributes of types that E57 holds."""
+    return attributes.convert_attributes(cloud, _KINDS, warn, str(target))
+
+
+class E57File(NamedTuple):
+    """A file that is being written."""
+
+    libe57: Any
+    image: Any
+    scans: Any
+    """The node of its scans."""
+
+
+@contextmanager
+def created(temporary: Path, target: Path, header: Header) -> Iterator[E57File]:
+    """Context of a new file with a header, without scans; `target` is named in errors. Raises ScanError."""
+    libe57 = load_libe57(target)
     image = libe57.ImageFile(str(temporary), "w")
     try:
-        _write(libe57, image, cloud, header, source)
+        e57_nodes.declare_namespaces(libe57, image, header.spaces)
+        root, scans = image.root(), libe57.VectorNode(image, True)
+        e57_nodes.set_children(libe57, image, root, header.tree)
+        root.set("data3D", scans)
+        root.set("images2D", libe57.VectorNode(image, True))
+        yield E57File(libe57, image, scans)
         image.close()
-        return
     except (OSError, ScanError):
         image.cancel()
         raise
     except Exception as error:
         image.cancel()  # an image that is neither closed nor cancelled takes the interpreter down later
         reason = " ".join(str(error).split())[:160]
-    raise ScanError(f"{target}: cannot be written as E57 ({reason})")
-
-
-def _write(libe57: Any, image: Any, cloud: Cloud, header: Header, source: Source | None) -> None:
-    e57_nodes.declare_namespaces(libe57, image, header.spaces)
-    root = image.root()
-    e57_nodes.set_children(libe57, image, root, header.tree)
-    scans = libe57.VectorNode(image, True)
-    root.set("data3D", scans)
-    root.set("images2D", libe57.VectorNode(image, True))
-    for index, scan in enumerate(header.scans):
-        which = source.rows["scan"] == index if source else np.ones(len(cloud), bool)
-        rows = source.rows[which] if source else None
-        _write_scan(libe57, image, scans, scan, replace(cloud.select(which), source=None), rows)
+        raise ScanError(f"{target}: cannot be written as E57 ({reason})") from None
 
 
 def _header(cloud: Cloud) -> Header:
@@ -219,7 +111,7 @@ def _header(cloud: Cloud) -> Header:
     pose = e57_nodes.NodeTree(
         "structure",
         children=(
-            ("rotation", e57_nodes.NodeTree("structure", children=tuple(_IDENTITY_ROTATION.items()))),
+            ("rotation", e57_nodes.NodeTree("structure", children=tuple(IDENTITY_ROTATION.items()))),
             ("translation", e57_nodes.NodeTree("structure", children=shift)),
         ),
     )
@@ -227,26 +119,49 @@ def _header(cloud: Cloud) -> Header:
     return Header((E57Scan(np.eye(3), cloud.origin, {}, len(cloud), tree),), e57_nodes.file_tree())
 
 
-def _write_scan(libe57: Any, image: Any, scans: Any, scan: E57Scan, cloud: Cloud, rows: np.ndarray | None) -> None:
-    local = _local_coordinates(cloud, scan, rows)
-    missing = ~np.all(np.isfinite(local), axis=1)
-    columns = _coordinate_columns(local, missing, scan) | _named_columns(cloud, scan, rows is not None)
-    for kind in ("cartesian", "spherical"):
-        if (
-            missing.any()
-            and f"{kind}InvalidState" not in columns
-            and f"{kind}{'X' if kind[0] == 'c' else 'Range'}" in columns
-        ):
+class Written(NamedTuple):
+    """How a scan is written."""
+
+    single: bool
+    """Cartesian coordinates are in single precision."""
+    missing: bool
+    """There are points without coordinates."""
+    kept: bool
+    """The scan is one that was read."""
+    block: int
+    """The most points that are written at a time."""
+
+
+def write_scan(file: E57File, scan: E57Scan, parts: Iterable[tuple[Cloud, np.ndarray]], how: Written) -> None:
+    """Write one scan; its points come in parts, each with the local coordinates [n, 3] of its points."""
+    node = file.libe57.StructureNode(file.image)
+    file.scans.append(node)
+    bounds, counts = [], []
+
+    def blocks() -> Iterator[dict[str, np.ndarray]]:
+        for part, local in parts:
+            missing = ~np.all(np.isfinite(local), axis=1)
+            measured = local[~missing]
+            bounds.extend([measured.min(axis=0), measured.max(axis=0)] if len(measured) else [])
+            counts.append(len(local))
+            yield _scan_columns(part, local, missing, scan, how)
+
+    e57_nodes.write_points(file.libe57, file.image, node, blocks(), scan.fields, how.block)
+    tree = e57_nodes.with_bounds(scan.tree, np.array(bounds).reshape(-1, 3), scan.count == sum(counts))
+    e57_nodes.set_children(file.libe57, file.image, node, tree)
+
+
+def _scan_columns(
+    part: Cloud, local: np.ndarray, missing: np.ndarray, scan: E57Scan, how: Written
+) -> dict[str, np.ndarray]:
+    columns = _coordinate_columns(local, missing, scan, how.single) | _named_columns(part, scan, how.kept)
+    for kind, first in (("cartesian", "cartesianX"), ("spherical", "sphericalRange")):
+        if how.missing and f"{kind}InvalidState" not in columns and first in columns:
             columns[f"{kind}InvalidState"] = missing.astype(np.uint8) * 2
-    node = libe57.StructureNode(image)
-    e57_nodes.set_children(
-        libe57, image, node, e57_nodes.with_bounds(scan.tree, local[~missing], scan.count == len(local))
-    )
-    scans.append(node)
-    e57_nodes.write_points(libe57, image, node, columns, scan.fields)
+    return columns
 
 
-def _local_coordinates(cloud: Cloud, scan: E57Scan, rows: np.ndarray | None) -> np.ndarray:
+def local_coordinates(cloud: Cloud, scan: E57Scan, rows: np.ndarray | None) -> np.ndarray:
     """[n, 3] in the scan's frame, Rᵀ(x − t), or as read where a point did not move; NaN for points without coordinates."""
     local = (cloud.xyz - scan.translation) @ scan.rotation
     local[~np.isfinite(cloud.xyz).all(axis=1)] = np.nan
@@ -256,22 +171,22 @@ def _local_coordinates(cloud: Cloud, scan: E57Scan, rows: np.ndarray | None) -> 
     return local
 
 
-def _coordinate_columns(local: np.ndarray, missing: np.ndarray, scan: E57Scan) -> dict[str, np.ndarray]:
-    """The coordinates in the kinds that the file has, cartesian or spherical or both; zero for missing ones.
+def fits_single(scan: E57Scan, local: np.ndarray) -> bool:
+    """Whether the file has cartesian coordinates in single precision, and it is accurate enough for points [n, 3]."""
+    single = all(name in scan.fields and scan.fields[name].kind == np.float32 for name in CARTESIAN)
+    return single and packed.is_accurate_enough(local, local, np.dtype(np.float32))
 
-    Cartesian ones are in single precision where the file had it and it is accurate enough.
-    """
+
+def _coordinate_columns(local: np.ndarray, missing: np.ndarray, scan: E57Scan, single: bool) -> dict[str, np.ndarray]:
+    """The coordinates in the kinds that the file has, cartesian or spherical or both; zero for missing ones."""
     filled = np.where(missing[:, None], 0.0, local)
     spherical = (
-        dict(zip(map(str, _SPHERICAL), _spherical(filled), strict=True)) if set(_SPHERICAL) <= set(scan.fields) else {}
+        dict(zip(map(str, SPHERICAL), _spherical(filled), strict=True)) if set(SPHERICAL) <= set(scan.fields) else {}
     )
-    if spherical and not set(_CARTESIAN) <= set(scan.fields):
+    if spherical and not set(CARTESIAN) <= set(scan.fields):
         return spherical
-    finite = local[~missing]
-    single = all(name in scan.fields and scan.fields[name].kind == np.float32 for name in _CARTESIAN)
-    is_accurate_enough = single and packed.is_accurate_enough(finite, finite, np.dtype(np.float32))
-    filled = filled.astype(np.float32 if is_accurate_enough else np.float64)
-    return dict(zip(map(str, _CARTESIAN), filled.T, strict=True)) | spherical
+    filled = filled.astype(np.float32 if single else np.float64)
+    return dict(zip(map(str, CARTESIAN), filled.T, strict=True)) | spherical
 
 
 def _spherical(local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -282,8 +197,8 @@ def _spherical(local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _named_columns(cloud: Cloud, scan: E57Scan, kept: bool) -> dict[str, np.ndarray]:
     """The attributes under E57's names; with `kept`, standard fields that only other scans of the file have are left to those."""
-    own = {_attribute_name(name): name for name in scan.fields}
-    standard = {plain: name for name, plain in _RENAMED.items()} | {name: name for name in e57_nodes.STANDARD}
+    own = {attribute_name(name): name for name in scan.fields}
+    standard = {plain: name for name, plain in RENAMED.items()} | {name: name for name in e57_nodes.STANDARD}
     out = {}
     for name, values in cloud.attributes.items():
         if name == "sphericalInvalidState" and name not in own:

@@ -1,6 +1,7 @@
 """The nodes of an E57 file as Python values, so that the file can be closed and its description written to another."""
 
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,20 +129,27 @@ def point_fields(libe57: Any, points: Any) -> dict[str, Field]:
     return out
 
 
-def read_columns(libe57: Any, image: Any, points: Any, wanted: dict[str, Field], count: int) -> dict[str, np.ndarray]:
-    """The fields of a scan's points by name, [count] each; scaled integers as float64."""
-    out = {name: np.zeros(count, _buffer_dtype(field.kind)) for name, field in wanted.items()}
+def iter_columns(
+    libe57: Any, image: Any, points: Any, wanted: dict[str, Field], count: int, block: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The fields of a scan's points by name, `block` points at a time; scaled integers as float64; at least one block."""
+    room = min(block, count)
+    read = {name: np.zeros(room, _buffer_dtype(field.kind)) for name, field in wanted.items()}
     if count == 0:
-        return {name: column.astype(wanted[name].kind) for name, column in out.items()}
+        yield {name: column.astype(wanted[name].kind) for name, column in read.items()}
+        return
     buffers = libe57.VectorSourceDestBuffer()
-    for name, column in out.items():
-        buffers.append(libe57.SourceDestBuffer(image, name, column, count, True, True))
+    for name, column in read.items():
+        buffers.append(libe57.SourceDestBuffer(image, name, column, room, True, True))
     reader = points.reader(buffers)
-    got = reader.read()
-    reader.close()
-    if got != count:
-        raise ValueError(f"a scan promises {count:,} points and holds {got:,}")
-    return {name: column.astype(wanted[name].kind, copy=False) for name, column in out.items()}
+    try:
+        for first in range(0, count, block):
+            got = reader.read()
+            if got != min(block, count - first):
+                raise ValueError(f"a scan promises {count:,} points and holds {first + got:,}")
+            yield {name: column[:got].astype(wanted[name].kind, copy=count > block) for name, column in read.items()}
+    finally:
+        reader.close()
 
 
 def _buffer_dtype(kind: np.dtype) -> np.dtype:
@@ -149,25 +157,39 @@ def _buffer_dtype(kind: np.dtype) -> np.dtype:
     return np.dtype(kind.type) if kind.kind == "f" or kind.itemsize <= 2 else np.dtype(np.longlong)
 
 
-def write_points(libe57: Any, image: Any, scan: Any, columns: dict[str, np.ndarray], known: dict[str, Field]) -> None:
-    """The points of a scan; fields keep the file's own type where their values fit it."""
+def write_points(
+    libe57: Any, image: Any, scan: Any, blocks: Iterable[dict[str, np.ndarray]], known: dict[str, Field], most: int
+) -> None:
+    """The points of a scan, in blocks of at most `most`; the first decides the fields, which keep the file's own type where
+    their values fit it."""
+    written: dict[str, np.ndarray] = {}
+    points = writer = None
+    for columns in blocks:
+        if points is None:
+            points = _begin_points(libe57, image, scan, columns, known)
+        count = len(next(iter(columns.values())))
+        if count and writer is None:
+            buffers = libe57.VectorSourceDestBuffer()
+            for name, column in columns.items():
+                written[name] = np.empty(most, _buffer_dtype(column.dtype))  # np.array would leave a long a long
+                buffers.append(libe57.SourceDestBuffer(image, name, written[name], most, True, True))
+            writer = points.writer(buffers)
+        for name, values in written.items():
+            values[:count] = columns[name]
+        if count:
+            writer.write(count)
+    if writer is not None:
+        writer.close()
+
+
+def _begin_points(libe57: Any, image: Any, scan: Any, columns: dict[str, np.ndarray], known: dict[str, Field]) -> Any:
+    """The node of a scan's points, still without any."""
     prototype = libe57.StructureNode(image)
-    buffers = libe57.VectorSourceDestBuffer()
-    kept = []
     for name, column in columns.items():
         prototype.set(name, build_node(libe57, image, _prototype_node(column, known.get(name))))
-        kept.append(np.empty(len(column), _buffer_dtype(column.dtype)))  # np.array would leave a long a long
-        kept[-1][:] = column
     points = libe57.CompressedVectorNode(image, prototype, libe57.VectorNode(image, True))
     scan.set("points", points)
-    count = len(kept[0])
-    if count == 0:
-        return
-    for name, column in zip(columns, kept, strict=True):
-        buffers.append(libe57.SourceDestBuffer(image, name, column, count, True, True))
-    writer = points.writer(buffers)
-    writer.write(count)
-    writer.close()
+    return points
 
 
 def _prototype_node(column: np.ndarray, field: Field | None) -> NodeTree:

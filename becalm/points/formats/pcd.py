@@ -39,6 +39,14 @@ class Header:
     """x, y, z -> their names in the file, where these are others: X, Y, Z."""
     booleans: frozenset[str] = frozenset()
     """Fields of TYPE B, PCL's bool, which are bytes here."""
+    place: np.ndarray | None = None
+    """Of a file that is read in parts: [3] where the sensor stood, if its grid fits rays from there."""
+
+    @property
+    def viewpoint(self) -> np.ndarray:
+        """[3] the place that VIEWPOINT names; the origin where there is none."""
+        found = [line.split() for line in self.text.decode("latin1").splitlines() if line.startswith("VIEWPOINT")]
+        return np.array(found[0][1:4], np.float64) if found and len(found[0]) >= 4 else np.zeros(3)
 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:

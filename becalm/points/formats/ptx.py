@@ -5,8 +5,8 @@ translation, and a line x y z intensity [red green blue] for each point in the s
 Clouds have global coordinates, [x y z 1] M.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import lines, scan_files
 from becalm.points.formats.attributes import is_lossless
 from becalm.points.formats.packed import AXES
+from becalm.points.rays import grid_fits
 
-_HEADER_LINES = 10
+HEADER_LINES = 10
 _FIELDS = ("intensity", "red", "green", "blue")
 _KINDS: dict[str, str] = {**dict.fromkeys((*AXES, "intensity"), "f8"), **dict.fromkeys(("red", "green", "blue"), "u1")}
 _ROW = np.dtype([("scan", np.int32), ("line", np.int64), ("global", np.float64, (3,))])
@@ -27,8 +28,6 @@ _ROW = np.dtype([("scan", np.int32), ("line", np.int64), ("global", np.float64, 
 class PtxScan:
     """One scan of a file."""
 
-    head: tuple[int, int]
-    """Start and end of its header in the file."""
     spans: np.ndarray
     """int64 [n, 2]: start and end of the lines of its points."""
     values: np.ndarray
@@ -37,8 +36,8 @@ class PtxScan:
     """[3, 3], for rows: global = local @ rotation + translation."""
     translation: np.ndarray
     """[3]"""
-    place: np.ndarray
-    """[3] where the scanner stood, in global coordinates."""
+    place: np.ndarray | None
+    """[3] where the scanner stood, in global coordinates; None where it has no pose, and no grid of rays from its origin."""
     shape: tuple[int, int]
     """Columns and rows of its grid, whose points come column by column."""
 
@@ -55,30 +54,41 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of all scans, one scan after the other, in global coordinates. Raises ScanError."""
     body = scan_files.read_bytes(path)
     spans = lines.find_lines(body, 0)
-    scans, rows, index = [], [], 0
+    scans, index = [], 0
     while index < len(spans):
-        scan = _read_scan(body, spans[index:], len(scans), path)
-        local = np.stack([scan.values[axis] for axis in AXES], axis=1)
+        scans.append(_read_scan(body, spans[index:], len(scans), path))
+        index += HEADER_LINES + len(scans[-1].values)
+    return cloud_from_scans(Layout(tuple(scans), body), path)
+
+
+def cloud_from_scans(layout: Layout, path: Path) -> Cloud:
+    """The points of scans, one scan after the other, in global coordinates."""
+    rows, scans = [], layout.scans
+    for number, scan in enumerate(scans):
+        local = local_coordinates(scan.values)
         part = np.zeros(len(local), _ROW)
-        part["scan"], part["line"] = len(scans), np.arange(len(local))
+        part["scan"], part["line"] = number, np.arange(len(local))
         part["global"] = local @ scan.rotation + scan.translation
-        part["global"][~local.any(axis=1)] = np.nan
-        scans.append(scan)
         rows.append(part)
-        index += _HEADER_LINES + len(local)
     joined = np.concatenate(rows)
     names = [name for name in _FIELDS if any(name in (scan.values.dtype.names or ()) for scan in scans)]
     values = {name: frozen(np.concatenate([_column(scan.values, name) for scan in scans])) for name in names}
-    return Cloud(frozen(joined)["global"], values, source=Source("ptx", path, Layout(tuple(scans), body), joined))
+    return Cloud(frozen(joined)["global"], values, source=Source("ptx", path, layout, joined))
 
 
-def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxScan:
-    head = [body[a:b].split() for a, b in spans[:_HEADER_LINES].tolist()]
+def local_coordinates(values: np.ndarray) -> np.ndarray:
+    """[n, 3] in the scanner's frame, NaN where nothing came back."""
+    local = np.stack([values[axis] for axis in AXES], axis=1)
+    local[~local.any(axis=1)] = np.nan
+    return local
+
+
+def read_pose(head: list[list[bytes]], number: int, path: Path) -> PtxScan:
+    """A scan without its points, of the words of its header's lines. Raises ScanError."""
     try:
         if [len(words) for words in head] != [1, 1, 3, 3, 3, 3, 4, 4, 4, 4]:
             raise ValueError
         shape = int(head[0][0]), int(head[1][0])
-        count = shape[0] * shape[1]
         place = np.array(head[2], np.float64)
         matrix = np.array(head[6:], np.float64)
         if min(shape) < 0 or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
@@ -86,19 +96,39 @@ def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxSc
     except (ValueError, OverflowError):
         fault = f"scan {number + 1} does not begin with columns, rows, place, axes and a 4 × 4 matrix"
         raise scan_files.wrong_kind(path, fault) from None
-    left = len(spans) - _HEADER_LINES
+    shift = matrix[3, :3]
+    none = np.zeros((0, 2), np.int64), np.zeros(0, _record(4))
+    return PtxScan(*none, matrix[:3, :3], shift, shift if shift.any() else place, shape)
+
+
+def _read_scan(body: bytes, spans: np.ndarray, number: int, path: Path) -> PtxScan:
+    scan = read_pose([body[a:b].split() for a, b in spans[:HEADER_LINES].tolist()], number, path)
+    count, left = scan.shape[0] * scan.shape[1], len(spans) - HEADER_LINES
     if count > left:
         raise ScanError(f"{path}: scan {number + 1} promises {count:,} points, the file holds {left:,} (truncated?)")
-    own = spans[_HEADER_LINES : _HEADER_LINES + count]
-    columns = len(body[int(own[0, 0]) : int(own[0, 1])].split()) if count else 4
+    own = spans[HEADER_LINES : HEADER_LINES + count]
+    kind = point_record(body[int(own[0, 0]) : int(own[0, 1])], number, path) if count else _record(4)
+    scan = replace(scan, spans=own, values=lines.parse_rows(body, own, kind, None, path))
+    return with_checked_place(scan, [local_coordinates(scan.values).reshape(*scan.shape, 3)] if count else [])
+
+
+def with_checked_place(scan: PtxScan, bands: Iterable[np.ndarray]) -> PtxScan:
+    """The scan without a place where it has no pose, and its grid, given in bands of columns, none of rays from its origin."""
+    assert scan.place is not None
+    fits = scan.place.any() or (min(scan.shape) >= 3 and grid_fits(bands, np.zeros(3)))
+    return scan if fits else replace(scan, place=None)
+
+
+def point_record(line: bytes, number: int, path: Path) -> np.dtype:
+    """The record of the points of a scan, by the first of their lines. Raises ScanError."""
+    columns = len(line.split())
     if columns not in (3, 4, 7):
         raise ScanError(f"{path}: points of scan {number + 1} have {columns} values, PTX has 3, 4 or 7")
-    names = [*AXES, *_FIELDS[: columns - 3]]
-    values = lines.parse_rows(body, own, np.dtype([(name, _KINDS[name]) for name in names]), None, path)
-    shift = matrix[3, :3]
-    end = int(own[0, 0]) if count else int(spans[_HEADER_LINES - 1, 1])
-    place = shift if shift.any() else place
-    return PtxScan((int(spans[0, 0]), end), own, values, matrix[:3, :3], shift, place, shape)
+    return _record(columns)
+
+
+def _record(columns: int) -> np.dtype:
+    return np.dtype([(name, _KINDS[name]) for name in (*AXES, *_FIELDS[: columns - 3])])
 
 
 def _column(values: np.ndarray, name: str) -> np.ndarray:
@@ -109,26 +139,42 @@ def _column(values: np.ndarray, name: str) -> np.ndarray:
 def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     """The cloud as PTX: a PTX source's scans with their headers, points that were removed as missing returns; else one scan."""
     source = cloud.source if cloud.source is not None and cloud.source.format == "ptx" else None
-    known = {name for name in _FIELDS if name in cloud.attributes and _is_plain(cloud.attributes[name], name)}
-    omitted = [name for name in cloud.attributes if name not in known]
-    if omitted:
-        warn(f"{target}: PTX cannot hold {', '.join(omitted)}; left out")
+    known = warn_omitted(cloud, target, warn)
     with open(temporary, "wb") as file:
-        for block in _rewrite(cloud, source, target, warn) if source else _new_file(cloud, known):
-            file.write(block)
+        file.writelines(rewrite(cloud, source) if source else _new_file(cloud, known))
+    if source:
+        read_points = sum(len(scan.values) for scan in source.header.scans)
+        warn_removed(read_points - len(cloud), target, warn)
 
 
 def _is_plain(values: np.ndarray, name: str) -> bool:
     return values.ndim == 1 and values.dtype.kind in "biuf" and is_lossless(values, np.dtype(_KINDS[name]))
 
 
-def _rewrite(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], object]) -> Iterator[bytes]:
+def warn_omitted(cloud: Cloud, target: Path, warn: Callable[[str], object]) -> set[str]:
+    """The attributes of a cloud that PTX can hold; `warn` is called with a line for the others."""
+    known = {name for name in _FIELDS if name in cloud.attributes and _is_plain(cloud.attributes[name], name)}
+    omitted = [name for name in cloud.attributes if name not in known]
+    if omitted:
+        warn(f"{target}: PTX cannot hold {', '.join(omitted)}; left out")
+    return known
+
+
+def warn_removed(removed: int, target: Path, warn: Callable[[str], object]) -> None:
+    """Say how many points of a scan's grid were removed, if any were."""
+    if removed:
+        warn(
+            f"{target}: {removed:,} points that were removed are written as missing returns, 0 0 0, in the scan's grid"
+        )
+
+
+def rewrite(cloud: Cloud, source: Source) -> Iterator[bytes]:
+    """The text that was read, with the changed numbers of a cloud of its points."""
     layout: Layout = source.header
-    here = missing = 0
+    here = 0
     for number, scan in enumerate(layout.scans):
         which = source.rows["scan"] == number
         new = _local_values(cloud.select(which), scan, source.rows[which])
-        missing += len(scan.values) - int(which.sum())
         if len(new):
             yield layout.body[here : int(scan.spans[0, 0])]
             yield from lines.rewrite_lines(
@@ -136,10 +182,6 @@ def _rewrite(cloud: Cloud, source: Source, target: Path, warn: Callable[[str], o
             )
             here = int(scan.spans[-1, 1])
     yield layout.body[here:]
-    if missing:
-        warn(
-            f"{target}: {missing:,} points that were removed are written as missing returns, 0 0 0, in the scan's grid"
-        )
 
 
 def _local_values(cloud: Cloud, scan: PtxScan, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scans read and written part by part, for files that are larger than memory: LAS, LAZ, PLY, PCD and text.
+"""Scans read and written part by part, for files that are larger than memory: LAS, LAZ, PLY, PCD, E57, PTX and text.
 
 A part is a `Cloud` with the file's own records, so that, as when whole files are written, only what changed is written anew.
 """
@@ -12,8 +12,11 @@ import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError, Source
 from becalm.points.formats import las, las_header, packed, pcd, ply, scan_files
+from becalm.points.formats.e57_stream import E57Stream, open_e57
+from becalm.points.formats.ptx_stream import PtxStream, open_ptx
 from becalm.points.formats.records import kept_rows, written_dtype
 from becalm.points.formats.text_stream import TextStream, open_text
+from becalm.points.rays import grid_bands, grid_fits, unfit_grid_warning, unfit_viewpoint_error
 
 CHUNK = 1_000_000
 """Points in a part."""
@@ -123,7 +126,7 @@ class PcdStream:
                 file.write(block)
 
 
-Stream = LasStream | PlyStream | PcdStream | TextStream
+Stream = LasStream | PlyStream | PcdStream | E57Stream | PtxStream | TextStream
 """A scan in parts."""
 
 
@@ -144,30 +147,32 @@ def open_stream(path: Path, least: int = 0) -> Stream | None:
     Raises ScanError as `read` does.
     """
     suffix = path.suffix.lower()
-    if suffix in (".las", ".laz"):
-        stream: Stream | None = LasStream(path, las.point_count(path))
-    elif suffix in (".ply", ".pcd"):
-        stream = open_ply(path) if suffix == ".ply" else open_pcd(path)
-    else:
-        stream = None
+    stream: Stream | None = OPENERS[suffix](path) if suffix in OPENERS else None
     if stream is None and suffix in TEXTS and scan_files.file_size(path) > LEAST_LINE * least:
-        stream = open_text(path)
-    return stream if stream is not None and stream.count > least else None
+        stream = open_ptx(path) if suffix == ".ptx" else open_text(path)
+    if stream is None or stream.count <= least:
+        return None
+    return with_grid_place(stream)
 
 
-TEXTS = (".ply", ".pcd", ".xyz", ".txt", ".asc", ".csv", ".pts")
+TEXTS = (".ply", ".pcd", ".xyz", ".txt", ".asc", ".csv", ".pts", ".ptx")
 """Formats that may be text."""
 
 LEAST_LINE = 6
 """Bytes of the shortest line of three numbers."""
 
 
+def open_las(path: Path) -> LasStream:
+    """A LAS or LAZ file."""
+    return LasStream(path, las.point_count(path))
+
+
 def open_pcd(path: Path) -> PcdStream | None:
-    """A binary PCD file that is whole and not organised: a grid says where the sensor stood, and is needed as a whole."""
+    """A binary PCD file that is whole."""
     size = scan_files.file_size(path)
     with open(path, "rb") as file:
         header = pcd.parse_header(file.read(pcd.HEADER_LIMIT), path)
-    if header.data != "binary" or header.height > 1 or len(header.text) + header.points * header.dtype.itemsize > size:
+    if header.data != "binary" or len(header.text) + header.points * header.dtype.itemsize > size:
         return None
     return PcdStream(path, header.points, header)
 
@@ -185,6 +190,45 @@ def open_ply(path: Path) -> PlyStream | None:
     if start + header.vertex.count * header.vertex.min_row_bytes > size:
         return None  # the reader of whole files says what is missing
     return PlyStream(path, header.vertex.count, header, start)
+
+
+OPENERS = {".las": open_las, ".laz": open_las, ".ply": open_ply, ".pcd": open_pcd, ".e57": open_e57}
+
+
+def organised_header(stream: Stream) -> pcd.Header | None:
+    """The header of an organised PCD, None for other streams."""
+    header = stream.source.header if isinstance(stream, TextStream) else getattr(stream, "header", None)
+    organised = isinstance(header, pcd.Header) and min(header.width, header.height) > 1
+    return header if organised and header.width * header.height == stream.count else None
+
+
+def with_grid_place(stream: Stream) -> Stream:
+    """The stream, of an organised PCD with the sensor's place in its header where some rows of the grid fit rays from there."""
+    header = organised_header(stream)
+    if header is None or not fits_rays(stream, header.width, header.viewpoint):
+        return stream
+    header = replace(header, place=header.viewpoint)
+    if isinstance(stream, TextStream):
+        return replace(stream, source=replace(stream.source, header=header))
+    return replace(stream, header=header)
+
+
+def fits_rays(stream: Stream, width: int, place: np.ndarray) -> bool:
+    """Whether some rows of an organised cloud fit rays from a place [3]."""
+    grid = (np.where(part.measured[:, None], part.xyz, np.nan) for part in stream)
+    return grid_fits(grid_bands(grid, width), place)
+
+
+def check_grid_viewpoint(stream: Stream, viewpoint: np.ndarray | None, warn: Callable[[str], object]) -> None:
+    """Call `warn` where the grid of an organised PCD does not fit rays from its VIEWPOINT; raise ScanError where it does not
+    fit those from a given `viewpoint` [3]."""
+    header = organised_header(stream)
+    if header is None:
+        return
+    if viewpoint is None and header.place is None:
+        warn(unfit_grid_warning(stream.path, header.viewpoint))
+    elif viewpoint is not None and not fits_rays(stream, header.width, viewpoint):
+        raise unfit_viewpoint_error(viewpoint)
 
 
 def _between(file: BinaryIO, start: int, end: int) -> bytes:

@@ -134,10 +134,10 @@ def ply_stream(path: Path) -> TextStream | None:
 
 
 def pcd_stream(path: Path) -> TextStream | None:
-    """An ascii PCD that is not organised: the grid of one that is says where the sensor stood, and is needed as a whole."""
+    """An ascii PCD."""
     with open(path, "rb") as file:
         header = pcd.parse_header(file.read(pcd.HEADER_LIMIT), path)
-    if header.data != "ascii" or header.height > 1:
+    if header.data != "ascii":
         return None
     source = Source("pcd", path, header, np.zeros(0))
     return TextStream(path, source, header.dtype, len(header.text), header.points, comments=(b"#",))

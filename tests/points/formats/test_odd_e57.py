@@ -33,7 +33,7 @@ def e57_of(path, columns, grouped: bool = False) -> None:
     if grouped:
         node.set("pointGroupingSchemes", libe57.StructureNode(image))
     scans.append(node)
-    e57_nodes.write_points(libe57, image, node, columns, {})
+    e57_nodes.write_points(libe57, image, node, [columns], {}, len(next(iter(columns.values()))))
     image.close()
 
 
