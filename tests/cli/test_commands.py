@@ -190,7 +190,8 @@ def test_every_packaged_model_has_a_card_and_they_fit_in_48_megabytes():
     assert sum(path.stat().st_size for path in weights) <= 48e6
 
 
-def test_train_runs_a_recipe_and_continues_it(capsys, tmp_path):
+def test_train_runs_a_recipe_and_continues_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("becalm.recipes.jets.STANDARDISED_BATCHES", 2)
     options = ("--run", tmp_path, "--workers", "0", "--width", "16", "--layers", "1", "--log-every", "1")
     code, out, err = run(capsys, "train", "jets", *options, "--steps", "2", "--save-every", "1")
     assert code == 0, err
