@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from becalm.core.typing import Float, Int, Tensor
+from becalm.core.typing import Bool, Float, Int, Tensor
 
 N_EDGE_VECTORS = 4
 """Vectors of an edge: to the neighbour, onto the neighbour's tangent plane at two scales, and the neighbour's displacement."""
@@ -77,16 +77,19 @@ class Layer(nn.Module):
         nn.init.zeros_(self.move.bias)
 
     def forward(
-        self, h: Tensor, move: Tensor, graph: Graph, candidates: Tensor, chunk: int | None
+        self, h: Tensor, move: Tensor, graph: Graph, candidates: Tensor, chunk: int | None, wanted: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """New features and displacements, computed `chunk` points at a time (None: all at once)."""
+        """New features and displacements, computed `chunk` points at a time (None: all at once); those of points that are not
+        `wanted` stay as they are."""
         here, there, move = self.here(h), self.there(h), move / graph.scale[:, None]
         state = torch.cat([move, graph.normals.flatten(1), graph.scale[:, None]], 1)
-        rows = torch.arange(h.shape[0], device=h.device)
+        rows = torch.arange(h.shape[0], device=h.device) if wanted is None else wanted.nonzero()[:, 0]
         chunks = rows.split(chunk) if chunk else (rows,)
         parts = [self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in chunks]
-        h, move = (torch.cat(part) for part in zip(*parts, strict=True))
-        return h, move * graph.scale[:, None]
+        new_h, new_move = (torch.cat(part) for part in zip(*parts, strict=True))
+        if wanted is not None:
+            new_h, new_move = h.index_copy(0, rows, new_h), move.index_copy(0, rows, new_move)
+        return new_h, new_move * graph.scale[:, None]
 
     def forward_rows(
         self, rows: Tensor, h: Tensor, here: Tensor, there: Tensor, state: Tensor, graph: Graph, candidates: Tensor
@@ -170,6 +173,20 @@ def diagonal_blocks(
     return tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
+def receptive_fields(
+    edges: Int[Tensor, "point edge"], wanted: Bool[Tensor, " point"] | None, layers: int
+) -> list[Bool[Tensor, " point"] | None]:
+    """The points that each layer must compute for the last one's at the `wanted` points and their neighbours; None: all."""
+    if wanted is None:
+        return [None] * layers
+    fields = [wanted]
+    for _ in range(layers):
+        field = fields[0].clone()
+        field[edges[fields[0]].flatten()] = True
+        fields.insert(0, field)
+    return list(fields[:-1])
+
+
 class Blend(nn.Module):
     """The network: from features and candidate displacements of each point to `BlendOutput`.
 
@@ -204,23 +221,33 @@ class Blend(nn.Module):
         sigma: Float[Tensor, " point"],
     ) -> BlendOutput:
         """`candidates` in units of the local scale; `sigma` the known noise level in absolute units, NaN where unknown."""
-        for output in self.iter_layers(graph, features, candidates, sigma):
-            pass
+        *_, output = self.iter_layers(graph, features, candidates, sigma)
+        assert output is not None
         return output
 
     def iter_layers(
-        self, graph: Graph, features: Tensor, candidates: Tensor, sigma: Tensor, chunk: int | None = None
-    ) -> Iterator[BlendOutput]:
-        """The outputs computed from each layer's features, `chunk` points at a time (None: all at once); the last is final."""
+        self,
+        graph: Graph,
+        features: Tensor,
+        candidates: Tensor,
+        sigma: Tensor,
+        chunk: int | None = None,
+        wanted: Bool[Tensor, " point"] | None = None,
+    ) -> Iterator[BlendOutput | None]:
+        """None after each layer but the last, then the output; layers compute `chunk` points at a time (None: all at once).
+
+        Where some points only are `wanted`, each layer computes those that their output depends on; that of the others is void.
+        """
         known = ~sigma.isnan()
         level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
         hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
         given = torch.cat([(features - self.mean) / self.deviation, hint], -1)
         h = self.enter(given).type_as(graph.offsets)
         move = (self.first(h).type_as(graph.offsets).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
-        for layer in self.layers:
-            h, move = layer(h, move, graph, candidates, chunk)
-            yield BlendOutput(move, *self.estimates(h, given, graph))
+        fields = receptive_fields(graph.edges, wanted, len(self.layers))
+        for i, (layer, field) in enumerate(zip(self.layers, fields, strict=True)):
+            h, move = layer(h, move, graph, candidates, chunk, field)
+            yield BlendOutput(move, *self.estimates(h, given, graph)) if i + 1 == len(self.layers) else None
 
     def estimates(self, h: Tensor, given: Tensor, graph: Graph) -> tuple[Tensor, ...]:
         """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs.

@@ -157,28 +157,28 @@ class Jets(nn.Module):
         if len(state.get("network.mean", ())) == N_FEATURES - added:
             for name, value in (("network.mean", 0.0), ("network.deviation", 1.0)):
                 state[name] = torch.cat([state[name], state[name].new_full((added,), value)])
-            for name in (
-                "network.enter.0.weight",
-                "network.leave.0.weight",
-            ):  # their last two inputs are the known noise
-                old = state[name]
-                state[name] = torch.cat([old[:, :-2], old.new_zeros(len(old), added), old[:, -2:]], 1)
+            for name in ("network.enter.0.weight", "network.leave.0.weight"):
+                known, hint = state[name].split([state[name].shape[1] - 2, 2], 1)  # the last two are the known noise
+                state[name] = torch.cat([known, known.new_zeros(len(known), added), hint], 1)
         return state
 
     def forward(self, cloud: FittedCloud, sigma: Float[Tensor, " point"]) -> BlendOutput:
         """`sigma` is the known noise level per point in the cloud's units, NaN where it is not known."""
-        for output in self.iter_layers(cloud, sigma):
-            pass
+        *_, output = self.iter_layers(cloud, sigma)
+        assert output is not None
         return output
 
     def iter_layers(
-        self, cloud: FittedCloud, sigma: Float[Tensor, " point"], chunk: int | None = None
-    ) -> Iterator[BlendOutput]:
-        """The outputs computed from each layer, `chunk` points at a time; log-variances of the network are relative to
-        `residual_noise`."""
+        self,
+        cloud: FittedCloud,
+        sigma: Float[Tensor, " point"],
+        chunk: int | None = None,
+        wanted: Bool[Tensor, " point"] | None = None,
+    ) -> Iterator[BlendOutput | None]:
+        """As `Blend.iter_layers`; log-variances of the network are relative to `residual_noise`."""
         base = 2 * residual_noise(cloud).log()
-        for output in self.network.iter_layers(*cloud, sigma, chunk):
-            yield output._replace(log_var=base + output.log_var, log_noise=base + output.log_noise)
+        for output in self.network.iter_layers(*cloud, sigma, chunk, wanted):
+            yield output and output._replace(log_var=base + output.log_var, log_noise=base + output.log_noise)
 
     def iter_denoise(
         self, xyz: np.ndarray, sigma: float | np.ndarray | None = None, seed: int = 0
@@ -193,13 +193,13 @@ class Jets(nn.Module):
         unknown = np.full(len(xyz), np.nan)
         level = unknown if sigma is None else np.broadcast_to(sigma, len(xyz))[order]
         start = xyz[order]
-        first = result = yield from self._denoise_once(start, level, 0.0, 0.5)
+        first = result = yield from self._denoise_once(start, level, (0.0, 0.6))
         found = {name: getattr(first, name)[place] for name in ("shared", "length", "surface")}
         noise = first.noise if sigma is None else level
         again = first.thickness >= SECOND_PASS_NOISE
         if again.any():
-            yield DenoiseProgress(0.5, first.xyz[place], noise[place], first.error[place], **found)
-            second = yield from self._denoise_once(first.xyz, unknown, 0.5, 0.5)
+            yield DenoiseProgress(0.6, first.xyz[place], noise[place], first.error[place], **found)
+            second = yield from self._denoise_once(first.xyz, unknown, (0.6, 1.0), again)
             result = second._replace(
                 xyz=np.where(again[:, None], second.xyz, first.xyz), error=np.where(again, second.error, first.error)
             )
@@ -209,16 +209,18 @@ class Jets(nn.Module):
         yield DenoiseProgress(1.0, moved[place], noise[place], result.error[place], **found)
 
     def _denoise_once(
-        self, xyz: np.ndarray, level: np.ndarray, begin: float, share: float
+        self, xyz: np.ndarray, level: np.ndarray, done: tuple[float, float], wanted: np.ndarray | None = None
     ) -> Generator[DenoiseProgress, None, "PassResult"]:
-        """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; it is a `share` of the whole work,
-        which counts from `begin`."""
+        """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; `done` is the share of the whole work
+        before and after it. Where some points only are `wanted` [n], the result for others is void."""
         cloud, layers = fit_cloud(xyz), len(self.network.layers)
-        device = next(self.parameters()).device
+        device, (begin, end) = next(self.parameters()).device, done
         sigma = torch.as_tensor(level, dtype=torch.float32, device=device)
+        chosen = None if wanted is None or wanted.all() else torch.as_tensor(wanted, device=device)
         # bfloat16 would cost up to a hundredth of a spacing, and gain hardly any time.
-        for i, output in enumerate(inference_iter(self.iter_layers(cloud.to(device), sigma, chunk=512), "float32")):
-            yield DenoiseProgress(begin + share * (i + 2) / (layers + 2))
+        outputs = inference_iter(self.iter_layers(cloud.to(device), sigma, 512, chosen), "float32")
+        for i, output in enumerate(outputs):
+            yield DenoiseProgress(begin + (end - begin) * (i + 2) / (layers + 2))
         return pass_result(xyz, cloud, BlendOutput._make(part.cpu() for part in output))
 
 

@@ -128,8 +128,7 @@ def scan_features(
     # The hidden features are those that the trunk's last layer returns, which a hook records.
     handle = trunk.network.layers[-1].register_forward_hook(lambda module, inputs, output: hidden.append(output[0]))
     try:
-        for output in trunk.iter_layers(cloud, sigma, chunk):
-            pass
+        *_, output = trunk.iter_layers(cloud, sigma, chunk)
     finally:
         handle.remove()
     scale = cloud.graph.scale

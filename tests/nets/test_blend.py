@@ -61,6 +61,19 @@ def test_chunks_change_nothing(network, cloud):
     torch.testing.assert_close(whole.displacement, parts.displacement, rtol=1e-9, atol=1e-9)
 
 
+def test_wanted_points_are_what_they_are_in_the_whole(network, cloud):
+    whole, wanted = network(*cloud), torch.arange(40) < 2
+    computed = []
+    for layer in network.layers:
+        layer.move.register_forward_hook(lambda module, inputs, output: computed.append(len(output)))
+    *_, part = network.iter_layers(*cloud, chunk=7, wanted=wanted)
+    near = wanted.clone()
+    near[cloud[0].edges[wanted].flatten()] = True  # their estimates are right too
+    for name, rows in (("displacement", near), ("log_var", near), ("log_noise", near), ("surface", wanted)):
+        torch.testing.assert_close(getattr(part, name)[rows], getattr(whole, name)[rows], rtol=1e-9, atol=1e-9)
+    assert sum(computed) < 2 * 40, "not all points were computed"
+
+
 def test_a_known_noise_level_is_heard(network, cloud):
     graph, features, candidates, sigma = cloud
     told = network(graph, features, candidates, torch.full_like(sigma, 0.3))
