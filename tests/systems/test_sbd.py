@@ -241,7 +241,9 @@ def test_sweeps_keep_count_and_order(model, rule):
     assert [s.done for s in stages] == sorted(s.done for s in stages) and stages[-1].done == 1
     result = final_points(stages)
     assert result.shape == noisy.shape
-    assert np.linalg.norm(result - noisy, axis=1).max() < 0.5, "a point stays near where it was, also with random weights"
+    assert np.linalg.norm(result - noisy, axis=1).max() < 0.5, (
+        "a point stays near where it was, also with random weights"
+    )
     if rule == "mean":
         mixed = final_points(model.iter_denoise(noisy[order], 0.02))
         assert np.median(np.abs(result[order] - mixed)) < 1e-3
