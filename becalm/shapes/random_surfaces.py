@@ -194,8 +194,20 @@ def assembly(rng: Rng) -> SurfaceSampler:
         turn = rotation(rng) if askew else np.eye(3)[rng.permutation(3)]
         return pose(primitive(rng), turn, rng.uniform(-spread, spread, 3))
 
-    solids = [one(0.6) for _ in range(rng.integers(1, 5))]
-    return surface_sampler(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
+    while True:
+        solids = [one(0.6) for _ in range(rng.integers(1, 5))]
+        sampler = surface_sampler(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
+        if leaves_points(sampler):
+            return sampler
+
+
+def leaves_points(sampler: SurfaceSampler) -> bool:
+    """Whether the holes have not swallowed all of the solids, or almost."""
+    try:
+        sampler(4096, np.random.default_rng(0))
+    except ValueError:
+        return False
+    return True
 
 
 def drilled_block(rng: Rng) -> SurfaceSampler:

@@ -127,3 +127,14 @@ def test_cuts_keep_the_border_open():
     assert points[:, 2].min() > 0.5
     with pytest.raises(ValueError, match="0 of the 10"):
         charts.restricted_sampler(solids.ball(1.0).draw, lambda p: p[:, 2] > 2)(10, np.random.default_rng(0))
+
+
+def test_holes_that_swallow_all_are_drawn_again(monkeypatch):
+    small, large = solids.ball(0.2), solids.ball(0.9)
+    assert random_surfaces.leaves_points(solids.surface_sampler([large], [small]))
+    assert not random_surfaces.leaves_points(solids.surface_sampler([small], [large]))
+    swallowed = solids.surface_sampler([small], [large])
+    whole = solids.surface_sampler([large], [])
+    made = iter([swallowed, swallowed, whole])
+    monkeypatch.setattr(random_surfaces, "surface_sampler", lambda *parts: next(made))
+    assert random_surfaces.assembly(np.random.default_rng(0)) is whole
