@@ -21,6 +21,14 @@ VERSION = 1
 NUMBERS = {
     "intensity": ("intensity", "reflectance", "Intensity", "scalar_Intensity", "scalar_intensity"),
     "class": ("classification", "label", "class", "scalar_Classification"),
+    "layer": (
+        "layer",
+        "Layer",
+        "scalar_Layer",
+        "point_source_id",
+        "Original_cloud_index",
+        "scalar_Original_cloud_index",
+    ),
 }
 """What the page calls a column -> names it has in files."""
 

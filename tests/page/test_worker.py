@@ -133,10 +133,11 @@ def test_colours_of_any_depth_become_bytes(values, kind):
 
 
 def test_columns_have_one_name_whatever_the_file_calls_them():
-    cloud = Cloud(np.random.default_rng(0).random((5, 3)), {"reflectance": np.arange(5), "label": np.arange(5)})
+    columns = {"reflectance": np.arange(5), "label": np.arange(5), "point_source_id": np.arange(5)}
+    cloud = Cloud(np.random.default_rng(0).random((5, 3)), columns)
     arrays = bundle_arrays(cloud, [cloud.xyz], {"noise": np.arange(5.0)})
     rows = drawn_rows(cloud.measured)
-    assert (arrays["intensity"] == rows).all() and (arrays["class"] == rows).all() and (arrays["noise"] == rows).all()
+    assert all((arrays[name] == rows).all() for name in ("intensity", "class", "layer", "noise"))
 
 
 def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run):

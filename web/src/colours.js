@@ -4,7 +4,7 @@ export const HEAT = [[44, 74, 110], [74, 120, 150], [120, 165, 175], [190, 200, 
 const CLASSES = { 0: "never classified", 1: "unclassified", 2: "ground", 3: "low vegetation", 4: "vegetation", 5: "high vegetation", 6: "building", 7: "low noise", 8: "key point", 9: "water", 10: "rail", 11: "road", 12: "overlap", 13: "wire guard", 14: "wire", 15: "tower", 16: "wire connector", 17: "bridge", 18: "high noise" };
 const PALETTE = [[130, 130, 130], [170, 170, 170], [168, 110, 58], [150, 200, 100], [90, 170, 80], [30, 120, 60], [215, 90, 60], [230, 60, 170], [240, 200, 40], [60, 130, 220], [100, 100, 160], [70, 70, 80], [200, 160, 210], [240, 150, 60], [250, 210, 90], [150, 60, 160], [200, 120, 60], [120, 190, 210], [255, 40, 90]];
 const MODES = {
-  height: "height", colour: "own colour", intensity: "intensity", class: "class", displacement: "displacement", noise: "noise",
+  height: "height", colour: "own colour", intensity: "intensity", class: "class", layer: "layer or scan", displacement: "displacement", noise: "noise",
   noise_shared: "noise shared by neighbours", confidence: "confidence", surface: "being of a surface", outlier: "outliers",
   uncertainty: "uncertainty",
 };
@@ -20,7 +20,8 @@ export function colourModes(cloud) {
 export function pointColours(cloud, mode, up) {
   const colours = new Uint8Array(3 * cloud.points);
   if (mode === "colour") return { colours: cloud.columns.colour.values };
-  if (mode === "class") return { colours, classes: classColours(colours, cloud.columns.class.values) };
+  if (mode === "class") return { colours, classes: classColours(colours, cloud.columns.class.values, CLASSES) };
+  if (mode === "layer") return { colours, classes: classColours(colours, cloud.columns.layer.values, {}) };
   const values = mode === "height" ? heights(cloud, up) : cloud.columns[mode].values;
   const [low, high] = mode === "confidence" || mode === "surface" || mode === "outlier" ? [0, 1] : middleRange(values, HEATED.has(mode));
   const ramp = rampTable(HEATED.has(mode) ? HEAT : RAMP);
@@ -38,7 +39,7 @@ function heights(cloud, up) {
   return Float64Array.from({ length: cloud.points }, (_, i) => sign * cloud.states[0][3 * i + axis] + offset);
 }
 
-function classColours(colours, values) {
+function classColours(colours, values, names) {
   const seen = new Set();
   for (let i = 0; i < values.length; i++) {
     const number = values[i];
@@ -47,7 +48,7 @@ function classColours(colours, values) {
     colours.set(colour, 3 * i);
   }
   return [...seen].sort((a, b) => a - b).slice(0, 12)
-    .map((number) => ({ label: CLASSES[number] ?? `class ${number}`, colour: PALETTE[number] ?? PALETTE[(number * 7 + 3) % PALETTE.length] }));
+    .map((number) => ({ label: names[number] ?? `${names === CLASSES ? "class" : "number"} ${number}`, colour: PALETTE[number] ?? PALETTE[(number * 7 + 3) % PALETTE.length] }));
 }
 
 // The 1st and 99th percentile, or 0 and the 98th where values grow from nothing.

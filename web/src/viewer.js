@@ -139,7 +139,8 @@ export class Viewer {
     this.last = now;
     this.whole = false;
     this.resize();
-    this.render(quick ? Math.round(this.budget) : this.cloud.points);
+    this.drawn = quick ? Math.round(this.budget) : this.cloud.points;
+    this.render(this.drawn);
     this.frames++;
     clearTimeout(this.settle);
     if (quick) this.settle = setTimeout(() => this.draw(true), SETTLE);
