@@ -84,13 +84,13 @@ def kill_denoising(folder: Path, kills: int, points: int) -> int:
         process = fork(denoise, scan, output, points)
         if min(done.values()) < kills:
             done[of_worker] += kill_after(process, random.uniform(0.1, 0.9) * length, of_worker)
-            print(f"killed: {done[True]} workers, {done[False]} commands", flush=True)
         process.join()
         faults += process.exitcode not in (0, -signal.SIGKILL)
         if process.exitcode == 0:
             faults += output.read_bytes() != whole.read_bytes()
             if min(done.values()) < kills:
                 output.unlink()
+        print(f"killed: {done[True]} workers, {done[False]} commands; faults: {faults}", flush=True)
     left = [path.name for path in folder.iterdir() if path not in (scan, whole, output)]
     print(f"killed: {done[True]} workers, {done[False]} commands; faults: {faults}; left behind: {left}", flush=True)
     return faults + len(left)

@@ -4,6 +4,7 @@ The tiles lie in a folder beside the output until it is whole. A run that was ki
 command, and the output is the same, byte for byte.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -180,6 +181,10 @@ def model_digest(denoiser: Any) -> str:
     return digest.hexdigest()
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that is full, of a quota that is used up, and of a file that may not become larger."""
+
+
 def tiles_folder(output: Path) -> Path:
     """The folder beside an output where its tiles lie until it is whole."""
     name = hashlib.sha256(output.name.encode()).hexdigest()[:12]
@@ -202,7 +207,7 @@ def kept_folder(output: Path, key: str) -> Iterator[Path]:
         with removed_unless_resumable(folder, key):
             yield folder
     except OSError as error:
-        if error.filename is not None:
+        if error.errno not in FULL or Path(error.filename or folder / "tile").parent != folder:
             raise
         reason = f"its tiles cannot be stored beside it ({error.strerror}); make room, about 75 bytes a point"
         raise InputError(f"{output}: {reason}, and give the same command again") from error

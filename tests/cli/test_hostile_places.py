@@ -1,5 +1,6 @@
 """Terminals without UTF-8, closed streams, long names and full disks: the work is done, or one line says why not."""
 
+import errno
 import io
 import os
 import resource
@@ -11,6 +12,7 @@ import pytest
 from becalm.cli import main
 from becalm.core.files import InputError
 from becalm.points import Cloud, read, write
+from becalm.points.tiles import Tiles
 from becalm.systems.spd import SPD
 from becalm.weights.store import load, save
 from tests.tasks.smoothing import Smoothing
@@ -83,6 +85,28 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(scan, capsys, option)
     assert len(lines) == 1 and str(target) in lines[0] and "oo large" in lines[0]
     assert target.read_text() == "old"
     assert [name for name in os.listdir(scan.parent) if name.startswith(".")] == []
+
+
+def test_a_disk_that_fills_up_among_the_tiles_keeps_those_that_are_done(scan, capsys, monkeypatch):
+    output, saved = scan.parent / "out.ply", []
+
+    def save_result(tiles, tile, result, figures):
+        if len(saved) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tiles.path(tile, "result")))
+        saved.append(tile)
+        original(tiles, tile, result, figures)
+
+    original = Tiles.save_result
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiles, "save_result", save_result)
+        assert run("denoise", scan, "-o", output, "--tile", "1000", "--workers", "1") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and str(output) in lines[0] and "give the same command again" in lines[0]
+    monkeypatch.setattr(
+        Tiles, "save_result", lambda tiles, tile, *more: saved.append(tile) or original(tiles, tile, *more)
+    )
+    assert run("denoise", scan, "-o", output, "--tile", "1000", "--workers", "1") == 0
+    assert len(set(saved)) == len(saved) == 3 and len(read(output)) == 3000
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
