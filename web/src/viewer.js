@@ -127,15 +127,17 @@ export class Viewer {
   // Asks for a frame: a quick one with fewer points while things move, all of them when they rest.
   draw(whole = false) {
     this.whole = this.whole || whole;
-    if (!this.pending) this.pending = requestAnimationFrame((now) => this.frame(now));
+    if (this.pending) return;
+    this.asked = performance.now();
+    this.pending = requestAnimationFrame((now) => this.frame(now));
   }
 
   frame(now) {
     this.pending = 0;
     if (!this.cloud) return;
     const quick = !this.whole && this.cloud.points > this.budget;
-    const gap = now - (this.last ?? 0);
-    if (!this.whole && gap < 400) this.budget = Math.max(30000, Math.min(2e6, this.budget * (gap > 45 ? 0.85 : gap < 25 ? 1.15 : 1)));
+    if (!this.whole) this.budget *= this.change(now - this.asked, now - (this.last ?? 0));
+    this.budget = Math.max(20000, Math.min(2e6, this.budget));
     this.last = now;
     this.whole = false;
     this.resize();
@@ -145,6 +147,13 @@ export class Viewer {
     clearTimeout(this.settle);
     if (quick) this.settle = setTimeout(() => this.draw(true), SETTLE);
     this.onFrame();
+  }
+
+  // The factor by which more or fewer points are drawn in the next quick frame: from the time that this one was waited for, and
+  // that since the last, in ms.
+  change(waited, gap) {
+    if (waited > 45) return waited > 150 ? 0.5 : 0.85;
+    return waited < 25 && gap < 400 ? 1.15 : 1;
   }
 
   resize() {

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.docs.files import draw_page, example, photograph_of
 
 AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -143,6 +146,20 @@ def test_a_puzzle_is_solved_in_both_orders(open_page):
         page.tab.click("#p-download")
     assert download.value.suggested_filename == "sudoku.solved.png"
     assert accessibility_faults(page) == []
+
+
+def test_a_photograph_of_a_puzzle_is_solved(open_page, tmp_path):
+    page = open_page()
+    page.tab.click("nav a[href='#puzzle']")
+    page.tab.set_input_files("#p-file", [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"}])
+    assert "is no picture" in page.tab.text_content("#p-job .error")
+    cells, empty = example()
+    pixels = (255 * photograph_of(draw_page(empty, cells))).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    page.tab.select_option("#p-steps", "3")
+    page.tab.set_input_files("#p-file", tmp_path / "photo.jpg")
+    page.tab.wait_for_selector("#p-download:not([hidden]), #p-job .error")
+    assert page.tab.get_attribute("#p-download", "download") == "photo.solved.png"
 
 
 def test_shapes_are_made_and_one_is_varied_and_downloaded(open_page):
