@@ -52,6 +52,7 @@ ELSEWHERE = {
     "becalm view": "serves the page until it is interrupted",
     "becalm serve": "serves the page until it is interrupted",
     "becalm tour": "takes minutes; its jobs are tested one by one, and its page",
+    "becalm evaluate mnist digits": "takes minutes; tests/evaluation/test_digits.py runs it on small images",
     "becalm train srm": "",
     "becalm train": "takes minutes, or data that are not here; the tests of its recipe train it",
 }
