@@ -151,6 +151,7 @@ def decode(codec: Codec, bits: Bitstream, shape: tuple[int, int]) -> Iterator[In
 
 def compress_first(v: Tensor, levels: int, least: int) -> tuple[int, np.ndarray]:
     """How many of the images [image, variable, channel] compress to `least` words at least, and these words; all where fewer."""
+    plain, packed = 0, b""
     for plain in range(1, len(v) + 1):
         packed = lzma.compress(image_bytes(v[:plain], levels), lzma.FORMAT_RAW, filters=LZMA)
         if len(packed) >= 4 * least or plain == MAX_PLAIN:

@@ -13,7 +13,7 @@ from becalm.images.digits import Digits
 from becalm.images.grid import shrink
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import fast_matmul
-from becalm.tasks.generate import Generator, generate
+from becalm.tasks.generate import Generator, Images, generate
 
 SAMPLERS = (Sampler(25, "ddim"), Sampler(25, "dpm"), Sampler(250, "ancestral"))
 """The samplers that are compared."""
@@ -59,6 +59,8 @@ def evaluate_samplers(
     for sampler in SAMPLERS:
         started = time.time()
         made = generate(model, number, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+        if not isinstance(made, Images):
+            raise InputError("model: makes shapes; give one of images")
         if made.images.shape[-1] != 1:
             raise InputError("model: its images are coloured; digits are compared with grey ones")
         ink = torch.as_tensor(made.images[..., 0]).float() / (made.levels - 1)

@@ -220,8 +220,10 @@ class Jets(nn.Module):
         chosen = None if wanted is None or wanted.all() else torch.as_tensor(wanted, device=device)
         # bfloat16 would cost up to a hundredth of a spacing, and gain hardly any time.
         outputs = inference_iter(self.iter_layers(cloud.to(device), sigma, 512, chosen), "float32")
+        output = None
         for i, output in enumerate(outputs):
             yield DenoiseProgress(begin + (end - begin) * (i + 2) / (layers + 2))
+        assert output is not None, "the last layer has an output"
         return pass_result(xyz, cloud, BlendOutput._make(part.cpu() for part in output))
 
 

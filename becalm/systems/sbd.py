@@ -131,6 +131,7 @@ def scan_features(
         *_, output = trunk.iter_layers(cloud, sigma, chunk)
     finally:
         handle.remove()
+    assert output is not None, "the last layer has an output"
     scale = cloud.graph.scale
     vectors = torch.cat([(output.displacement / scale[:, None])[:, None], cloud.candidates], 1)
     longest = (MAX_DISPLACEMENT * sigma / scale)[:, None, None]

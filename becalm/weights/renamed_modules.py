@@ -5,6 +5,7 @@ A module says so itself, where a name changed: `former_arguments = {"current": "
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -20,8 +21,8 @@ def current_tensors(model: nn.Module, state: dict) -> dict:
 
     A model whose tensors have changed in shape since has a method `adapt_former_weights`.
     """
-    if hasattr(model, "adapt_former_weights"):
-        state = model.adapt_former_weights(state)
+    adapt: Any = getattr(model, "adapt_former_weights", None)
+    state = adapt(state) if adapt else state
     if not set(state) - set(model.state_dict()):
         return state
     renamed = dict(renamed_tensors(model))

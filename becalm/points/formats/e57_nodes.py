@@ -176,7 +176,7 @@ def write_points(
             writer = points.writer(buffers)
         for name, values in written.items():
             values[:count] = columns[name]
-        if count:
+        if count and writer is not None:
             writer.write(count)
     if writer is not None:
         writer.close()

@@ -198,8 +198,9 @@ OPENERS = {".las": open_las, ".laz": open_las, ".ply": open_ply, ".pcd": open_pc
 def organised_header(stream: Stream) -> pcd.Header | None:
     """The header of an organised PCD, None for other streams."""
     header = stream.source.header if isinstance(stream, TextStream) else getattr(stream, "header", None)
-    organised = isinstance(header, pcd.Header) and min(header.width, header.height) > 1
-    return header if organised and header.width * header.height == stream.count else None
+    if not isinstance(header, pcd.Header) or min(header.width, header.height) <= 1:
+        return None
+    return header if header.width * header.height == stream.count else None
 
 
 def with_grid_place(stream: Stream) -> Stream:
