@@ -9,7 +9,7 @@ from becalm.points.elimination import eliminate_samples
 from becalm.points.noise import unit_directions
 from becalm.shapes.charts import Chart, SurfaceSampler, chart_sampler, restricted_sampler, union_sampler
 from becalm.shapes.implicit import gyroid, level_set_sampler, metaballs
-from becalm.shapes.solids import Solid, ball, cuboid, frustum, pose, prism, surface_sampler
+from becalm.shapes.solids import Solid, ball, cuboid, frustum, leaves_points, pose, prism, surface_sampler
 
 Rng = np.random.Generator
 
@@ -194,20 +194,9 @@ def assembly(rng: Rng) -> SurfaceSampler:
         turn = rotation(rng) if askew else np.eye(3)[rng.permutation(3)]
         return pose(primitive(rng), turn, rng.uniform(-spread, spread, 3))
 
-    while True:
-        solids = [one(0.6) for _ in range(rng.integers(1, 5))]
-        sampler = surface_sampler(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
-        if leaves_points(sampler):
-            return sampler
-
-
-def leaves_points(sampler: SurfaceSampler) -> bool:
-    """Whether the holes have not swallowed all of the solids, or almost."""
-    try:
-        sampler(4096, np.random.default_rng(0))
-    except ValueError:
-        return False
-    return True
+    solids = [one(0.6) for _ in range(rng.integers(1, 5))]
+    sampler = surface_sampler(solids, [one(0.9) for _ in range(rng.integers(0, 4))])
+    return sampler if leaves_points(sampler) else assembly(rng)
 
 
 def drilled_block(rng: Rng) -> SurfaceSampler:

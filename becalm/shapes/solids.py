@@ -132,6 +132,15 @@ def surface_sampler(solids: list[Solid], holes: list[Solid]) -> SurfaceSampler:
     return sampler
 
 
+def leaves_points(sampler: SurfaceSampler) -> bool:
+    """Whether the holes have not swallowed all of the solids, or almost."""
+    try:
+        sampler(4096, np.random.default_rng(0))
+    except ValueError:
+        return False
+    return True
+
+
 def _numbered_sampler(solid: Solid, number: int) -> SurfaceSampler:
     """A sampler of points [n, 4] of a solid; the fourth column is its number."""
 
