@@ -3,7 +3,7 @@
 Townsend et al. 2019 (bits back with ANS), Kingma et al. 2019 (Bit-Swap: the order), Kingma et al. 2021 (for VDM). The encoder
 pops z₀ ~ q(z₀|x) off the stack, pushes x by p(x|z₀), and for t = 1 … T pops z_t ~ q(z_t|z_s) and pushes z_s by p(z_s|z_t); at
 last it pushes z_T by N(0, I). Since the decoder gets the popped bits back, the stack grows by the bound of T equal steps. The
-decoder runs every line backwards. The first images are compressed by LZMA: the bits of theirs are those that the next one pops.
+decoder runs every line backwards. The first images are compressed by LZMA; the next one pops the bits of these.
 
 Latents lie on grids whose bins are a fixed fraction of the narrowest Gaussian that codes them. The network's means decide the
 frequencies: they must come out bit for bit alike on both sides, hence the same weights, batches, torch, processor and threads:
@@ -110,7 +110,7 @@ def make_codec(denoiser: Denoiser, levels: int, steps: int, start: float = 0.0, 
 
 
 def encode(codec: Codec, v: Int[Tensor, "image variable channel"], batch: int = 64) -> Iterator[Bitstream]:
-    """Encode images of levels 0 … K − 1; yields the bitstream so far after every batch, and last of all the whole.
+    """Encode images of levels 0 … K − 1; yields the bitstream so far after the first images and every batch.
 
     The first images are compressed by LZMA, as many as make the bits that the latents of one more take. Batches grow to `batch`
     images as the stack grows. Raises ValueError for values outside.
@@ -120,17 +120,19 @@ def encode(codec: Codec, v: Int[Tensor, "image variable channel"], batch: int = 
     peak = max(words_of_samples(size, a.q_std) + words_of_samples(size, b.q_std) for a, b in pairwise(codec.layers))
     plain, first = compress_first(v, codec.levels, peak + RESERVE_BITS // 32)
     stack, done = AnsStack.fresh(first), plain
-    if done == len(v):
+
+    def bitstream() -> Bitstream:
         words, n_unused = stack.message()
-        yield Bitstream(done, plain, len(codec.layers) - 1, (), stack.n_initial, n_unused, words)
+        return Bitstream(done, plain, len(codec.layers) - 1, tuple(batches), stack.n_initial, n_unused, words)
+
+    yield bitstream()
     while done < len(v):
         count = max(1, min(batch, stack.height // peak, len(v) - done))
         push_images(codec, stack, v[done : done + count])
         stack.unload_words()
         batches.append(count)
         done += count
-        words, n_unused = stack.message()
-        yield Bitstream(done, plain, len(codec.layers) - 1, tuple(batches), stack.n_initial, n_unused, words)
+        yield bitstream()
 
 
 def decode(codec: Codec, bits: Bitstream, shape: tuple[int, int]) -> Iterator[Int[Tensor, "image variable channel"]]:
