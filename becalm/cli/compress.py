@@ -42,7 +42,7 @@ class Compress:
         from becalm.core.files import atomic_file, check_outputs
         from becalm.images.image_files import source_files
         from becalm.tasks.compress import steps
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         started = time.time()
         output = self.output or self.images.with_name(f"{self.images.name}.bcz")

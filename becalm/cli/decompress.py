@@ -36,7 +36,7 @@ class Decompress:
         from becalm.core.files import check_outputs
         from becalm.images import image_files
         from becalm.tasks.decompress import steps
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         started, output = time.time(), self.output or self.file.with_name(f"{self.file.name}.images")
         check_outputs([None if output.is_dir() else output], [self.file, find_weights(self.model)], self.force)

@@ -149,7 +149,7 @@ class Denoise:
         """Denoise, write, and return the lines of the summary, in which the output is called `name`."""
         from becalm.cli.denoise_summary import summary_lines
         from becalm.tasks import denoise
-        from becalm.weights.store import weights_sha256
+        from becalm.weights.packaged import weights_sha256
 
         started = time.time()
         result, states = with_progress(denoise.steps(cloud, self.model, warn=warn, **self.task_options()))

@@ -88,7 +88,7 @@ class Evaluate:
     def check(self) -> None:
         """Raise InputError, before any work, for what cannot be measured or written."""
         from becalm.core.files import InputError, check_outputs
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         used, known = COMMON | USED.get(self.benchmark, USED["mesh"]), ", ".join(sorted({*USED} - {"mesh"}))
         if self.benchmark == self.model:

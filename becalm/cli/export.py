@@ -25,7 +25,7 @@ class Export:
         """Load, export, say what the network takes and gives."""
         from becalm.core.files import check_outputs
         from becalm.tasks.export import export
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         check_outputs([self.output], [find_weights(self.model)], self.force)
         made = export(self.model, self.output)

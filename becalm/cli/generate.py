@@ -52,7 +52,7 @@ class Generate:
         from becalm.images import image_files
         from becalm.tasks import generate
         from becalm.tasks.shapes import Shapes, load_on
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         if self.number < 1 or (self.steps is not None and self.steps < 1):
             raise InputError("-n and --steps must be at least 1")

@@ -68,14 +68,14 @@ def describe_scan(path: Path, columns: str = "") -> dict:
 
 def model_card(name: str) -> str:
     """The card of a packaged model: what it is for, data, budget, scores, limits. Raises InputError."""
-    from becalm.weights.store import find_weights
+    from becalm.weights.packaged import find_weights
 
     return find_weights(name).with_suffix(".md").read_text(encoding="utf-8").rstrip()
 
 
 def describe_model(name: str) -> dict:
     """What `describe_weights` says of a packaged model, and its card. Raises InputError."""
-    from becalm.weights.store import find_weights
+    from becalm.weights.packaged import find_weights
 
     return describe_weights(find_weights(name)) | {"card": model_card(name)}
 

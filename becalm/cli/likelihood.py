@@ -53,7 +53,7 @@ class Likelihood:
         from becalm.core.files import InputError, check_outputs
         from becalm.images.image_files import source_files
         from becalm.tasks.likelihood import FlowSettings, steps
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         started = time.time()
         if self.rank < 0:

@@ -12,7 +12,7 @@ def check_request(request: Any, output: Path, inputs: tuple[Path, ...] = ()) -> 
     """
     from becalm.core.files import check_outputs
     from becalm.tasks.shape_files import check_counts, check_target
-    from becalm.weights.store import find_weights
+    from becalm.weights.packaged import find_weights
 
     check_outputs(
         (request.picture, output if output.suffix == ".npz" else None),

@@ -67,7 +67,7 @@ class Solve:
 
         from becalm.core import trajectory
         from becalm.tasks.solve import steps
-        from becalm.weights.store import weights_sha256
+        from becalm.weights.packaged import weights_sha256
 
         started = time.time()
         output = self.output or self.image.with_name(f"{self.image.stem}.solved.png")
@@ -96,7 +96,7 @@ class Solve:
         """Raise InputError, before any work, for outputs that cannot be written or would replace an input."""
         from becalm.core.files import check_outputs, check_png_name
         from becalm.tasks.solve import READER, SOLVERS
-        from becalm.weights.store import find_weights
+        from becalm.weights.packaged import find_weights
 
         check_png_name(output)
         readers = [] if self.reader == "none" else [find_weights(self.reader or READER)]

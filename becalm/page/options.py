@@ -38,7 +38,7 @@ def cloud_models() -> list[str]:
 
 def model_sizes(verb: str) -> dict[str, dict[str, Any]]:
     """What the page needs to know of the packaged models that a task takes: classes of shapes; size and levels of images."""
-    from becalm.weights.store import metadata
+    from becalm.weights.packaged import metadata
 
     configs = {model.name: metadata(model.file)["config"] for model in models() if verb in model.verbs}
     return {

@@ -5,7 +5,7 @@ from html import escape
 from math import isqrt
 from pathlib import Path
 
-from becalm.weights.store import metadata, packaged_models
+from becalm.weights.packaged import metadata, packaged_models
 
 VERBS = {
     "jets": ("denoise",),

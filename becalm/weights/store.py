@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,9 +26,8 @@ from becalm.systems.srm_pixels import PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
 from becalm.systems.vdm import VDM
 from becalm.weights.former_names import with_current_names
+from becalm.weights.packaged import find_weights
 from becalm.weights.renamed_modules import current_arguments, current_tensors
-
-WEIGHTS = Path(__file__).parent
 
 System = TypeVar("System", bound=nn.Module)
 
@@ -67,32 +65,6 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
     state = model.state_dict()
     state = {name: tensor.to(precision) if tensor.dtype == torch.float32 else tensor for name, tensor in state.items()}
     write_tensors(path, state, "becalm", fields)
-
-
-def packaged_models() -> list[dict]:
-    """The models in the package: name, task, file and sha256 of each."""
-    models = []
-    for path in sorted(WEIGHTS.glob("*.safetensors")):
-        task = metadata(path).get("task", "")
-        models.append({"name": path.stem, "task": task, "file": str(path), "sha256": weights_sha256(path)})
-    return models
-
-
-def weights_sha256(name: Path | str) -> str:
-    """The SHA-256 of the file of a packaged model, or of a file of weights. Raises InputError as `find_weights`."""
-    return sha256(find_weights(name).read_bytes()).hexdigest()
-
-
-def find_weights(name: Path | str) -> Path:
-    """The file of a packaged model, whose name may have - for _, or the file itself. Raises InputError naming what there is."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = WEIGHTS / f"{str(name).replace('-', '_')}.safetensors"
-    if path.suffix or path.name != str(name) or not shipped.is_file():
-        known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
-        raise InputError(f"{name}: no such file, and no packaged model of that name (there is {known})")
-    return shipped
 
 
 def load(name: Path | str, *wanted: type[System]) -> System:
@@ -174,8 +146,3 @@ def describe(path: Path | str) -> dict:
     """The metadata of a file of weights, and its numbers of tensors and parameters."""
     state, fields = read_tensors(path, "becalm")
     return {"file": str(path), **fields, "tensors": len(state), "parameters": sum(t.numel() for t in state.values())}
-
-
-def metadata(path: Path | str) -> dict:
-    """The JSON metadata of a stored model. Raises InputError when it is not one."""
-    return read_tensors(path, "becalm")[1]

@@ -14,7 +14,8 @@ from becalm.core import trajectory
 from becalm.points import Cloud, read, write
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
-from becalm.weights.store import WEIGHTS, save
+from becalm.weights.packaged import WEIGHTS
+from becalm.weights.store import save
 
 
 @pytest.fixture

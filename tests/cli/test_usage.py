@@ -51,3 +51,9 @@ def test_help_waits_for_neither_torch_nor_numpy():
     for words in (["--help"], ["denoise", "--help"]):
         run = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True, check=True)
         assert "denoise" in run.stdout and run.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_page_and_the_list_of_models_wait_for_no_torch():
+    code = "import sys, becalm.page.server, becalm.tasks.models as m; m.models(); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

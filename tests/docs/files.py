@@ -9,7 +9,8 @@ import torch
 from becalm.points import Cloud, write
 from becalm.systems.spd import SPD
 from becalm.systems.srm import SRM
-from becalm.weights.store import WEIGHTS, save
+from becalm.weights.packaged import WEIGHTS
+from becalm.weights.store import save
 from tests.docs.pages import ROOT
 from tests.images.test_photograph import draw_page, example, photograph_of
 

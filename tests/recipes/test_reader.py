@@ -9,7 +9,8 @@ from becalm.images.digits import Digits
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.recipes import reader
 from becalm.training.loop import Plan
-from becalm.weights.store import load, metadata
+from becalm.weights.packaged import metadata
+from becalm.weights.store import load
 
 SMALL = reader.Recipe(pixels=4, width=4, batch=32, plan=Plan(steps=60, learning_rate=2e-2, warmup=5, ema_decay=0.9))
 

@@ -3,7 +3,7 @@
 import pytest
 
 import becalm
-from becalm.weights.store import WEIGHTS
+from becalm.weights.packaged import WEIGHTS
 
 MODELS = {model.name: model for model in becalm.models()}
 

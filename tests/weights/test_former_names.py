@@ -13,7 +13,8 @@ from becalm.systems.srm import SRM
 from becalm.systems.srm_pixels import PixelSRM
 from becalm.systems.srm_polygons import PolygonSRM
 from becalm.weights.former_names import srm_config, with_current_names
-from becalm.weights.store import WEIGHTS, load, save
+from becalm.weights.packaged import WEIGHTS
+from becalm.weights.store import load, save
 
 FORMER = {"channels": 25, "places": [[0.0, 0.0]], "shape": [8, 1, 1, 1, 1], "power": 0.5, "shift": 2.0, "features": 14}
 

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
 from becalm.weights.importer import read_official, rename_tensors
-from becalm.weights.store import load, metadata, save
+from becalm.weights.packaged import metadata
+from becalm.weights.store import load, save
 
 
 @pytest.mark.parametrize("model", [SPD(hidden=24, blocks=2), SPD(), Jets()], ids=["spd-small", "spd", "jets"])
