@@ -49,6 +49,10 @@ class Solution(NamedTuple):
         """One of the runs."""
         return Solution(*(part[run : run + 1] for part in self))
 
+    def with_runs(self, others: "Solution") -> "Solution":
+        """These runs and others of the same puzzle."""
+        return Solution(*(torch.cat(parts) for parts in zip(self, others, strict=True)))
+
 
 def sudoku_side(model: SRM, name: str = "model") -> int:
     """Cells in a row of the model's puzzles. Raises InputError for a model of anything but Sudokus."""

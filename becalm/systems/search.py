@@ -5,7 +5,7 @@ pseudo-likelihood of every cell given the others (`systems/consistency.py`). A s
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -36,6 +36,18 @@ class Effort:
     """Runs in a batch."""
 
     @property
+    def batches(self) -> list[int]:
+        """Runs of each batch: one alone, since most puzzles need no other, then those that make it a whole one, and so on."""
+        first = [1, min(self.at_once, self.tries) - 1]
+        rest = [min(self.at_once, self.tries - k) for k in range(self.at_once, self.tries, self.at_once)]
+        return [runs for runs in first + rest if runs]
+
+    def reports(self, steps: int) -> int:
+        """Reports of a search at most, where each run has so many steps."""
+        batches, rounds = len(self.batches), self.refine + self.backtrack
+        return batches * (steps + self.compares) + max(batches - 1, 1) * rounds
+
+    @property
     def compares(self) -> bool:
         """Whether there is anything to choose from: more than one run, or rounds that mend it."""
         return self.tries > 1 or self.refine + self.backtrack > 0
@@ -62,9 +74,8 @@ def search(
     generator: torch.Generator | None = None,
 ) -> Iterator[Attempt]:
     """Solve a puzzle; yields a report after every step and round, the last of which holds the best run."""
-    best, record, calls = None, (False, -torch.inf), 0
-    for first in range(0, effort.tries, effort.at_once):
-        runs = min(effort.at_once, effort.tries - first)
+    best, record, calls, first = None, (False, -torch.inf), 0, None
+    for number, runs in enumerate(effort.batches):
         x, open_cells = cells.repeat(runs, 1, 1), unknown.repeat(runs, 1)
         solution = None
         for step, solution in track_solution(model.solve(x, open_cells, sampler, generator), open_cells, model):
@@ -72,7 +83,12 @@ def search(
             yield Attempt(step, solution, calls)
         if solution is None or not effort.compares:
             return
-        for mended, found in rounds(model, solution, open_cells, sampler, effort, measure, generator):
+        if first and number == 1:
+            solution, open_cells = first.with_runs(solution), unknown.repeat(1 + runs, 1)
+        first, mending = solution, effort
+        if number == 0 and effort.tries > 1:
+            mending = replace(effort, refine=0, backtrack=0)  # with the others of its batch
+        for mended, found in rounds(model, solution, open_cells, sampler, mending, measure, generator):
             scores = [(bool(v), float(s)) for v, s in zip(found.valid, found.score, strict=True)]
             if max(scores) > record:
                 record = max(scores)

@@ -168,8 +168,7 @@ def solve_puzzle(
     dependency = sudoku.peers(side).double().to(device)
     sampler = options.pace.sampler(options.walk, 1, side**2, options.seed, dependency)
     walked, effort = options.total_steps(number, side**2), options.effort
-    batches = math.ceil(effort.tries / effort.at_once)
-    total = batches * (walked + (effort.refine + effort.backtrack + 1 if effort.compares else 0))
+    total = effort.reports(walked)
 
     def measure(cells: Tensor, unknown: Tensor) -> Consistency:
         read = None if reader is None else partial(digit_chances, reader)

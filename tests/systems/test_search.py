@@ -46,7 +46,7 @@ def test_the_best_of_many_runs_is_kept():
         return by_first_number(cells, unknown)
 
     last = run(Effort(tries=6, at_once=4), measure)[-1]
-    assert [len(part) for part in seen] == [4, 2]
+    assert [len(part) for part in seen] == [1, 4, 2], "one alone, then with the rest of its batch"
     assert last.solution.cells.shape == (1, 16, 4) and last.solution.cells[0, -1, 0] == torch.cat(seen).max()
 
 
@@ -54,13 +54,21 @@ def test_the_search_ends_with_a_valid_run_though_another_scores_higher():
     def measure(cells, unknown):
         found = by_first_number(cells, unknown)
         valid = torch.zeros(len(cells), dtype=torch.bool)
-        valid[found.score.argmin()] = True
+        valid[found.score.argmin()] = len(cells) > 1
         return found._replace(valid=valid)
 
     reports = run(Effort(tries=12, refine=3, at_once=4), measure)
-    assert sum(report.step is not None for report in reports) == 4, "no second batch"
+    assert sum(report.step is not None for report in reports) == 8, "no third batch"
     batch = reports[-2].solution.cells[:, -1, 0]
     assert len(batch) == 4 and reports[-1].solution.cells[0, -1, 0] == batch.min()
+
+
+def test_no_more_is_tried_after_a_first_run_that_is_valid():
+    reports = run(
+        Effort(tries=12, refine=3),
+        lambda cells, unknown: by_first_number(cells, unknown)._replace(valid=torch.ones(len(cells), dtype=torch.bool)),
+    )
+    assert len(reports) == 4 + 1 + 1 and all(len(report.solution.cells) == 1 for report in reports)
 
 
 def test_rounds_are_counted_and_backtracking_never_makes_a_run_worse():
@@ -72,7 +80,9 @@ def test_rounds_are_counted_and_backtracking_never_makes_a_run_worse():
         return found
 
     reports = run(Effort(tries=2, refine=1, backtrack=6), measure)
-    assert len(scores) == 8 and reports[-1].calls == 4 + 8
+    assert len(scores) == 1 + 8 and reports[-1].calls == 2 * 4 + 1 + 8 == Effort(
+        tries=2, refine=1, backtrack=6
+    ).reports(4)
     kept = [report.solution.cells[:, -1, 0] for report in reports if report.step is None][1:-1]
     assert all((later >= before).all() for before, later in zip(kept, kept[1:], strict=False))
 
