@@ -15,6 +15,8 @@ class UsageError(Exception):
 
 def check_words(words: list[str], commands: dict[str, Any]) -> None:
     """Raise UsageError for a command, or an option of a command, that does not exist: with the nearest that does."""
+    if words and words[0].startswith("--") and words[0] != "--help" and not words[0].startswith("--tyro"):
+        raise UsageError(f"{words[0]}: no such option before a command; write becalm COMMAND {words[0]}")
     if not words or words[0].startswith("-"):
         return
     name = words[0]
@@ -84,11 +86,15 @@ def short_messages(words: list[str]) -> Iterator[None]:
 
 
 def first_paragraph(box: str) -> str:
-    """The first paragraph of a box that tyro draws, as one line of 300 characters at most."""
+    """The first paragraph of a box that tyro draws, as one line of 300 characters at most.
+
+    Where the terminal shows ASCII alone, the box is a title between rules of hyphens.
+    """
     lines = [line.strip("│ \t") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    lines = lines[2:] if len(lines) > 1 and set(lines[1]) == {"-"} else lines
     kept: list[str] = []
     for line in lines:
-        if set(line) == {"─"} or (kept and not line):
+        if set(line) in ({"─"}, {"-"}) or (kept and not line):
             break
         kept.append(line)
     text = " ".join(" ".join(kept).split())

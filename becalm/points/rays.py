@@ -26,7 +26,8 @@ MAX_UNEVENNESS = 0.7
 def sensor_places(cloud: Cloud, warn: Callable[[str], object]) -> np.ndarray | None:
     """Where the sensor stood, [n, 3] for each point, as far as the cloud's file says so; None where it does not.
 
-    Files that say so: E57 and PTX (the poses of their scans; of PTX without a pose the origin, if its grid fits rays from it) and
+    Files that say so: E57 and PTX (the poses of their scans; without one the origin, where an E57 has the fields of a scanner's
+    frame, and the grid of a PTX fits rays from it) and
     organised PCD (VIEWPOINT), whose grid must fit rays from there; `warn` is called with one line where it does not. Of any file
     the attribute `viewpoint` [n, 3].
     """
@@ -41,9 +42,20 @@ def sensor_places(cloud: Cloud, warn: Callable[[str], object]) -> np.ndarray | N
     return e57_places(source) if source.format == "e57" else pcd_places(cloud, source, warn)
 
 
-def e57_places(source: Any) -> np.ndarray:
-    """The places [n, 3] of the scanners of an E57 file: the translations of its scans' poses."""
-    return np.stack([scan.translation for scan in source.header.scans])[source.rows["scan"]]
+SENSOR_FRAME = {"sphericalRange", "rowIndex", "columnIndex"}
+"""Fields of E57 that a scan in its scanner's own frame has, and a merged cloud has not."""
+
+
+def e57_places(source: Any) -> np.ndarray | None:
+    """The places [n, 3] of the scanners of an E57 file: the translations of its scans' poses.
+
+    None where a scan has no pose, or that of the origin, and no fields that show that its frame is the scanner's: many programs
+    write merged clouds so.
+    """
+    scans = source.header.scans
+    if not all(scan.translation.any() or SENSOR_FRAME & set(scan.fields) for scan in scans):
+        return None
+    return np.stack([scan.translation for scan in scans])[source.rows["scan"]]
 
 
 def ptx_places(source: Any) -> np.ndarray | None:

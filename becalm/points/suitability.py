@@ -7,6 +7,9 @@ from becalm.points.cloud import Cloud, ScanError
 SPLAT = ("f_dc_0", "scale_0", "rot_0")
 """Attributes of a Gaussian splat: colour, size and orientation (Kerbl et al., "3D Gaussian Splatting", 2023)."""
 
+THINNEST = 1000
+"""Height over width from which a cloud is taken to be in degrees: 1 m is a 111 000th of a degree, and wires are thicker."""
+
 SAMPLE = 500
 """Points whose decimals are counted."""
 
@@ -29,7 +32,8 @@ def check_suitable(cloud: Cloud) -> None:
 def is_in_degrees(cloud: Cloud) -> bool:
     """Whether x and y are a longitude and a latitude: the file says so, or their ranges and decimals do.
 
-    Decimals say so where x and y have six or more and z at least two fewer, and z ranges over far larger numbers than they.
+    Ranges and decimals say so where x and y have six or more decimals, z ranges over far larger numbers than they, and z has
+    at least two decimals fewer, or a range a thousand times theirs while they are far from zero.
     """
     xyz = cloud.xyz[cloud.measured]
     if len(xyz) == 0 or np.abs(xyz[:, :2]).max() > 180 or np.abs(xyz[:, :2]).max(axis=0).min() > 90:
@@ -41,7 +45,8 @@ def is_in_degrees(cloud: Cloud) -> bool:
         return False
     some = xyz[:: max(1, len(xyz) // SAMPLE)]
     flat = min(count_decimals(some[:, 0]), count_decimals(some[:, 1]))
-    return flat >= 6 and count_decimals(some[:, 2]) <= flat - 2
+    thin = extent[2] > THINNEST * max(extent[:2]) and np.abs(np.median(xyz[:, :2], axis=0)).max() > 100 * max(extent[:2])
+    return flat >= 6 and (bool(thin) or count_decimals(some[:, 2]) <= flat - 2)
 
 
 def count_decimals(values: np.ndarray, most: int = 12) -> int:

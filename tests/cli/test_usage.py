@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from becalm.cli import main
+from becalm.cli.usage import first_paragraph
 
 WRONG = {
     "a command": ("denois scan.ply", "denois: no such command; did you mean denoise?"),
@@ -24,6 +25,10 @@ WRONG = {
     "nothing": ("denoise", "Missing from becalm denoise: PATH"),
     "too much": ("info a.ply b.ply", "Unrecognized options: b.ply"),
     "too few values": ("denoise a.ply --viewpoint 1 2", "Error parsing --viewpoint"),
+    "an option before a command": (
+        "--nois 3 scan.ply",
+        "--nois: no such option before a command; write becalm COMMAND --nois",
+    ),
     "no command": ("", "Expected one of {denoise, solve"),
 }
 
@@ -36,6 +41,12 @@ def test_wrong_usage_takes_three_lines_and_exits_2(capsys, case):
     out, err = capsys.readouterr()
     assert ended.value.code == 2 and out == ""
     assert expected in err and len(err.splitlines()) <= 3 and "--help` lists" in err
+
+
+def test_boxes_of_terminals_without_lines_are_read_too():
+    box = "Value error\n-----------\nError parsing --tile: x\n-----------\nArgument helptext: --tile INT\n"
+    assert first_paragraph(box) == "Error parsing --tile: x"
+    assert first_paragraph("╭─ Value error ─╮\n│ Error x │\n│ ───── │\n│ more │\n╰──────╯") == "Error x"
 
 
 def test_options_may_be_written_with_underscores_and_negated():

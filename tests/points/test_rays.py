@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from becalm.points.cloud import Cloud, ScanError
-from becalm.points.formats import read
+from becalm.points.formats import read, write
 from becalm.points.quantisation import coordinate_steps, step_of
 from becalm.points.rays import (
     check_grid,
@@ -132,12 +132,26 @@ def test_a_shuffled_grid_fits_no_rays():
     assert not grid_fits([shuffled], np.zeros(3))
 
 
-def test_an_e57_says_where_its_scanners_were(tmp_path):
-    pytest.importorskip("pye57")
-    from becalm.points import write
+def e57_file(path, translation, *fields):
+    """An E57 file of 50 points with a pose, and whole numbers in further fields."""
+    pye57 = pytest.importorskip("pye57")
+    columns = {f"cartesian{axis}": np.random.default_rng(0).normal(size=50) for axis in "XYZ"}
+    with pye57.E57(str(path), mode="w") as file:
+        file.write_scan_raw(columns | {name: np.arange(50) for name in fields}, translation=np.array(translation))
+    return path
 
-    write(Cloud(np.random.default_rng(0).normal(size=(50, 3)), origin=np.array([1.0, 2, 3])), tmp_path / "a.e57")
-    assert np.array_equal(sensor_places(read(tmp_path / "a.e57"), print), np.broadcast_to([1.0, 2, 3], (50, 3)))
+
+def test_an_e57_says_where_its_scanners_were(tmp_path):
+    place = sensor_places(read(e57_file(tmp_path / "a.e57", [1.0, 2, 3])), print)
+    assert np.array_equal(place, np.broadcast_to([1.0, 2, 3], (50, 3)))
+    grid = read(e57_file(tmp_path / "grid.e57", [0.0, 0, 0], "rowIndex", "columnIndex"))
+    assert np.array_equal(sensor_places(grid, print), np.zeros((50, 3)))
+
+
+def test_an_e57_of_a_merged_cloud_has_no_scanner(tmp_path):
+    assert sensor_places(read(e57_file(tmp_path / "a.e57", [0.0, 0, 0])), print) is None
+    write(Cloud(np.random.default_rng(0).normal(size=(50, 3)) + 1e6), tmp_path / "own.e57")
+    assert sensor_places(read(tmp_path / "own.e57"), print) is None
 
 
 def test_a_viewpoint_at_infinity_is_refused(sheet):

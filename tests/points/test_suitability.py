@@ -33,6 +33,7 @@ def test_degrees_are_known_by_the_names_of_the_columns(tmp_path):
 
 def test_degrees_are_known_by_ranges_and_decimals():
     assert is_in_degrees(Cloud(degrees()))
+    assert is_in_degrees(Cloud(degrees() + plane() * [0, 0, 1e-9]))  # all columns with the same decimals
     assert not is_in_degrees(Cloud(degrees() + [200, 0, 0]))
     assert not is_in_degrees(Cloud(plane()))
     pole = plane() * [0.01, 0.01, 1] + np.column_stack([np.zeros((400, 2)), np.linspace(0, 9, 400)])

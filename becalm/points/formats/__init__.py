@@ -64,7 +64,7 @@ def write(
     Raises ScanError (unknown suffix, no such folder, the input itself, full disk); then no file has changed.
     """
     path = Path(path)
-    module = _module(path)
+    module = _output_module(path)
     if scale is not None:
         check_scale(scale)
     if cloud.source and cloud.source.path and _loses_faces(cloud.source, module):
@@ -87,7 +87,7 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
     To be called before long work on the cloud, as it is.
     """
     path = Path(path)
-    module = _module(path)
+    module = _output_module(path)
     some = np.zeros(len(cloud), bool)
     some[:16] = True
     some[np.flatnonzero(~np.isfinite(cloud.xyz).all(axis=1))[:1]] = True
@@ -98,9 +98,9 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
 
 
 def check_format(path: str | PathLike[str], scale: float | None = None) -> None:
-    """Raise ScanError where no format has the suffix of an output, or its format has no use for `scale`."""
+    """Raise ScanError where no format has the suffix of an output, it is COPC, or its format has no use for `scale`."""
     path = Path(path)
-    _module(path)
+    _output_module(path)
     if scale is None:
         return
     if path.suffix.lower() not in (".las", ".laz"):
@@ -120,6 +120,16 @@ def default_output(path: Path) -> Path:
     if name.lower().endswith(".copc") and path.suffix.lower() == ".laz":
         name = name[: -len(".copc")]
     return path.with_name(f"{name}.denoised{path.suffix}")
+
+
+def _output_module(path: Path) -> ModuleType:
+    """The module that writes a path. Raises ScanError for COPC, which is read alone."""
+    if path.name.lower().endswith(".copc.laz"):
+        plain = path.name[: -len(".copc.laz")]
+        raise ScanError(
+            f"{path}: COPC is not written; name it {plain}.laz for plain LAZ (pdal translate makes COPC of it)"
+        )
+    return _module(path)
 
 
 def _module(path: Path):

@@ -16,7 +16,6 @@ from becalm.points.cloud import Cloud, ScanError, Source, frozen
 from becalm.points.formats import attributes, e57_nodes, packed
 from becalm.points.formats.e57_scans import (
     CARTESIAN,
-    IDENTITY_ROTATION,
     RENAMED,
     SPHERICAL,
     E57Scan,
@@ -106,17 +105,9 @@ def created(temporary: Path, target: Path, header: Header) -> Iterator[E57File]:
 
 
 def _header(cloud: Cloud) -> Header:
-    """One scan whose pose is a shift to the cloud's origin."""
-    shift = tuple(zip("xyz", [e57_nodes.NodeTree("float", float(value)) for value in cloud.origin], strict=True))
-    pose = e57_nodes.NodeTree(
-        "structure",
-        children=(
-            ("rotation", e57_nodes.NodeTree("structure", children=tuple(IDENTITY_ROTATION.items()))),
-            ("translation", e57_nodes.NodeTree("structure", children=shift)),
-        ),
-    )
-    tree = e57_nodes.NodeTree("structure", children=(*e57_nodes.new_identity().children, ("pose", pose)))
-    return Header((E57Scan(np.eye(3), cloud.origin, {}, len(cloud), tree),), e57_nodes.file_tree())
+    """One scan without a pose, which would say that a scanner stood there."""
+    scan = E57Scan(np.eye(3), np.zeros(3), {}, len(cloud), e57_nodes.new_identity())
+    return Header((scan,), e57_nodes.file_tree())
 
 
 class Written(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from becalm.points.cloud import ScanError
 from becalm.points.formats.packed import AXES
+from becalm.points.formats.text_dialect import is_number
 
 Columns = Mapping[str, int | str]
 """x, y and z -> the number of a column, from 1, or its name."""
@@ -83,13 +84,27 @@ def find_axes(
         axes = named_axes(names, str(path))
     if axes is None:
         numeric = [column for column, kind in enumerate(kinds) if kind != "U"]
+        for column in range(len(kinds)) if len(numeric) < 3 else ():
+            check_single_words(words, rows, column, str(path))
         axes = positional_axes(words, rows, numeric, names, str(path))
     for axis, column in zip(AXES, axes.columns, strict=True):
         if kinds[column] == "U":
+            check_single_words(words, rows, column, str(path))
             raise ScanError(
                 f"{path}: column {column + 1}, taken as {axis}, holds words; --columns x=1,y=2,z=3 chooses others"
             )
     return axes
+
+
+def check_single_words(words: list[list[str]], rows: np.ndarray, column: int, name: str) -> None:
+    """Raise ScanError where a column holds numbers, and words in a tenth of the lines at most."""
+    fields = [line[column] if column < len(line) else "" for line in words]
+    wrong = [index for index, field in enumerate(fields) if field and not is_number(field)]
+    if 0 < len(wrong) <= max(1, len(fields) // 10) and len(fields) > 2:
+        raise ScanError(
+            f"{name}: point {rows[wrong[0]] + 1:,} has {fields[wrong[0]][:40]!r} in column {column + 1}, where the others have "
+            "numbers (mend or delete the line?)"
+        )
 
 
 def field_names(names: list[str] | None, axes: Axes, columns: int, path: Path) -> list[str]:

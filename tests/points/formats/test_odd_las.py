@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from becalm.points import Cloud, ScanError, read, write
-from becalm.points.formats import check_writable, default_output
+from becalm.points.formats import check_format, check_writable, default_output
 
 laspy = pytest.importorskip("laspy")
 
@@ -118,6 +118,9 @@ def test_copc_becomes_plain_laz(tmp_path):
     assert default_output(path) == tmp_path / "odd.denoised.laz"
     assert default_output(tmp_path / "a.b.PLY") == tmp_path / "a.b.denoised.PLY"
     check_writable(cloud, tmp_path / "out.laz")
+    for refuse in (check_format, lambda target: write(cloud, target)):
+        with pytest.raises(ScanError, match="COPC is not written; name it out.laz for plain LAZ"):
+            refuse(tmp_path / "out.copc.laz")
     write(cloud.moved(cloud.xyz + 0.5), tmp_path / "out.laz", said.append)
     assert "COPC is written as plain LAZ, without its index" in said[0]
     assert b"copc" not in (tmp_path / "out.laz").read_bytes()

@@ -75,6 +75,8 @@ def test_a_person_chooses_the_columns(tmp_path):
         (".csv", b"x,y,label\n1,2,3\n4,5,6\n", "names columns 'x' and 'y' and none for z"),
         (".asc", b"ncols 4\nnrows 2\nxllcorner 0\n1 2 3 4\n5 6 7 8\n", "is a raster"),
         (".csv", b"x,y,z,n\n1,2,a,1\n1,2,b,1\n", "column 3, taken as z, holds words"),
+        (".xyz", b"1 2 3\n" * 20 + b"1 2 n/a\n", "point 21 has 'n/a' in column 3, where the others have numbers"),
+        (".csv", b"z,x,y\n" + b"1,2,3\n" * 9 + b"-,1,2\n", "point 10 has '-' in column 1, where the others"),
         (".txt", b"a b c\nd e f\n", "no line of x, y and z"),
     ],
 )
