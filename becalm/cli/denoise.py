@@ -119,8 +119,9 @@ class Denoise:
             raise ModuleNotFoundError("a picture needs matplotlib", name="matplotlib")  # before the work, not after
         if self.alpha is not None and self.mode != "paper":
             raise InputError("--alpha is for --mode paper (leave it out)")
+        parse_noise(self.noise)  # refused before the work
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
-            check_format(target, self.scale)
+            check_format(target, self.scale, self.keep_types)
             if not self.needs_memory() and open_stream(scan) is not None:  # a wrong header is refused without torch
                 from becalm.tasks.denoise_large import open_large
 

@@ -109,6 +109,7 @@ def test_patterns_and_json_for_several_scans(capsys, folder):
         (("{f}/scans/a.laz", "-o", "{f}/out.abc"), "unknown suffix '.abc'"),
         (("{f}/scans/b.ply", "--scale", "0.01"), "--scale is for .las and .laz"),
         (("{f}/scans/a.laz", "--scale", "-1"), "--scale -1: give a length above 0"),
+        (("{f}/scans/a.laz", "--keep-types"), "--keep-types is for .ply .pcd .npy .npz"),
         (("{f}/scans/a.laz", "--buffer", "wide"), "--buffer wide"),
         (("{f}/scans/a.laz", "--memory", "much"), "--memory much"),
         (("{f}/scans/a.laz", "--workers", "0"), "--workers 0"),

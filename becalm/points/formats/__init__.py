@@ -97,10 +97,12 @@ def check_writable(cloud: Cloud, path: str | PathLike[str]) -> None:
         module.write(cloud.select(some), temporary, path, lambda line: None)
 
 
-def check_format(path: str | PathLike[str], scale: float | None = None) -> None:
-    """Raise ScanError where no format has the suffix of an output, it is COPC, or its format has no use for `scale`."""
+def check_format(path: str | PathLike[str], scale: float | None = None, keep_types: bool = False) -> None:
+    """Raise ScanError where no format has the suffix of an output, it is COPC, or its format has no use for an option."""
     path = Path(path)
     _output_module(path)
+    if keep_types and path.suffix.lower() not in (".ply", ".pcd", ".npy", ".npz"):
+        raise ScanError(f"{path}: --keep-types is for .ply .pcd .npy .npz (leave it out)")
     if scale is None:
         return
     if path.suffix.lower() not in (".las", ".laz"):
