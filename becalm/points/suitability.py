@@ -45,7 +45,9 @@ def is_in_degrees(cloud: Cloud) -> bool:
         return False
     some = xyz[:: max(1, len(xyz) // SAMPLE)]
     flat = min(count_decimals(some[:, 0]), count_decimals(some[:, 1]))
-    thin = extent[2] > THINNEST * max(extent[:2]) and np.abs(np.median(xyz[:, :2], axis=0)).max() > 100 * max(extent[:2])
+    thin = extent[2] > THINNEST * max(extent[:2]) and np.abs(np.median(xyz[:, :2], axis=0)).max() > 100 * max(
+        extent[:2]
+    )
     return flat >= 6 and (bool(thin) or count_decimals(some[:, 2]) <= flat - 2)
 
 

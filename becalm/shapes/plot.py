@@ -7,12 +7,17 @@ import numpy as np
 
 from becalm.core.files import InputError, atomic_file
 from becalm.points.mesh import Mesh, sample
+from becalm.points.rays import surface_normals
 
 AZIMUTH, ELEVATION = 35.0, 22.0
 """Degrees from which shapes (y up) are seen."""
 LIGHT_DIRECTION = np.array([0.35, 0.75, 0.56])
 MAX_PIXELS = 100_000_000
 """Pixels of a picture."""
+MAX_POINTS = 50_000
+"""Points of a shape that are drawn."""
+TITLE_HEIGHT = 24
+"""Pixels above a picture that has a title."""
 
 
 def rotate_to_view(vectors: np.ndarray, azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
@@ -23,15 +28,21 @@ def rotate_to_view(vectors: np.ndarray, azimuth: float = AZIMUTH, elevation: flo
     return vectors @ (above @ aside).T
 
 
-def render_points(points: np.ndarray, side: int, colours: np.ndarray | None = None) -> np.ndarray:
+def render_points(
+    points: np.ndarray, side: int, colours: np.ndarray | None = None, normals: np.ndarray | None = None
+) -> np.ndarray:
     """An image [side, side, 3] uint8 of points [n, 3] within [−1, 1]³: dots, the darker the nearer, or of colours [n, 3].
 
-    All shapes are drawn to one scale, the cube's corners just inside. A point is a dot two pixels wide at 200 pixels.
+    With `normals` [n, 3], up to their sign, they are lit from above. All shapes are drawn to one scale, the cube's corners just
+    inside. A point is a dot two pixels wide at 200 pixels.
     """
     view = rotate_to_view(np.asarray(points, np.float64))
     nearness = np.clip(0.5 + view[:, 2] / 2.4, 0, 1)[:, None]
     base = np.array([[0.16, 0.27, 0.45]]) if colours is None else colours
     shade = base * (0.35 + 0.65 * nearness) + 0.72 * (1 - nearness) * (1 - base * 0.6)
+    if normals is not None:
+        lit = np.abs(rotate_to_view(normals) @ LIGHT_DIRECTION)[:, None]
+        shade = (1 - 0.15 * (1 - nearness)) * (base * (0.3 + 0.7 * lit) + 0.55 * lit**2)
     return _splat(view, np.clip(shade, 0, 1), side, max(1, round(side / 100)))
 
 
@@ -74,19 +85,34 @@ def tile_grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def draw_clouds(
-    points: np.ndarray, path: Path, columns: int = 8, side: int = 200, given: np.ndarray | None = None
+    points: np.ndarray,
+    path: Path,
+    columns: int = 8,
+    side: int | None = None,
+    given: np.ndarray | None = None,
+    title: str = "",
 ) -> None:
     """Write a PNG of shapes [s, n, 3] within [−1, 1]³: samples, or interpolations with a path in each row.
 
+    All are enlarged by the factor that makes the largest fill its tile, of `side` pixels (320, or 200 for more than 16 shapes),
+    and lit by their normals.
     given: bool [s, n], points that were given (a completion): drawn orange, the others blue. Raises InputError, OSError.
     """
     shapes = np.asarray(points)
     if shapes.ndim != 3 or shapes.shape[2] != 3 or not np.isfinite(shapes).all():
         raise InputError(f"picture: points of shape {shapes.shape} must be [shape, n, 3] and finite")
+    every = max(1, -(-shapes.shape[1] // MAX_POINTS))
+    shapes = shapes[:, ::every]
     blue, orange = np.array([0.16, 0.27, 0.45]), np.array([0.85, 0.45, 0.1])
-    colours = None if given is None else np.where(np.asarray(given)[..., None], orange, blue)
-    tiles = [render_points(x, side, None if colours is None else colours[i]) for i, x in enumerate(shapes)]
-    save_png(tile_grid(tiles, min(columns, max(len(tiles), 1))), path)
+    colours = None if given is None else np.where(np.asarray(given)[:, ::every, None], orange, blue)
+    side = side or (320 if len(shapes) <= 16 else 200)
+    reach = np.abs(rotate_to_view(shapes)[..., :2]).max(initial=0)
+    scale = 1.5 / reach if reach else 1.0
+    tiles = [
+        render_points(scale * x, side, None if colours is None else colours[i], surface_normals(x))
+        for i, x in enumerate(shapes)
+    ]
+    save_png(tile_grid(tiles, min(columns, max(len(tiles), 1))), path, title)
 
 
 def draw_meshes(meshes: Sequence[Mesh], path: Path, columns: int = 8, side: int = 240, seed: int = 0) -> None:
@@ -95,9 +121,14 @@ def draw_meshes(meshes: Sequence[Mesh], path: Path, columns: int = 8, side: int 
     save_png(tile_grid([render_mesh(m, side, rng) for m in meshes], min(columns, max(len(meshes), 1))), path)
 
 
-def save_png(image: np.ndarray, path: Path) -> None:
-    """Write an image [height, width, 3] uint8 as PNG; whole or not at all."""
-    from PIL import Image
+def save_png(image: np.ndarray, path: Path, title: str = "") -> None:
+    """Write an image [height, width, 3] uint8 as PNG, below a line with its title; whole or not at all."""
+    from PIL import Image, ImageDraw, ImageFont
 
+    if title:
+        image = np.concatenate([np.full((TITLE_HEIGHT, *image.shape[1:]), 255, np.uint8), image])
+    picture = Image.fromarray(image)
+    if title:
+        ImageDraw.Draw(picture).text((8, 4), title, (60, 60, 60), ImageFont.load_default(14))
     with atomic_file(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG")
+        picture.save(temporary, format="PNG")

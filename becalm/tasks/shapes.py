@@ -22,6 +22,9 @@ BATCH_SHAPES, BATCH_POINTS = 16, 1_000_000
 ENCODED_POINTS = 2048
 """Points of a given shape that the encoder sees."""
 
+TITLE_FACTS = ("label", "amount", "share", "steps", "seed")
+"""Facts of shapes that the title of their picture names."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shapes:
@@ -57,7 +60,15 @@ class Shapes:
 
         points = self.points if self.frame is None else (self.points - self.frame.centre) / self.frame.scale
         given = None if self.given is None else self.given[:most]
-        plot.draw_clouds(points[:most].clip(-1.2, 1.2), Path(path), columns, given=given)
+        named = {name: self.facts[name] for name in TITLE_FACTS if self.facts.get(name) is not None}
+        title = ", ".join(
+            [
+                "1 shape" if len(self) == 1 else f"{len(self)} shapes",
+                *(f"{name} {value}" for name, value in named.items()),
+            ]
+        )
+        title += ", orange: the given part" if given is not None else ""
+        plot.draw_clouds(points[:most].clip(-1.2, 1.2), Path(path), columns, given=given, title=title)
 
 
 def load_on(model: str | Path | nn.Module, device: str, *wanted: type) -> Any:

@@ -27,6 +27,13 @@ def test_the_nearest_hides_the_others():
         assert len(colour) and (colour[:, 0] > colour[:, 2]).all()
 
 
+def test_what_faces_the_light_is_brighter():
+    patch = np.random.default_rng(0).uniform(-0.5, 0.5, (400, 3)) * [1, 0, 1]
+    tiles = [plot.render_points(patch, 100, normals=np.tile(normal, (400, 1))) for normal in ([0.0, 1, 0], [1.0, 0, 0])]
+    bright, dark = (tile[inked(tile)].mean() for tile in tiles)
+    assert bright > dark + 20
+
+
 def test_the_whole_cube_is_inside_and_nothing_wraps_round():
     corners = np.stack(np.meshgrid(*[[-1.0, 1]] * 3), -1).reshape(-1, 3)
     assert inked(plot.render_points(corners, 200)).sum() == 8 * 2 * 2
@@ -60,5 +67,9 @@ def test_files_hold_the_shapes(tmp_path):
     plot.draw_meshes([mesh], tmp_path / "m.png", side=80)
     tile = np.asarray(Image.open(tmp_path / "m.png"))
     assert inked(tile)[30:50, 30:50].mean() > 0.9  # solid, no holes
+    plot.draw_clouds(points[:1] / 4, tmp_path / "title.png", given=given[:1], title="1 shape, seed 0")
+    titled = inked(np.asarray(Image.open(tmp_path / "title.png")))
+    assert titled.shape == (320 + plot.TITLE_HEIGHT, 320) and titled[: plot.TITLE_HEIGHT].any()
+    assert np.ptp(np.flatnonzero(titled[plot.TITLE_HEIGHT :].any(axis=0))) > 200  # enlarged to fill its tile
     with pytest.raises(InputError, match="finite"):
         plot.draw_clouds(points * np.nan, tmp_path / "c.png")
