@@ -110,9 +110,11 @@ def draw_section(panel, before: np.ndarray, after: np.ndarray, mask: np.ndarray,
     panel.scatter(second[:, 0], second[:, 1], s=9, c="tab:blue", linewidths=0, label="after")
     panel.plot(*(np.median(second[kept, axis], axis=1) for axis in (0, 1)), c="black", lw=0.8, label="surface")
     panel.legend(loc="lower right", fontsize=9, ncols=3)
-    low, high = axis_limits(first, second)
+    low, high = np.quantile(np.concatenate([first, second])[:, :2], (0.002, 0.998), axis=0)
+    margin = 0.08 * (high - low)
+    low, high = low - margin, high + margin
     low[1] -= 0.5 * (high[1] - low[1])  # room for the legend and the scale bar
-    times = max(n for n in (1, 2, 5, 10, 20, 50) if n == 1 or n * (high[1] - low[1]) <= 0.9 * (high[0] - low[0]))
+    times = max(n for n in (1, 2, 5, 10, 20, 50, 100) if n == 1 or n * (high[1] - low[1]) <= 0.9 * (high[0] - low[0]))
     title = f"section where points moved far, heights × {times}"
     finish_panel(panel, title, np.stack([low, high]), unit, times)
 

@@ -200,16 +200,14 @@ def held_out_mask(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def read_shape_points(path: Path, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n points [n, 3] of the mesh or the cloud in a file. Raises InputError."""
+    """n points [n, 3] of the mesh or the cloud in a file, out of those with coordinates. Raises InputError."""
     if is_mesh(path):
         try:
             return sample(meshfiles.read(path), n, rng).points
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    xyz = np.asarray(formats.read(path, lambda _: None).xyz, np.float64)
-    if not np.isfinite(xyz).all():
-        raise InputError(f"{path}: {int((~np.isfinite(xyz)).any(axis=1).sum())} points are not finite; remove them")
-    return resample(xyz, n, rng)
+    cloud = formats.read(path, lambda _: None)
+    return resample(cloud.xyz[cloud.measured], n, rng)
 
 
 def resample(xyz: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

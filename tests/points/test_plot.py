@@ -30,6 +30,13 @@ def test_every_panel_is_filled():
     assert all(a.get_title() for a in axes)
 
 
+def test_the_section_is_stretched_until_the_noise_is_seen():
+    pytest.importorskip("matplotlib")
+    panel = figure(*waves(), "m", 0).axes[5]
+    heights = np.ptp(panel.collections[0].get_offsets()[:, 1])
+    assert heights > 0.25 * np.ptp(panel.get_ylim()) and "heights ×" in panel.get_title()
+
+
 def test_close_ups_are_near_and_the_first_is_where_points_moved():
     noisy, clean = waves()
     (name, members, _), _ = close_ups(clean, np.linalg.norm(noisy - clean, axis=1))

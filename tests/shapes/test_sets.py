@@ -102,6 +102,12 @@ def test_a_ply_whose_faces_are_none_is_a_cloud(tmp_path):
     assert sets.read_shape_points(tmp_path / "0.ply", 2, np.random.default_rng(0)).tolist() == [[1, 2, 3], [1, 2, 3]]
 
 
+def test_points_without_coordinates_are_no_part_of_a_shape(tmp_path):
+    path = tmp_path / "scan.xyz"
+    path.write_text("1 2 3\nnan nan nan\n" * 20)
+    assert (sets.read_shape_points(path, 50, np.random.default_rng(0)) == [1, 2, 3]).all()
+
+
 def test_bad_folders_and_requests(tmp_path):
     with pytest.raises(InputError, match="holds no shape"):
         sets.load_folder(tmp_path, 10)
