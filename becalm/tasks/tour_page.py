@@ -27,7 +27,8 @@ table { border-collapse: collapse; margin: .6rem 0; width: 100%; max-width: 44re
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 400; }
 th { color: var(--soft); }
-pre { overflow-x: auto; background: var(--back); padding: .6rem .8rem; border-radius: 6px; font-size: .88rem; }
+pre { white-space: pre-wrap; background: var(--back); padding: .6rem .8rem; border-radius: 6px; font-size: .88rem; }
+@media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; max-height: 26rem; } }
 """
 
 PAGE = """<!doctype html>
@@ -56,7 +57,9 @@ def stop_html(number: int, stop: Any) -> str:
     image = ""
     if stop.picture:
         source = b64encode(stop.picture).decode()
-        image = f"<figure><img src='data:image/png;base64,{source}' alt='{escape(stop.caption, quote=True)}'>"
+        image = (
+            f"<figure tabindex='0'><img src='data:image/png;base64,{source}' alt='{escape(stop.caption, quote=True)}'>"
+        )
         image += f"<figcaption>{escape(stop.caption)}</figcaption></figure>"
     return (
         f"<section id='stop{number}'><h2>{number + 1}. {escape(stop.title)}</h2><p>{escape(stop.text)}</p>{image}"

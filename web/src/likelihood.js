@@ -95,7 +95,7 @@ async function show(job, names) {
   shown.range = [Math.min(0, at(0.01)), at(0.995)];
   $("l-empty").hidden = true;
   $("l-result").hidden = false;
-  $("l-mean").textContent = `${facts.names.length} images by ${facts.model}: ${facts.mean.toFixed(3)}${facts.error === null ? "" : ` ± ${facts.error.toFixed(3)}`} bits a dimension; written down as they are, ${Math.log2(facts.levels).toFixed(2)}.`;
+  $("l-mean").textContent = `${facts.names.length} images by ${facts.model}: ${facts.mean.toFixed(3)}${facts.error === null ? "" : ` ± ${facts.error.toFixed(3)}`} bits a ${unit()}; stored without a model, ${Math.log2(facts.levels).toFixed(2)}.`;
   $("l-download").href = `/jobs/${job.id}/result`;
   $("l-download").download = job.output;
   showWall();
@@ -103,13 +103,16 @@ async function show(job, names) {
   tell($("l-mean").textContent);
 }
 
+// What bits are counted for: of grey images a dimension is a pixel.
+const unit = () => (shown.facts.colours === 1 ? "pixel" : "dimension");
+
 function showWall() {
   const { facts } = shown, order = [...facts.names.keys()];
   if ($("l-order").value !== "file") order.sort((a, b) => facts.bits[b] - facts.bits[a]);
   if ($("l-order").value === "fewest") order.reverse();
   $("l-wall").replaceChildren(...order.map((index) => {
     const both = make("div", { className: "both" }, picture(index, false), picture(index, true));
-    return make("li", {}, both, make("b", { textContent: `${facts.bits[index].toFixed(2)} bits` }), make("span", { className: "fine", textContent: facts.names[index] }));
+    return make("li", {}, both, make("b", { textContent: `${facts.bits[index].toFixed(2)} bits a ${unit()}` }), make("span", { className: "fine", textContent: facts.names[index] }));
   }));
 }
 
@@ -132,9 +135,9 @@ function paint() {
   if (!shown || !$("l-schedule").clientWidth) return;
   const { schedule, loss } = shown.facts, span = (column) => `${column[0].toFixed(1)} to ${column.at(-1).toFixed(1)}`;
   $("l-schedule").setAttribute("aria-label", `γ goes from ${span(schedule.map(([, y]) => y))} over time`);
-  $("l-loss").setAttribute("aria-label", `Loss at γ from ${span(loss.map(([x]) => x))}, most ${Math.max(...loss.map(([, y]) => y)).toFixed(3)} bits a dimension for a unit of γ`);
+  $("l-loss").setAttribute("aria-label", `Loss at γ from ${span(loss.map(([x]) => x))}, most ${Math.max(...loss.map(([, y]) => y)).toFixed(3)} bits a ${unit()} for a unit of γ`);
   drawPlot($("l-schedule"), schedule, "t", "γ", "clean", "noise");
-  drawPlot($("l-loss"), loss, "γ", "bits a dimension, for a unit of γ", "clean", "noise", true);
+  drawPlot($("l-loss"), loss, "γ", `bits a ${unit()}, for a unit of γ`, "clean", "noise", true);
   const pen = $("l-bar").getContext("2d");
   for (let x = 0; x < 128; x++) {
     pen.fillStyle = `rgb(${heat.slice(6 * x, 6 * x + 3).join()})`;

@@ -84,29 +84,37 @@ async function poll() {
   setTimeout(poll, 300);
 }
 
+// Items stay the same elements while their jobs go on: a button that is exchanged between press and release is not clicked.
 function listJobs() {
-  const held = document.activeElement?.dataset?.key;
+  const list = $("jobs"), items = entries.map((entry) => jobItem(entry));
   $("no-jobs").hidden = entries.length > 0;
-  $("jobs").replaceChildren(...entries.map((entry, number) => jobItem(entry, number)));
-  if (held) $("jobs").querySelector(`[data-key="${held}"]`)?.focus();
+  for (const item of [...list.children]) if (!items.includes(item)) item.remove();
+  for (const item of items) if (item.parentElement !== list) list.append(item);
 }
 
-function jobItem(entry, number) {
-  const { job } = entry, busy = ["queued", "sending", ...ACTIVE].includes(job.state);
-  const name = make("button", { type: "button", className: "name", textContent: job.name, onclick: () => select(entry) });
-  name.dataset.key = `name${number}`;
+const isBusy = ({ state }) => ["queued", "sending", ...ACTIVE].includes(state);
+
+function jobItem(entry) {
+  const { job } = entry, moves = ["sending", "running"].includes(job.state);
+  entry.item ??= makeItem(entry);
+  const [name, row, bar] = entry.item.children, [state, end] = row.children;
+  entry.item.className = entry === open ? "open" : "";
+  name.textContent = job.name;
   name.setAttribute("aria-current", entry === open);
-  const end = make("button", { type: "button", textContent: busy ? "Cancel" : "Remove", onclick: () => (busy ? cancel(entry) : remove(entry)) });
-  end.dataset.key = `end${number}`;
+  state.textContent = stateText(job);
+  end.textContent = isBusy(job) ? "Cancel" : "Remove";
   end.setAttribute("aria-label", `${end.textContent} ${job.name}`);
-  const item = make("li", { className: entry === open ? "open" : "" }, name, make("div", { className: "row" }, make("span", { className: "state", textContent: stateText(job) }), end));
-  if (["sending", "running"].includes(job.state)) {
-    const bar = make("progress", { max: 1 });
-    if (job.state === "sending" || job.scan) bar.value = job.done;
-    bar.setAttribute("aria-label", `Progress of ${job.name}`);
-    item.append(bar);
-  }
-  return item;
+  bar.hidden = !moves;
+  bar.setAttribute("aria-label", `Progress of ${job.name}`);
+  if (job.state === "sending" || job.scan) bar.value = job.done;
+  else bar.removeAttribute("value");
+  return entry.item;
+}
+
+function makeItem(entry) {
+  const name = make("button", { type: "button", className: "name", onclick: () => select(entry) });
+  const end = make("button", { type: "button", onclick: () => (isBusy(entry.job) ? cancel(entry) : remove(entry)) });
+  return make("li", {}, name, make("div", { className: "row" }, make("span", { className: "state" }), end), make("progress", { max: 1 }));
 }
 
 async function cancel(entry) {
@@ -118,11 +126,13 @@ async function cancel(entry) {
 }
 
 async function remove(entry) {
-  entries.splice(entries.indexOf(entry), 1);
+  const number = entries.indexOf(entry);
+  entries.splice(number, 1);
   if (entry.job.id) await ask(`/jobs/${entry.job.id}`, "DELETE").catch(() => {});
   remember();
   if (entry === open) await select(entries.at(-1));
   listJobs();
+  ($("jobs").children[number]?.querySelector(".row button") ?? $("choose")).focus();
 }
 
 async function again() {
@@ -196,7 +206,7 @@ function showCloud(cloud, keep) {
   showSwipe();
   const { measured, points } = cloud.facts;
   $("drawn").textContent = measured > cloud.points
-    ? `${cloud.points.toLocaleString("en")} of ${measured.toLocaleString("en")} points are drawn, spread evenly. All are cleaned, and all are in the result.`
+    ? `${cloud.points.toLocaleString("en")} of ${measured.toLocaleString("en")} points are drawn, spread evenly; the cleaning and the result have all of them.`
     : `${cloud.points.toLocaleString("en")} points${points > measured ? `; ${(points - measured).toLocaleString("en")} more have no coordinates` : ""}.`;
 }
 
@@ -208,7 +218,7 @@ function hideCloud(job) {
   $("empty").hidden = false;
   const words = !job ? ["No scan is open.", "Drop a file anywhere on this page. It is shown at once, cleaned, and then stands before and after under one camera."]
     : job.state === "failed" ? ["This scan cannot be shown.", "The reason stands beside the picture, with what to do about it."]
-    : job.state === "cancelled" ? ["Cancelled.", "The scan was not read. Drop it again to start anew."]
+    : job.state === "cancelled" ? ["Cancelled.", "The scan was not read. Drop it again to start again."]
     : [`${stateText(job)} …`, "The scan appears here as soon as it is read."];
   $("empty").replaceChildren(make("p", {}, make("b", { textContent: words[0] })), make("p", { textContent: words[1] }));
 }
@@ -223,7 +233,8 @@ function showFacts() {
   const recorded = job?.state === "done" && job.bytes === null;
   $("again").disabled = !job?.id || job.state === "receiving" || recorded;
   const rows = facts?.summary ?? (facts ? [["Points", facts.points.toLocaleString("en")]] : []);
-  const note = recorded ? "A recorded run has no further figures." : job?.state === "running" || job?.state === "waiting" ? "More appear when the scan is clean." : "They appear here when a scan is clean.";
+  const note = recorded ? "A recorded run has no further figures." : job?.state === "running" || job?.state === "waiting" ? "More appear when the scan is clean."
+    : job?.state === "cancelled" ? "Cancelled before the scan was clean. “How to clean” has a button that starts again." : "They appear here when a scan is clean.";
   const table = make("table", {}, make("tbody", {}, ...rows.map(([name, value]) => {
     const head = make("th", { textContent: name, scope: "row" });
     return make("tr", {}, head, make("td", { textContent: value }));
@@ -345,7 +356,7 @@ function pickAt(x, y) {
   picks = picks.length >= 2 ? [place] : [...picks, place];
   if (picks.length === 2 && picks[0].distanceTo(picks[1]) === 0) picks.pop();
   if (tool === "section") picks.length === 2 ? cut() : closeSection();
-  if (tool === "measure" && picks.length === 2) tell(`Distance ${measured().join(", ")}`);
+  if (tool === "measure" && picks.length === 2) tell(measured().join(", "));
   showTool();
 }
 
@@ -353,7 +364,7 @@ function measured() {
   const unit = viewer.cloud.facts.unit, d = picks[1].clone().sub(picks[0]);
   const exact = (value) => (unit === "m" && Math.abs(value) < 1 ? `${(1000 * value).toFixed(1)} mm` : `${Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 })} ${unit}`).trim();
   const [up, axis] = viewer.up === "z" ? [d.z, "z"] : [d.y, "y"];
-  return [exact(d.length()), `level ${exact(Math.sqrt(Math.max(0, d.lengthSq() - up * up)))}`, `${axis} ${exact(up)}`];
+  return [`distance ${exact(d.length())}`, `horizontal ${exact(Math.sqrt(Math.max(0, d.lengthSq() - up * up)))}`, `Δ${axis} ${exact(up)}`];
 }
 
 function cut() {

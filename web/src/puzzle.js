@@ -150,7 +150,8 @@ function pause() {
 
 function paint() {
   if (!shown?.times.length || !$("p-lane0").clientWidth) return;
-  const done = shown.times[Math.min(time(), shown.times.length - 1)];
+  // at the end the last frame of each lane: the two make different numbers of steps
+  const done = time() >= shown.times.length - 1 ? Infinity : shown.times[time()];
   shown.lanes.forEach((frames, lane) => {
     const later = frames.findIndex((frame) => frame.done > done + 1e-4);
     const frame = frames[later < 0 ? frames.length - 1 : Math.max(0, later - 1)];

@@ -3,8 +3,8 @@ import { $ } from "./dom.js";
 
 const ABOUT = {
   scan: "Takes the noise out of a scan. Every point stays; files never leave this computer.",
-  puzzle: "Solves a Sudoku of handwritten digits, and shows the order in which the model makes up its mind.",
-  shapes: "Makes new shapes out of noise, varies them, completes parts, and walks from one to another.",
+  puzzle: "Solves a Sudoku of handwritten digits, and shows in which order the model decides the cells.",
+  shapes: "Makes new shapes from noise, varies them, completes parts, and interpolates between two.",
   likelihood: "Says how many bits a model needs for an image, and where in it they go.",
 };
 

@@ -113,15 +113,26 @@ export class Viewer {
     const height = new Vector3(...UPS[this.up]);
     const across = this.up === "z" ? new Vector3(0.45, -1, 0) : new Vector3(0.45, 0, this.up === "y" ? 1 : -1);
     const direction = across.addScaledVector(height, 0.7).normalize();
-    const narrow = Math.min(1, this.camera.aspect);
+    if (this.canvas.clientWidth) this.resize();
     this.controls.target.set(...middle);
-    this.camera.position.copy(this.controls.target).addScaledVector(direction, (2.4 * this.radius) / narrow);
+    this.camera.position.copy(this.controls.target).addScaledVector(direction, Math.max(1.15 * this.distance(sides, direction), this.radius));
     this.camera.near = this.radius / 500;
     this.camera.far = this.radius * 50;
     this.controls.minDistance = this.radius / 100;
     this.controls.maxDistance = this.radius * 20;
     this.controls.update();
     this.draw(true);
+  }
+
+  // The distance of the camera, in a direction, at which a box with these sides is just in view.
+  distance(sides, direction) {
+    const right = new Vector3().crossVectors(new Vector3(...UPS[this.up]), direction).normalize(), upwards = new Vector3().crossVectors(direction, right);
+    const half = Math.tan((this.camera.fov * Math.PI) / 360);
+    const needed = Array.from({ length: 8 }, (_, corner) => {
+      const at = new Vector3(...sides.map((side, c) => ((corner >> c) & 1 ? side : -side) / 2));
+      return at.dot(direction) + Math.max(Math.abs(at.dot(right)) / this.camera.aspect, Math.abs(at.dot(upwards))) / half;
+    });
+    return Math.max(...needed);
   }
 
   // Asks for a frame: a quick one with fewer points while things move, all of them when they rest.
@@ -174,8 +185,8 @@ export class Viewer {
     this.material.uniforms.size.value = this.size * this.renderer.getPixelRatio();
     this.before.geometry.setAttribute("position", this.buffers[0]).setAttribute("next", this.buffers[0]);
     this.after.geometry.setAttribute("position", this.buffers[step]).setAttribute("next", this.buffers[following]);
+    this.target.scissorTest = false; // read by setRenderTarget: else only the part drawn last would be cleared
     this.renderer.setRenderTarget(this.target);
-    this.target.scissorTest = false;
     this.renderer.clear();
     [[this.before, this.scenes[0], 0, cut, 0], [this.after, this.scenes[1], cut, width - cut, this.time - step]].forEach(
       ([part, scene, left, wide, blend]) => {
