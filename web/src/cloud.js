@@ -10,7 +10,7 @@ export function drawCloud(canvas, points, yaw, kept = null) {
   canvas.height = height;
   const pen = canvas.getContext("2d"), image = pen.createImageData(width, height), depth = new Float32Array(width * height).fill(-1e9);
   const theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  const n = points.length / 3, radius = Math.max(1, Math.round(Math.min(width, height) / 115)), scale = 0.56 * Math.min(width, height);
+  const n = points.length / 3, radius = Math.max(1, Math.round(Math.min(width, height) / 115)), scale = 0.49 * Math.min(width, height);
   const pitch = 0.35, [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)], { middle, reach } = box(points);
   for (let i = 0; i < n; i++) {
     const [px, py, pz] = [0, 1, 2].map((c) => (points[3 * i + c] - middle[c]) / reach);

@@ -118,6 +118,7 @@ export class Viewer {
     this.camera.position.copy(this.controls.target).addScaledVector(direction, Math.max(1.15 * this.distance(sides, direction), this.radius));
     this.camera.near = this.radius / 500;
     this.camera.far = this.radius * 50;
+    this.camera.updateProjectionMatrix();
     this.controls.minDistance = this.radius / 100;
     this.controls.maxDistance = this.radius * 20;
     this.controls.update();

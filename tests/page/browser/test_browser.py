@@ -62,6 +62,19 @@ def test_nothing_stays_of_earlier_pictures(open_cleaned):
     assert pixels(page) == first
 
 
+def test_a_scan_a_thousand_times_as_large_is_seen_after_a_small_one(open_cleaned):
+    page = open_cleaned()
+    page.tab.evaluate(
+        """() => {
+            const { cloud } = becalm, states = cloud.states.map((state) => state.map((x) => 1000 * x));
+            becalm.show({ ...cloud, states }, new Uint8Array(3 * cloud.points).fill(90), false);
+        }"""
+    )
+    small = pixels(page)
+    set_slider(page, "#size", 8)
+    assert pixels(page) != small
+
+
 def test_colours_change_the_picture(open_cleaned):
     page = open_cleaned()
     values = page.tab.eval_on_selector_all("#colour option", "options => options.map(({value}) => value)")
