@@ -75,7 +75,7 @@ def read_data(path: Path) -> tuple[Float[Tensor, "datum variable channel"], np.n
     try:
         arrays = load_arrays(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file; --data FILE.npz names your own") from None
     except (OSError, InputError) as error:
         raise InputError(f"{path}: is no .npz file of arrays; write one by numpy.savez(path, x=x)") from error
     x = arrays.get("x")

@@ -28,6 +28,8 @@ def find_weights(name: Path | str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if (path.parent / "states").is_dir():
+        raise InputError(f"{path}: this training run has not ended; give its `becalm train` again, and it goes on")
     shipped = WEIGHTS / f"{str(name).replace('-', '_')}.safetensors"
     if path.suffix or path.name != str(name) or not shipped.is_file():
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))

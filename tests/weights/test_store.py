@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from becalm.core.files import InputError
 from becalm.systems.jets import Jets
 from becalm.systems.spd import SPD
 from becalm.weights.importer import read_official, rename_tensors
@@ -106,3 +107,9 @@ def test_other_checkpoints_are_named_as_such(tmp_path):
         read_official(path)
     with pytest.raises(KeyError):
         rename_tensors({})
+
+
+def test_the_weights_of_a_run_that_has_not_ended(tmp_path):
+    (tmp_path / "states").mkdir()
+    with pytest.raises(InputError, match="this training run has not ended"):
+        load(tmp_path / "srm.safetensors")

@@ -192,6 +192,11 @@ def positional_axes(
     """
     if len(numeric) < 3:
         raise ScanError(f"{name}: has {len(numeric)} columns of numbers, a point needs x, y and z (2-D points?)")
+    if names is None and _are_split_decimals(words):
+        raise ScanError(
+            f"{name}: its commas seem to be decimal marks and to separate columns too ('{','.join(words[0][:6])}'); write it "
+            "with decimal points, or with semicolons or tabs between the columns"
+        )
     what = None
     if len(numeric) > 3 and len(words) > 1:
         values = np.array([[float(line[column] or "nan") for column in numeric[:4]] for line in words])
@@ -204,6 +209,15 @@ def positional_axes(
         why += "no column is named x, y, z; " if names is not None else ""
         note = f"{why}x, y, z are taken to be {_list_columns(columns, names)}; --columns x=1,y=2,z=3 decides otherwise"
     return Axes(columns, note)
+
+
+def _are_split_decimals(words: list[list[str]]) -> bool:
+    """Whether every second column is what follows a decimal comma: whole numbers, some of which begin with a zero (451,05)."""
+    columns = [[word.strip() for word in column] for column in zip(*words, strict=False)]
+    if len(columns) < 6 or len(columns) % 2 or not all(word.lstrip("+-").isdigit() for c in columns for word in c):
+        return False
+    padded = [any(len(word) > 1 and word[0] == "0" for word in column) for column in columns]
+    return sum(padded[1::2]) >= 2 and not any(padded[::2])
 
 
 def _index_kind(values: np.ndarray, rows: np.ndarray) -> str | None:

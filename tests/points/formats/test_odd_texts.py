@@ -78,6 +78,11 @@ def test_a_person_chooses_the_columns(tmp_path):
         (".xyz", b"1 2 3\n" * 20 + b"1 2 n/a\n", "point 21 has 'n/a' in column 3, where the others have numbers"),
         (".csv", b"z,x,y\n" + b"1,2,3\n" * 9 + b"-,1,2\n", "point 10 has '-' in column 1, where the others"),
         (".txt", b"a b c\nd e f\n", "no line of x, y and z"),
+        (
+            ".csv",
+            b"451,05,5412,25,312,07\n452,15,5413,02,313,50\n",
+            "seem to be decimal marks and to separate columns too",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_line(tmp_path, suffix, data, word):
