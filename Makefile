@@ -5,7 +5,10 @@ OFFICIAL ?= $(wildcard ../shared/weights/score_denoise_official.pt)
 BIN := .venv/bin
 
 # Packages that tests need themselves, and the tests that run without the extras and with the oldest dependencies.
-TOOLS := 'pytest>=8' 'hypothesis>=6.100' 'jaxtyping>=0.2.34' 'beartype>=0.19'
+TOOLS := 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'jaxtyping>=0.2.34' 'beartype>=0.19'
+# A worker a core, with one thread each: threads that wait for each other cost more than they bring.
+WORKERS := OMP_NUM_THREADS=1
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 QUICK ?= tests/core tests/points tests/cli tests/tasks tests/training tests/weights
 
 .PHONY: demo test test-browser test-bare test-oldest fuzz page lint types layers bench docs clean
@@ -14,7 +17,7 @@ demo: .venv/demo
 	$(BIN)/python examples/demo.py
 
 test: .venv/test lint types layers
-	$(BIN)/python -m pytest
+	$(WORKERS) $(BIN)/python -m pytest $(PARALLEL)
 
 # Needs Chromium (Debian: apt-get install chromium); skips with a reason where it is missing.
 test-browser: .venv/test
@@ -23,11 +26,11 @@ test-browser: .venv/test
 
 # Without any extra: what needs one is skipped, and the command says in one line which extra that is.
 test-bare: .venv-bare/test
-	.venv-bare/bin/python -m pytest $(QUICK)
+	$(WORKERS) .venv-bare/bin/python -m pytest $(PARALLEL) $(QUICK)
 
 # With the oldest versions that pyproject.toml allows.
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/python -m pytest $(QUICK)
+	$(WORKERS) .venv-oldest/bin/python -m pytest $(PARALLEL) $(QUICK)
 
 # Ten minutes of damaged files for every reader; `pip install atheris` first lets coverage guide it.
 fuzz: .venv/test

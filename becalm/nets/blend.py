@@ -204,7 +204,7 @@ class Blend(nn.Module):
         self.enter = mlp(features + 2, 2 * width, width)
         self.first = nn.Linear(width, candidates)
         self.layers = nn.ModuleList(Layer(width, candidates, channels) for _ in range(layers))
-        self.leave = mlp(width + features + 2, width, 5)
+        self.leave = mlp(2 * (width + features + 2), width, 5)
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
 
@@ -250,10 +250,13 @@ class Blend(nn.Module):
             yield BlendOutput(move, *self.estimates(h, given, graph)) if i + 1 == len(self.layers) else None
 
     def estimates(self, h: Tensor, given: Tensor, graph: Graph) -> tuple[Tensor, ...]:
-        """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs.
+        """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs:
+        those of the point, and their mean over its neighbours.
 
-        Their gradients do not reach these features. Whether a point is of a surface is the mean of what its neighbours say.
+        Their gradients do not reach these features.
         """
-        rows = torch.cat([h.detach(), given.clamp(-5, 5)], -1)
-        log_var, log_noise, shared, log_length, surface = self.leave(rows).type_as(graph.offsets).unbind(-1)
-        return log_var, log_noise, shared, log_length, surface[graph.edges].mean(1)
+        own = torch.cat([h.detach(), given.clamp(-5, 5)], -1).type_as(graph.offsets)
+        around = nn.functional.embedding_bag(graph.edges, own, mode="mean")
+        estimates = self.leave(torch.cat([own, around], -1)).type_as(graph.offsets)
+        log_var, log_noise, shared, log_length, surface = estimates.unbind(-1)
+        return log_var, log_noise, shared, log_length, surface

@@ -14,7 +14,7 @@ from becalm.points.progress import final_points
 from becalm.shapes.cloud_pairs import CloudPair, training_pair
 from becalm.shapes.scan_pairs import held_out_error, random_crop, read_scan_pairs
 from becalm.systems.jets import Jets
-from becalm.systems.jets_estimates import EstimateRows, estimate_rows, merge_rows, train_estimates
+from becalm.systems.jets_estimates import EstimateRows, estimate_rows, merge_rows, random_rows, train_estimates
 from becalm.systems.jets_training import TrainingItem, item_to, losses, merge_items, training_item
 from becalm.training.distributed import process_number
 from becalm.training.loop import Plan, train
@@ -45,11 +45,11 @@ class Recipe:
     """Share of batches in which the noise level is an input of the model."""
     second_pass: float = 0.2
     """Share of batches whose cloud has been denoised once already by the model at that step."""
-    estimate_steps: int = 3000
+    estimate_steps: int = 1500
     """Steps after those of the plan in which what is said beside the displacement is learned: noise, error, surface. After a
     plan of fewer than `estimate_batches` steps there are fewer in proportion."""
-    estimate_batches: int = 400
-    """Batches whose points these steps see; no more than the plan has steps, unless it has none."""
+    estimate_batches: int = 1600
+    """Batches of which these steps see a thousand points each; no more than the plan has steps, unless it has none."""
     width: int = 64
     """Width of the network."""
     layers: int = 4
@@ -63,6 +63,9 @@ class Recipe:
     plan: Plan = field(default_factory=lambda: Plan(steps=2800, learning_rate=1.5e-3, warmup=100, ema_decay=0.998))
     """Steps, rates, log and saves."""
 
+
+ESTIMATE_POINTS = 1024
+"""Points of a batch, at most, from which the estimates are learned."""
 
 STANDARDISED_BATCHES = 24
 """Batches by whose statistics features are standardised."""
@@ -156,11 +159,12 @@ def run(recipe: Recipe) -> Iterator[dict]:
 def estimate_pool(model: Jets, recipe: Recipe, first: int, count: int) -> EstimateRows:
     """Rows to learn the estimates from, of `count` batches from number `first` on."""
     batches = prefetch(partial(make_batch, recipe), first, workers=recipe.workers)
-    device, parts = next(model.parameters()).device, []
+    device, parts, generator = next(model.parameters()).device, [], torch.Generator().manual_seed(recipe.seed)
     for batch in islice(batches, count):
         items = [denoised_item(model, s) for s in batch.items] if batch.second_pass else batch.items
         known = batch.known_sigma and not batch.second_pass
-        parts.append(estimate_rows(model, item_to(merge_items(items), device), known))
+        rows = estimate_rows(model, item_to(merge_items(items), device), known)
+        parts.append(random_rows(rows, ESTIMATE_POINTS, generator))
     return merge_rows(parts)
 
 

@@ -62,11 +62,11 @@ LONE = 4.0
 """A point whose neighbours are this many times as far away as theirs is alone, and not moved."""
 
 MAX_MOVE = 3.5
-"""No point moves farther than this many times the noise found at it or, if greater, on average at its neighbours."""
+"""No point moves farther than this many times the noise found at it."""
 
-SURFACE_RANGE = (0.1, 0.4)
+SURFACE_RANGE = (0.3, 0.7)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely. As others count
-RARE_WEIGHT times in its training (`jets_estimates`), these are about a half and five sixths."""
+RARE_WEIGHT times in its training (`jets_estimates`), these are about three quarters and nineteen in twenty."""
 
 
 CALM_NEIGHBOURS = 24
@@ -153,7 +153,7 @@ class Jets(nn.Module):
         self.network = Blend(N_FEATURES, VECTORS_PER_SCALE * N_SCALES, width, layers, channels)
 
     def adapt_former_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of before `calm_residuals` have no inputs for them: they get zeros."""
+        """Weights of before `calm_residuals`, or of before estimates saw the mean over neighbours, get zeros for these inputs."""
         state, added = dict(state), len(CALM_SHARES) * N_SCALES
         if len(state.get("network.mean", ())) == N_FEATURES - added:
             for name, value in (("network.mean", 0.0), ("network.deviation", 1.0)):
@@ -161,6 +161,9 @@ class Jets(nn.Module):
             for name in ("network.enter.0.weight", "network.leave.0.weight"):
                 known, hint = state[name].split([state[name].shape[1] - 2, 2], 1)  # the last two are the known noise
                 state[name] = torch.cat([known, known.new_zeros(len(known), added), hint], 1)
+        own = state.get("network.leave.0.weight")
+        if own is not None and 2 * own.shape[1] == self.network.leave[0].in_features:
+            state["network.leave.0.weight"] = torch.cat([own, torch.zeros_like(own)], 1)
         return state
 
     def forward(self, cloud: FittedCloud, sigma: Float[Tensor, " point"]) -> BlendOutput:
@@ -255,7 +258,7 @@ def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> Pas
     around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
     free = ((surface - low) / (high - low)).clamp(0, 1) * ~lone_points(cloud)
     move = output.displacement
-    longest = MAX_MOVE * torch.maximum(noise, around * scale) / move.norm(dim=1).clamp_min(1e-30)
+    longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
     move = move * (free * longest.clamp_max(1))[:, None]
     numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
     rest = [x.double().numpy() for x in numbers]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from becalm.core.typing import Float, Tensor
+from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import BlendOutput
 from becalm.systems.jets import Jets, residual_noise
 from becalm.systems.jets_training import LOSS_WEIGHTS, EstimateTargets, TrainingItem, estimate_targets, estimate_terms
@@ -47,6 +47,17 @@ def estimate_rows(model: Jets, item: TrainingItem, known_sigma: bool) -> Estimat
     return EstimateRows(inputs[-1], base, estimate_targets(item, error), item.surface, item.surface * item.interior)
 
 
+def random_rows(rows: EstimateRows, most: int, generator: torch.Generator) -> EstimateRows:
+    """At most so many of the rows: many points of few clouds teach less than a few points of many."""
+    return take_rows(rows, torch.randperm(len(rows.base), generator=generator)[:most])
+
+
+def take_rows(rows: EstimateRows, chosen: Int[Tensor, " row"]) -> EstimateRows:
+    """The rows with these numbers."""
+    truth = EstimateTargets._make(part[chosen] for part in rows.truth)
+    return EstimateRows(rows.inputs[chosen], rows.base[chosen], truth, rows.surface[chosen], rows.counted[chosen])
+
+
 def merge_rows(parts: Iterable[EstimateRows]) -> EstimateRows:
     """Rows of several items, one after another."""
     inputs, base, truth, surface, counted = zip(*parts, strict=True)
@@ -72,10 +83,7 @@ def train_estimates(model: Jets, rows: EstimateRows, steps: int, seed: int, size
     optimiser = torch.optim.AdamW(leave.parameters(), lr=4e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
-        chosen = torch.randint(len(rows.base), (size,), generator=generator)
-        truth = EstimateTargets._make(part[chosen] for part in rows.truth)
-        some = (rows.inputs[chosen], rows.base[chosen], truth, rows.surface[chosen], rows.counted[chosen])
-        terms = row_loss(leave, EstimateRows(*some))
+        terms = row_loss(leave, take_rows(rows, torch.randint(len(rows.base), (size,), generator=generator)))
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()
