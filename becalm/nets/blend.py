@@ -236,7 +236,8 @@ class Blend(nn.Module):
     ) -> Iterator[BlendOutput | None]:
         """None after each layer but the last, then the output; layers compute `chunk` points at a time (None: all at once).
 
-        Where some points only are `wanted`, each layer computes those that their output depends on; that of the others is void.
+        Where some points only are `wanted`, each layer computes those that their output depends on, but for `surface`; that of
+        the others is void.
         """
         known = ~sigma.isnan()
         level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
@@ -253,10 +254,10 @@ class Blend(nn.Module):
         """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs:
         those of the point, and their mean over its neighbours.
 
-        Their gradients do not reach these features.
+        Their gradients do not reach these features. Whether a point is of a surface is the mean of what its neighbours say.
         """
         own = torch.cat([h.detach(), given.clamp(-5, 5)], -1).type_as(graph.offsets)
         around = nn.functional.embedding_bag(graph.edges, own, mode="mean")
         estimates = self.leave(torch.cat([own, around], -1)).type_as(graph.offsets)
         log_var, log_noise, shared, log_length, surface = estimates.unbind(-1)
-        return log_var, log_noise, shared, log_length, surface
+        return log_var, log_noise, shared, log_length, surface[graph.edges].mean(1)

