@@ -73,6 +73,7 @@ CALM_NEIGHBOURS = 24
 
 CALM_SHARES = (0.15, 0.5)
 """Of these so many are calmer than the residuals that the network sees beside the point's own."""
+
 N_FEATURES = (FEATURES_PER_SCALE + len(CALM_SHARES)) * N_SCALES
 """Features of a point."""
 
@@ -257,19 +258,17 @@ class PassResult(NamedTuple):
 def pass_result(xyz: np.ndarray, cloud: FittedCloud, output: BlendOutput, surface: Tensor) -> PassResult:
     """What the network's estimates mean for a cloud [n, 3] of points that are of a surface with these probabilities:
     displacements are capped by the noise, and there are none off surfaces and of lone points."""
-    scale = cloud.graph.scale
+    scale, (low, high) = cloud.graph.scale, SURFACE_RANGE
     noise, error, length = (x.exp() * scale for x in (output.log_noise / 2, output.log_var / 2, output.log_length))
-    low, high = SURFACE_RANGE
     free = ((surface - low) / (high - low)).clamp(0, 1) * ~lone_points(cloud)
-    move = output.displacement
-    longest = MAX_MOVE * noise / move.norm(dim=1).clamp_min(1e-30)
-    move = move * (free * longest.clamp_max(1))[:, None]
+    longest = MAX_MOVE * noise / output.displacement.norm(dim=1).clamp_min(1e-30)
+    move = output.displacement * (free * longest.clamp_max(1))[:, None]
     # The variance of the noise is that of the posterior mean and that of the posterior: no less than what is removed.
     noise = torch.maximum(noise, move.square().sum(1)[cloud.graph.edges].mean(1).sqrt())
-    around = (noise / scale)[cloud.graph.edges].mean(1)
-    numbers = (noise, error, torch.sigmoid(output.shared), length, surface)
-    rest = [x.double().numpy() for x in numbers]
-    return PassResult._make([xyz + move.double().numpy(), *rest, around.double().numpy()])
+    thickness = (noise / scale)[cloud.graph.edges].mean(1)
+    numbers = (move, noise, error, output.shared.sigmoid(), length, surface, thickness)
+    moved, *rest = (x.double().numpy() for x in numbers)
+    return PassResult(xyz + moved, *rest)
 
 
 def lone_points(cloud: FittedCloud) -> Bool[Tensor, " point"]:
