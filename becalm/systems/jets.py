@@ -64,9 +64,9 @@ LONE = 4.0
 MAX_MOVE = 3.5
 """No point moves farther than this many times the noise found at it."""
 
-SURFACE_RANGE = (0.3, 0.7)
+SURFACE_RANGE = (0.2, 0.5)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely. As others count
-RARE_WEIGHT times in its training (`jets_estimates`), these are about three quarters and nineteen in twenty."""
+RARE_WEIGHT times in its training (`jets_estimates`), these are about two thirds and nine in ten."""
 
 CALM_NEIGHBOURS = 24
 """Points of the coarsest level that are a point's surroundings: within about 20 spacings."""
@@ -232,8 +232,8 @@ class Jets(nn.Module):
             yield DenoiseProgress(begin + (end - begin) * (i + 2) / (layers + 2))
         assert output is not None, "the last layer has an output"
         output = BlendOutput._make(part.cpu() for part in output)
-        known = output.surface.sigmoid() if surface is None else torch.as_tensor(surface).float()
-        return pass_result(xyz, cloud, output, known)
+        mean = output.surface.sigmoid()[cloud.graph.edges].mean(1)
+        return pass_result(xyz, cloud, output, mean if surface is None else torch.as_tensor(surface).float())
 
 
 class PassResult(NamedTuple):
@@ -250,7 +250,7 @@ class PassResult(NamedTuple):
     length: np.ndarray
     """Estimated distance [n] over which they do."""
     surface: np.ndarray
-    """Probability [n] that the point is of a surface."""
+    """Probability [n] that the point is of a surface, the mean over its neighbours."""
     thickness: np.ndarray
     """Mean noise level [n] of the neighbours, in local units."""
 
