@@ -220,7 +220,7 @@ class Jets(nn.Module):
         surface: np.ndarray | None = None,
     ) -> Generator[DenoiseProgress, None, "PassResult"]:
         """One pass over a cloud [n, 3] with the noise level [n], NaN where unknown; `done` is the share of the whole work before
-        and after it. Of points that are not `wanted` [n] the result is void. `surface` [n] is what is known of `PassResult`'s."""
+        and after it. Of points that are not `wanted` [n] the result is void. `surface` [n] is that of an earlier pass, if any."""
         cloud, layers = fit_cloud(xyz), len(self.network.layers)
         device, (begin, end) = next(self.parameters()).device, done
         sigma = torch.as_tensor(level, dtype=torch.float32, device=device)
