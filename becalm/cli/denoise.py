@@ -105,7 +105,7 @@ class Denoise:
         """Denoise the one scan, write what was asked for and return the lines of the summary."""
         from becalm.cli.streams import STREAM, read_stream, write_stream
         from becalm.core.files import InputError, check_outputs
-        from becalm.points.formats import check_format, check_writable, read
+        from becalm.points.formats import check_format, check_suffix, check_writable, read
         from becalm.points.formats.stream import open_stream
 
         output = self.output or self.default_output()
@@ -121,6 +121,7 @@ class Denoise:
             raise InputError("--alpha is for --mode paper (leave it out)")
         parse_noise(self.noise)  # refused before the work
         with read_stream(self.scan, self.format) as scan, write_stream(output, self.format) as target:
+            check_suffix(scan)
             check_format(target, self.scale, self.keep_types)
             if not self.needs_memory() and open_stream(scan) is not None:  # a wrong header is refused without torch
                 from becalm.tasks.denoise_large import open_large

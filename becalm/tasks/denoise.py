@@ -32,7 +32,7 @@ from becalm.systems.spd import SPD
 from becalm.tasks.html import summary_html
 from becalm.tasks.progress import Progress, final_result
 from becalm.tasks.tiling import DEFAULT_TILING, Tiling, iter_denoise_large, plan_tiles
-from becalm.weights.store import load
+from becalm.weights.store import load, model_words
 
 Model = str | PathLike[str] | CloudDenoiser
 """A packaged model's name, a file of weights, or a loaded model."""
@@ -256,18 +256,20 @@ def load_denoiser(model: Model, options: Options) -> CloudDenoiser:
     """The model on its device, with the rule and steps of the options. Raises InputError where it does not have them."""
     import torch
 
-    name = str(model) if isinstance(model, str | PathLike) else type(model).__name__
+    name = str(model) if isinstance(model, str | PathLike) else "this model"
     place = Path(model) if isinstance(model, PathLike) else model
     denoiser = load(place, Jets, SBD, SPD) if isinstance(place, str | Path) else place
     if not isinstance(denoiser, CloudDenoiser):
-        raise InputError(f"model: a {name} does not denoise clouds; it has no method iter_denoise")
+        kind = model_words(type(denoiser))
+        raise InputError(f"model: {kind} does not denoise clouds; it has no method iter_denoise")
     if isinstance(denoiser, torch.nn.Module):
         denoiser = denoiser.to(device_of(options.device))
     if options.rule is None and options.steps is None and not options.uncertainty:
         return denoiser
     if not isinstance(denoiser, SBD):
         raise InputError(
-            f"--rule, --steps and --uncertainty are for SBD; {name} is {type(denoiser).__name__} (leave them out)"
+            f"--rule, --steps and --uncertainty are for SBD; {name} is {model_words(type(denoiser))}: leave them out, or "
+            "name a file of SBD's weights by --model"
         )
     return Sampled(denoiser, options.rule or "mean", options.steps or 4)
 

@@ -20,7 +20,7 @@ from becalm.systems.jets import FittedCloud, Jets, fit_cloud
 from becalm.systems.spd import PATCH_SIZE, SPD
 from becalm.systems.srm import SRM
 from becalm.systems.vdm import VDM
-from becalm.weights.store import load
+from becalm.weights.store import load, model_words
 
 OPSET = 18
 """Version of ONNX's operators."""
@@ -97,7 +97,9 @@ def network_of(model: nn.Module) -> Network:
         return denoiser_network(model, model.shape[0] * model.shape[1], model.shape[2], 1)
     if isinstance(model, SRM) and model.places is not None:
         return denoiser_network(model, len(model.places), model.channels, len(model.places))
-    raise InputError(f"{type(model).__name__}: only denoisers of clouds (jets, spd) and images (vdm, srm) are exported")
+    raise InputError(
+        f"{model_words(type(model))}: only denoisers of clouds (jets, spd) and images (vdm, srm) are exported"
+    )
 
 
 def denoiser_network(model: VDM | SRM, variables: int, channels: int, levels: int) -> Network:

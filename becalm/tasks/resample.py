@@ -70,10 +70,14 @@ def steps_as_published(
     from becalm.points.estimate import noise_level
     from becalm.points.metrics import unit_sphere
     from becalm.systems.spd import MAX_POINTS, Ascent, iter_denoise_paper
+    from becalm.weights.store import model_words
 
     spd = load_denoiser(model, Options(device=device))
     if not isinstance(spd, SPD):
-        raise ScanError(f"--mode paper is SPD's; {model} is {type(spd).__name__} (leave --mode out)")
+        raise ScanError(
+            f"--mode paper is SPD's; {model} is {model_words(type(spd))}; leave --mode out, or name a file of SPD's weights "
+            "by --model"
+        )
     whole = as_cloud(points, warn)
     with error_prefix(whole):
         check_suitable(whole)

@@ -50,6 +50,17 @@ SYSTEMS = {
 }
 """Systems by name; a model's `config` attribute holds the arguments of its `build`, or of its constructor if it has none."""
 
+WORDS = {
+    **dict.fromkeys(("spd", "jets", "sbd"), "a denoiser of scans"),
+    **dict.fromkeys(("srm", "srm_digits", "srm_pixels", "srm_polygons"), "a reasoning model"),
+    "digit_classifier": "a classifier of digits",
+    "coverage": "a network of a benchmark",
+    "vdm": "a diffusion model of images",
+    **dict.fromkeys(("score", "energy"), "a model of two-dimensional data"),
+    **dict.fromkeys(("lion", "lion_paper", "points"), "a generator of shapes"),
+}
+"""What each of them is, in words."""
+
 
 def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dtype = torch.float32) -> None:
     """Write a model of SYSTEMS with any further JSON metadata; the file is whole or the old one stays as it was.
@@ -58,7 +69,7 @@ def save(model: nn.Module, path: Path | str, metadata: dict, precision: torch.dt
     """
     names = [name for name, system in SYSTEMS.items() if type(model) is system]
     if not names:
-        raise InputError(f"{path}: a {type(model).__name__} cannot be stored; known are {', '.join(SYSTEMS)}")
+        raise InputError(f"{path}: {model_words(type(model))} cannot be stored; known are {', '.join(SYSTEMS)}")
     if model.config is None:
         raise InputError(f"{path}: a {names[0]} around a network of one's own cannot be stored; make it by `build`")
     fields = {**metadata, "model": names[0], "config": model.config}
@@ -95,11 +106,19 @@ def load(name: Path | str, *wanted: type[System]) -> System:
 
 def wrong_model(name: object, model: object, wanted: Sequence[type]) -> InputError:
     """The error for a model of another kind than those `wanted`."""
-    needed = " or ".join(kind.__name__ for kind in wanted)
+    needed = " or ".join(model_words(kind) for kind in wanted)
     return InputError(
-        f"{name}: is a {type(model).__name__}, of no use here: a {needed} is needed (`becalm models` says which command takes "
+        f"{name}: is {model_words(type(model))}, of no use here: needed is {needed} (`becalm models` says which command takes "
         "which model)"
     )
+
+
+def model_words(kind: type) -> str:
+    """What a class of models is, in words: "a denoiser of scans (jets)"; the name of a class that is none of SYSTEMS."""
+    names = [name for name, system in SYSTEMS.items() if kind is system]
+    if kind.__name__ == "Generator":  # the protocol of becalm.tasks.generate
+        return "a generator of shapes"
+    return f"{WORDS[names[0]]} ({names[0]})" if names else f"a {kind.__name__}"
 
 
 @contextmanager

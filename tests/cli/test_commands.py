@@ -87,13 +87,13 @@ def test_outliers_can_be_removed(capsys, folder):
 
 WRONG = {
     "no such file": (("denoise", "{f}/none.ply"), "none.ply: no such file"),
-    "unknown suffix": (("denoise", "{f}/model.safetensors"), "unknown suffix"),
+    "unknown suffix": (("denoise", "{f}/model.safetensors"), "model.safetensors: unknown suffix"),
     "output is the input": (("denoise", "{f}/scan.ply", "-o", "{f}/scan.ply"), "is an input"),
     "no such folder": (("denoise", "{f}/scan.ply", "-o", "{f}/no/out.ply"), "does not exist"),
     "noise below zero": (("denoise", "{f}/scan.ply", "--noise", "-1"), "scan's units"),
     "noise that is no number": (("denoise", "{f}/scan.ply", "--noise", "much"), "scan's units, or auto"),
     "noise beyond the cloud": (("denoise", "{f}/scan.ply", "--noise", "1e6"), "well below its size"),
-    "paper mode of jets": (("denoise", "{f}/scan.ply", "--mode", "paper"), "--mode paper is SPD's"),
+    "paper mode of jets": (("denoise", "{f}/scan.ply", "--mode", "paper"), "is a denoiser of scans (jets)"),
     "empty": (("denoise", "{f}/empty.ply"), "empty"),
     "few points": (("denoise", "{f}/few.xyz"), "at least 16"),
     "equal points": (("denoise", "{f}/equal.xyz"), "1 distinct"),

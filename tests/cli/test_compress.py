@@ -131,7 +131,7 @@ def test_inputs_are_never_overwritten_and_options_are_checked(folder, capsys):
     assert "exists already; give another name, or --force" in capsys.readouterr().err
     assert compress(folder, "--force") == 0
     assert run("compress", "jets", folder / "images.npy", "--force") == 1
-    assert "VDM is needed" in capsys.readouterr().err
+    assert "needed is a diffusion model of images" in capsys.readouterr().err
 
 
 def test_a_model_that_gives_no_numbers_is_named(folder, capsys):

@@ -74,7 +74,7 @@ def test_a_check_that_fails_gives_no_bytes(file, monkeypatch):
         ({"images": "nowhere"}, "nowhere: no such file or folder"),
         ({"steps": 0}, "steps: 0; must be at least 1"),
         ({"batch": 0}, "batch: 0; must be at least 1"),
-        ({"model": "jets"}, "VDM is needed"),
+        ({"model": "jets"}, "needed is a diffusion model of images"),
         ({"device": "abacus"}, "abacus: is not a device"),
     ],
 )

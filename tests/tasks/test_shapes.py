@@ -199,5 +199,5 @@ def test_unknown_models_classes_devices_and_numbers_are_refused(model, ball, ste
     ):
         with pytest.raises(InputError, match=words):
             next(steps(model, *shape, **changed))
-    with pytest.raises(InputError, match="jets: is a Jets, of no use here: a .* is needed"):
+    with pytest.raises(InputError, match="jets: is a denoiser of scans .* needed is a generator of shapes"):
         next(steps("jets", *shape))

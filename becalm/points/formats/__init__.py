@@ -110,6 +110,11 @@ def check_format(path: str | PathLike[str], scale: float | None = None, keep_typ
     check_scale(scale)
 
 
+def check_suffix(path: str | PathLike[str]) -> None:
+    """Raise ScanError where no format has the suffix of a scan, or it is a folder."""
+    _module(Path(path))
+
+
 def check_scale(scale: float) -> None:
     """Raise ScanError for a scale to which coordinates cannot be rounded."""
     if not 0 < scale < np.inf:

@@ -10,30 +10,25 @@ from typing import NamedTuple
 import numpy as np
 
 from becalm.points.cloud import ScanError
+from becalm.points.formats.column_words import (
+    EAST,
+    HEIGHT,
+    LATITUDE,
+    LONGITUDE,
+    NORTH,
+    PLAIN_LETTERS,
+    POINT_NUMBER,
+    UNSPECIFIC,
+)
 from becalm.points.formats.packed import AXES
 from becalm.points.formats.text_dialect import is_number
 
 Columns = Mapping[str, int | str]
 """x, y and z -> the number of a column, from 1, or its name."""
 
-_EAST = ("easting", "eastings", "east", "e", "rechtswert", "ostwert", "ost", "rw", "este", "est", "oost", "øst")
-_NORTH = ("northing", "northings", "north", "n", "hochwert", "nordwert", "nord", "hw", "norte", "noord")
-_HEIGHT = (
-    *("elevation", "elev", "height", "hoehe", "hohe", "h", "altitude", "alt", "cota", "quota", "altura", "hoogte"),
-    *("høyde", "hojd", "depth", "tiefe"),
-)
-_NAMES = (("x", *_EAST), ("y", *_NORTH), ("z", *_HEIGHT))
-"""Names of coordinates in surveying, without accents, best first."""
-_DEGREES = (
-    ("longitude", "long", "lon", "lng", "langengrad"),
-    ("latitude", "lat", "breitengrad"),
-    ("z", *_HEIGHT),
-)
-_UNSPECIFIC = {
-    *("point", "points", "field", "pose", "position", "pos", "coord", "coords", "coordinate", "coordinates", "local"),
-    *("cartesian", "utm", "global", "m", "meter", "meters", "metre", "metres", "mm", "cm", "ft", "feet", "deg"),
-}
-"""Words that stand beside the name of a coordinate and do not change what it is."""
+_NAMES = (("x", *EAST), ("y", *NORTH), ("z", *HEIGHT))
+"""Names of coordinates in surveying, best first."""
+_DEGREES = (LONGITUDE, LATITUDE, ("z", *HEIGHT))
 _PTS_COLUMNS = ("intensity", "red", "green", "blue")
 """Names of the columns after x, y, z in PTS; six columns are colours without intensity."""
 _UNIX_TIME = (9e8, 2.3e9)
@@ -170,9 +165,10 @@ def _best_column(words: Sequence[str], names: tuple[str, ...]) -> int | None:
 def _key(word: str) -> str:
     """The name of a column without case, accents, units in brackets and words that say no more."""
     word = re.sub(r"[\[(].*?[\])]", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word))
-    word = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if not unicodedata.combining(c))
+    word = unicodedata.normalize("NFKD", word.lower().translate(PLAIN_LETTERS))
+    word = "".join(c for c in word if not unicodedata.combining(c))
     parts = re.split(r"[\s._:/-]+", word)
-    kept = [part for part in parts if part and part not in _UNSPECIFIC]
+    kept = [part for part in parts if part and part not in UNSPECIFIC]
     if len(kept) == 1 and kept[0] in ("0", "1", "2") and len(parts) > 1:  # ParaView's "Points:0"
         return AXES[int(kept[0])]
     return " ".join(kept)
@@ -201,6 +197,8 @@ def positional_axes(
     if len(numeric) > 3 and len(words) > 1:
         values = np.array([[float(line[column] or "nan") for column in numeric[:4]] for line in words])
         what = _index_kind(values, rows)
+        if names is not None and _key(names[numeric[0]]) in POINT_NUMBER:
+            what = "point numbers"
     first = 0 if what is None else 1
     columns = (numeric[first], numeric[first + 1], numeric[first + 2])
     note = None

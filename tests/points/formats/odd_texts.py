@@ -41,6 +41,27 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes]]] = {
         ".csv",
         lambda: table("{i};{x!r};{y!r};{z!r}", "Nr;Rechtswert;Hochwert;Höhe").decode().encode("latin1"),
     ),
+    **{
+        f"header in {language}": (
+            ".csv",
+            lambda head=head: head.encode() + b"\n" + table("{i};{z!r};{y!r};{x!r}"),
+        )
+        for language, head in {
+            "Polish": "Nr punktu;Wysokość [m];Północ;Wschód",
+            "Czech": "Číslo bodu;Výška;Sever;Východ",
+            "Slovene": "Točka;Višina;Sever;Vzhod",
+            "Croatian": "Broj točke;Visina;Sjever;Istok",
+            "Russian": "Номер;Высота;Север;Восток",
+            "Danish": "Punktnr.;Højde;Nord;Øst",
+            "Swedish": "Punkt;Höjd;Nordlig koordinat;Ostlig koordinat",
+            "Norwegian": "Punkt-ID;Høyde;Nord-koordinat;Øst-koordinat",
+            "Finnish": "Piste;Korkeus;Pohjoinen;Itä",
+        }.items()
+    },
+    "a number named in Finnish, the others not": (
+        ".csv",
+        lambda: table("{i}7;{x!r};{y!r};{z!r}", "Pisteen numero;A;B;C"),
+    ),
     "header in one letter": (".txt", lambda: table("{i} {x!r} {y!r} {z!r}", "P E N H")),
     "header in quotes": (".csv", lambda: table('"{i}",{x!r},{y!r},{z!r}', '"id","X","Y","Z"')),
     "header with units": (".csv", lambda: table("{z!r},{x!r},{y!r}", "Z [m],X [m],Y [m]")),
