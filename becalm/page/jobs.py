@@ -136,9 +136,9 @@ class Jobs:
 
     def repeat(self, job: Job, options: dict[str, Any]) -> Job:
         """A new job with the same scan and other options. Raises TooManyJobsError; OSError where the scan is gone."""
-        inside = job.path.parent == job.folder
-        again = self.create(job.name, options, None if inside else job.path, job.kind)
-        if inside:
+        inside, made = job.path.parent == job.folder, {name: True for name in ("example",) if name in job.options}
+        again = self.create(job.name, options | made, None if inside else job.path, job.kind)
+        if inside and not made:
             try:
                 again.path.hardlink_to(job.path)
             except OSError:

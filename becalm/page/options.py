@@ -62,26 +62,29 @@ def no_shapes(number: str) -> Path:
 
 
 def scan_options(query: Mapping[str, str]) -> dict[str, Any]:
-    """Keyword arguments of `becalm.tasks.denoise.steps`. Raises InputError."""
-    check_names(query, "name", "model", "outliers", "noise", "max_displacement", "force")
+    """Keyword arguments of `becalm.tasks.denoise.steps`, and `example` where a scan is to be made. Raises InputError."""
+    check_names(query, "name", "model", "outliers", "noise", "max_displacement", "force", "example")
     model = read_choice(query, "model", cloud_models(), "jets")
     options: dict[str, Any] = {"model": model, "outliers": read_choice(query, "outliers", OUTLIERS)}
     for name, key in (("noise", "sigma"), ("max_displacement", "max_displacement")):
         text = query.get(name, "auto") or "auto"
         if text != "auto":
             options[key] = read_length(name, text)
-    return options | ({"force": True} if query.get("force") == "yes" else {})
+    return options | {name: True for name in ("force", "example") if query.get(name) == "yes"}
 
 
 def puzzle_options(query: Mapping[str, str]) -> dict[str, Any]:
-    """How a puzzle is solved: `mask`, 1 for each cell to be solved, none for a photograph; `digits`; `steps_per_variable`."""
-    check_names(query, "mask", "digits", "steps", "seed")
+    """How a puzzle is solved: `mask`, 1 for each cell to be solved, or `mask_from`, the byte of what was sent where the mask's
+    image begins; with neither it is a photograph of a grid of `side` cells; `digits`; `steps_per_variable`."""
+    check_names(query, "mask", "mask_from", "side", "digits", "steps", "seed")
     mask = query.get("mask", "")
     if mask and not (re.fullmatch("[01]+", mask) and len(mask) in (16, 81)):
         raise InputError("mask: must have 16 or 81 signs, 1 for each cell to be solved and 0 for each that is given")
-    digits = query["digits"].split(";") if query.get("digits") else []
+    options: dict[str, Any] = {"mask": mask, "mask_from": int(read_number(query, "mask_from", 0, 0, 2**40))}
+    options["side"] = int(read_choice(query, "side", ("4", "9"), "9"))
+    options["digits"] = query["digits"].split(";") if query.get("digits") else []
     steps = read_number(query, "steps", 6, 2, 50)
-    return {"mask": mask, "digits": digits, "steps_per_variable": int(steps), "seed": read_seed(query)}
+    return options | {"steps_per_variable": int(steps), "seed": read_seed(query)}
 
 
 def shape_options(query: Mapping[str, str], find_shapes: FindShapes) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import numpy as np
 
 from becalm.core.files import InputError
 from becalm.core.typing import Bool, Tensor
+from becalm.systems.srm import SRM
 from becalm.tasks.progress import Progress
 from becalm.tasks.solve_result import SolveResult, State
+from becalm.weights.store import load
 
 WALKS = ("certainty", "together")
 """The orders that are compared: the most certain cell first, and all cells at once."""
@@ -26,24 +28,26 @@ def solve_puzzle(folder: Path, path: Path, task: dict, say: Callable[..., None],
     try:
         compare_walks(folder, path, task, say, warn)
     except InputError as error:
-        raise InputError(re.sub(r"; mend the puzzle, give .*", "; change the puzzle", str(error))) from error
+        text = re.sub(r"; mend the puzzle, give .*", "; change the puzzle", str(error))
+        for part, name in ((folder / "image", task["name"]), (folder / "mask", "the mask")):
+            text = text.replace(str(part), name)
+        raise InputError(text.replace("and --mask", "and its mask")) from error
 
 
 def compare_walks(
     folder: Path, path: Path, task: dict, say: Callable[..., None], warn: Callable[[str], object]
 ) -> None:
     """Solve the puzzle of an image in both orders; write its frames as they come, the facts, and the solved image."""
-    from becalm.core.device import device_of
-    from becalm.systems.srm import SRM
-    from becalm.tasks.solve import SOLVERS, steps
-    from becalm.weights.store import load
+    from becalm.systems.puzzles import sudoku_side
+    from becalm.tasks.solve import steps
 
     options = dict(task["options"])
-    mask, digits = decode_mask(options.pop("mask")), tuple(options.pop("digits"))
-    side = 9 if mask is None else len(mask)
-    model = load(SOLVERS[side], SRM).to(device_of("cpu"))
-    runs = {walk: steps(path, mask, model, walk=walk, digits=digits, **options) for walk in WALKS}
-    facts: dict[str, Any] = {"side": side, "pixels": math.isqrt(model.channels), "model": SOLVERS[side], "runs": {}}
+    digits = tuple(options.pop("digits"))
+    image, mask = read_upload(folder, path, options.pop("mask"), options.pop("mask_from", 0))
+    model, name = solver_of(image, mask, options.pop("side", 9))
+    runs = {walk: steps(image, mask, model, walk=walk, digits=digits, **options) for walk in WALKS}
+    side = sudoku_side(model, name)
+    facts: dict[str, Any] = {"side": side, "pixels": math.isqrt(model.channels), "model": name, "runs": {}}
     facts |= {"walks": WALKS, "frame": frame_size(side, facts["pixels"])}
     results: dict[str, SolveResult] = {}
     with open(folder / "frames.bin", "wb", buffering=0) as frames:
@@ -64,6 +68,28 @@ def compare_walks(
     output = folder / task["output"]
     results[WALKS[0]].save(output)
     say(run=True, bytes=output.stat().st_size)
+
+
+def read_upload(folder: Path, path: Path, mask: str, mask_from: int) -> tuple[Path, np.ndarray | Path | None]:
+    """The puzzle's image and its mask: cells, an image that begins at a byte of the file, or None for a photograph."""
+    if not mask_from:
+        return path, decode_mask(mask)
+    content = path.read_bytes()
+    parts = folder / "image", folder / "mask"
+    for part, some in zip(parts, (content[:mask_from], content[mask_from:]), strict=True):
+        part.write_bytes(some)
+    return parts
+
+
+def solver_of(image: Path, mask: np.ndarray | Path | None, side: int) -> tuple[SRM, str]:
+    """The model of the grid, and its name: of what the mask fits, or of `side` cells in a photograph."""
+    from becalm.tasks.solve import SOLVERS, load_solver, read_grey
+
+    if isinstance(mask, Path):
+        pictures = [read_grey(place, "image")[0] for place in (image, mask)]
+        return load_solver(None, *pictures, (str(image), str(mask)))
+    name = SOLVERS[side if mask is None else len(mask)]
+    return load(name, SRM), name
 
 
 def decode_mask(text: str) -> np.ndarray | None:

@@ -101,12 +101,15 @@ def denoise_scan(folder: Path, path: Path, task: dict, say: Say, warn: Callable[
     from becalm.tasks.tiling import Tiling
     from becalm.tasks.workers import usable_cores
 
-    cloud, output = read(path, warn), folder / task["output"]
+    options, output = dict(task["options"]), folder / task["output"]
+    if options.pop("example", False):
+        write_example(path)
+    cloud = read(path, warn)
     check_writable(cloud, output)
     write_bundle(folder / "scan.safetensors", bundle_arrays(cloud, [cloud.xyz], {}), cloud_facts(cloud))
     say(scan=True)
     states, result = [cloud.xyz], None
-    for report in denoise.steps(cloud, warn=warn, tiling=Tiling(workers=usable_cores()), **task["options"]):
+    for report in denoise.steps(cloud, warn=warn, tiling=Tiling(workers=usable_cores()), **options):
         states += [] if report.state is None else [report.state]
         result = report.result
         say(done=report.done)
@@ -115,9 +118,22 @@ def denoise_scan(folder: Path, path: Path, task: dict, say: Say, warn: Callable[
     result = result.as_written(output)
     states = [*(states if len(states) == 1 else states[:-1]), result.points]
     attributes = result.attributes | ({"outlier": result.outlier} if result.outlier.any() else {})
-    facts = cloud_facts(cloud) | {"report": asdict(result.report), "summary": list(summary_rows(result))}
+    facts = cloud_facts(cloud) | {"report": asdict(result.report)}
+    facts |= {"summary": list(summary_rows(result)), "notes": list(summary_notes(result))}
     write_bundle(folder / "run.safetensors", bundle_arrays(cloud, states, attributes), facts)
     say(run=True, output=output.name, bytes=output.stat().st_size)
+
+
+def write_example(path: Path) -> None:
+    """Write a simulated laser scan of a yard, about 36 000 points, for people who have no scan at hand."""
+    import numpy as np
+
+    from becalm.points.cloud import Cloud
+    from becalm.points.formats import write
+    from becalm.shapes.simulated_scan import simulate
+
+    scan = simulate(np.random.default_rng(0))
+    write(Cloud(scan.xyz, {"intensity": scan.intensity}), path)
 
 
 def cloud_facts(cloud: Any) -> dict:
@@ -145,9 +161,9 @@ def summary_rows(result: Any) -> Iterator[tuple[str, str]]:
     yield "Noise before", length(report.noise_before)
     if report.noise_shared is not None:
         white = max(report.noise_before**2 - report.noise_shared**2, 0) ** 0.5
-        yield "– of each point", length(white)
-        yield "– shared nearby", length(report.noise_shared)
-    yield "Expected after" if result.progress.error is not None else "Roughness after", length(report.noise_after)
+        yield "– of single points (white)", length(white)
+        yield "– shared by neighbours", length(report.noise_shared)
+    yield "Noise expected after" if expects_noise(result) else "Roughness after", length(report.noise_after)
     yield "Noise, 5 % to 95 %", f"{length(report.noise_low)} to {length(report.noise_high)}"
     yield "Moved, median", length(report.displacement_median)
     yield "Moved, 95 %", length(report.displacement_95)
@@ -155,8 +171,25 @@ def summary_rows(result: Any) -> Iterator[tuple[str, str]]:
     yield "Not moved", f"{report.unmoved:,}"
     if report.off_surface is not None:
         yield "Of no surface", f"{report.off_surface:,}"
-    if result.options.outliers != "keep":
-        yield f"Outliers {'removed' if result.options.outliers == 'remove' else 'flagged'}", f"{report.outliers:,}"
+    done = {"keep": "", "flag": " flagged", "remove": " removed"}[result.options.outliers]
+    yield f"Outliers{done}", f"{report.outliers:,}" if done else "not looked for"
+
+
+def expects_noise(result: Any) -> bool:
+    """Whether the figure of the noise after denoising is the model's own estimate."""
+    return result.progress.error is not None and result.report.displacement_max > 0
+
+
+def summary_notes(result: Any) -> Iterator[str]:
+    """What the figures do not tell."""
+    if result.report.noise_shared is None:
+        yield "This model does not estimate how much of the noise neighbouring points share."
+    elif expects_noise(result):
+        yield "How much of the noise after cleaning neighbours share is not known: the model estimates only the whole of it."
+    if not expects_noise(result):
+        yield "Roughness: how far points lie off the surface through their neighbours."
+    if result.options.outliers == "keep":
+        yield "Outliers are looked for where “How to clean” says that they are to be flagged or removed."
 
 
 def show_trajectory(folder: Path, path: Path, task: dict, say: Say, warn: Callable[[str], object]) -> None:

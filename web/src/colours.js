@@ -71,6 +71,21 @@ export function rampTable(stops) {
   return table;
 }
 
+// Draws the colours of a ramp from left to right, for a legend.
+export function drawRamp(canvas, ramp) {
+  const pen = canvas.getContext("2d");
+  for (let x = 0; x < canvas.width; x++) {
+    const k = 3 * Math.round((255 * x) / (canvas.width - 1));
+    pen.fillStyle = `rgb(${ramp.slice(k, k + 3).join()})`;
+    pen.fillRect(x, 0, 1, canvas.height);
+  }
+}
+
+// A value of the column that points are coloured by, `tint` as `pointColours` gives it.
+export function valueText(value, tint, unit) {
+  return tint.length ? lengthText(value, unit) : Number(value.toPrecision(3)).toLocaleString("en");
+}
+
 // A length in its unit with two digits that mean something.
 export function lengthText(value, unit) {
   const [number, symbol] = unit === "m" && Math.abs(value) < 0.1 ? [value * 1000, "mm"] : [value, unit];

@@ -1,4 +1,4 @@
-// What all tabs share: elements by name, new elements, words for screen readers.
+// What all tabs share: elements by name, new elements, errors, lists to choose from, canvases.
 export const $ = (id) => document.getElementById(id);
 
 export function make(tag, properties = {}, ...children) {
@@ -9,6 +9,27 @@ export function make(tag, properties = {}, ...children) {
 
 export function tell(text) {
   $("live").textContent = text;
+}
+
+// Shows in a box why something did not work.
+export function showError(box, text) {
+  box.hidden = false;
+  box.replaceChildren(make("p", { className: "error", textContent: text }));
+  tell(text);
+}
+
+// Fills a <select> with choices: values, or pairs [value, text].
+export function fillSelect(select, choices) {
+  select.replaceChildren(...choices.map((choice) => {
+    const [value, textContent] = [choice].flat();
+    return make("option", { value, textContent: textContent ?? value });
+  }));
+}
+
+// Calls `paint` when the window gets another size, or changes between light and dark.
+export function onNewLook(paint) {
+  addEventListener("resize", paint);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 }
 
 // A canvas made as large as it is shown, its pen in CSS pixels: {pen, width, height}.

@@ -1,5 +1,5 @@
 // What is asked of the server: uploads, one after another, and the state of jobs.
-import { make, tell } from "./dom.js";
+import { make, showError, tell } from "./dom.js";
 
 export async function ask(address, method = "GET", more = {}) {
   const answer = await fetch(address, { method, ...more }).catch(() => {
@@ -50,6 +50,9 @@ export function stateText(job) {
   }
 }
 
+// States of jobs that go on at the server.
+export const ACTIVE = ["receiving", "waiting", "running"];
+
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Sends a file and follows the job to its end, with a bar, the time left and a button that cancels in `box`. `onChange` is called
@@ -68,7 +71,7 @@ export async function follow(box, query, body, word, onChange = () => {}) {
   try {
     let job = await askJson(`/jobs?${new URLSearchParams(query)}`, "POST", { body });
     stop.onclick = () => ask(`/jobs/${job.id}/cancel`, "POST").catch(() => {});
-    for (; ["receiving", "waiting", "running"].includes(job.state); job = await askJson(`/jobs/${job.id}`)) {
+    for (; ACTIVE.includes(job.state); job = await askJson(`/jobs/${job.id}`)) {
       show(job);
       await onChange(job);
       await wait(300);
@@ -81,8 +84,7 @@ export async function follow(box, query, body, word, onChange = () => {}) {
     tell(job.state === "done" ? `${word}: done` : "Cancelled");
     return job.state === "done" ? job : null;
   } catch (error) {
-    box.replaceChildren(make("p", { className: "error", textContent: error.message }));
-    tell(error.message);
+    showError(box, error.message);
     return null;
   }
 }

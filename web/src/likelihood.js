@@ -1,7 +1,7 @@
 // The tab of likelihood: images sorted by bits, the cost of each pixel as heat, the schedule and the loss over the noise level.
 import { drawPlot } from "./plot.js";
-import { HEAT, rampTable } from "./colours.js";
-import { $, make, tell } from "./dom.js";
+import { drawRamp, HEAT, rampTable } from "./colours.js";
+import { $, fillSelect, make, onNewLook, showError, tell } from "./dom.js";
 import { ask, askJson, follow } from "./jobs.js";
 
 const SETS = [".npy", ".npz", ".idx", ".gz"];
@@ -11,15 +11,14 @@ let models, shown = null, busy = false;
 // Starts the tab; gives what takes files that are dropped on it.
 export function startLikelihood(known) {
   models = known;
-  $("l-model").replaceChildren(...Object.keys(models).map((value) => make("option", { value, textContent: value })));
+  fillSelect($("l-model"), Object.keys(models));
   $("l-model").onchange = showSize;
   $("l-examples").onclick = () => measure({ examples: "yes", name: "examples.npy" }, "");
   $("l-choose").onclick = () => $("l-files").click();
   $("l-files").accept = [...SETS, "image/*"].join();
   $("l-files").onchange = () => (takeFiles([...$("l-files").files]), ($("l-files").value = ""));
   $("l-order").onchange = showWall;
-  for (const name of ["resize"]) addEventListener(name, paint);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  onNewLook(paint);
   showSize();
   return takeFiles;
 }
@@ -43,11 +42,7 @@ async function takeFiles(files) {
   }
 }
 
-function showFault(text) {
-  $("l-job").hidden = false;
-  $("l-job").replaceChildren(make("p", { className: "error", textContent: text }));
-  tell(text);
-}
+const showFault = (text) => showError($("l-job"), text);
 
 // A picture as levels of the model's images: its middle square, shrunk.
 async function levelsOf(file, { shape: [height, width, colours], levels }) {
@@ -138,11 +133,7 @@ function paint() {
   $("l-loss").setAttribute("aria-label", `Loss at γ from ${span(loss.map(([x]) => x))}, most ${Math.max(...loss.map(([, y]) => y)).toFixed(3)} bits a ${unit()} for a unit of γ`);
   drawPlot($("l-schedule"), schedule, "t", "γ", "clean", "noise");
   drawPlot($("l-loss"), loss, "γ", `bits a ${unit()}, for a unit of γ`, "clean", "noise", true);
-  const pen = $("l-bar").getContext("2d");
-  for (let x = 0; x < 128; x++) {
-    pen.fillStyle = `rgb(${heat.slice(6 * x, 6 * x + 3).join()})`;
-    pen.fillRect(x, 0, 1, 10);
-  }
+  drawRamp($("l-bar"), heat);
   $("l-low").textContent = shown.range[0].toFixed(1);
   $("l-high").textContent = shown.range[1].toFixed(1);
 }

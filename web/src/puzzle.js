@@ -1,5 +1,5 @@
 // The tab of puzzles: a Sudoku in, and two runs that solve it, frame by frame.
-import { $, ink, openCanvas, tell } from "./dom.js";
+import { $, ink, onNewLook, openCanvas, showError, tell } from "./dom.js";
 import { ask, askJson, follow } from "./jobs.js";
 import { drawLines, Sketch } from "./sketch.js";
 
@@ -16,17 +16,16 @@ export function startPuzzle() {
   $("p-text").onchange = () => readText($("p-text").value);
   $("p-solve").onclick = solveSketch;
   $("p-photo").onclick = () => $("p-file").click();
-  $("p-file").onchange = () => (solvePhoto($("p-file").files[0]), ($("p-file").value = ""));
+  $("p-file").onchange = () => (solvePictures([...$("p-file").files]), ($("p-file").value = ""));
   $("p-play").onclick = () => (playing ? pause() : play());
   $("p-back").onclick = () => stepTo(time() - 1);
   $("p-next").onclick = () => stepTo(time() + 1);
   $("p-time").oninput = () => stepTo(time());
   $("p-numbers").onchange = paint;
-  addEventListener("resize", paint);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  onNewLook(paint);
   setText(EXAMPLES[4]);
   nameSketch();
-  return ([file]) => solvePhoto(file);
+  return solvePictures;
 }
 
 function nameSketch() {
@@ -48,23 +47,24 @@ function readText(word) {
 
 async function solveSketch() {
   if (busy) return;
-  $("p-download").hidden = true;
   const { image, mask, digits } = await sketch.export();
   if (!mask.includes("1")) return showFault("Every cell is filled. Empty the cells that are to be solved.");
   await solve({ name: "sudoku.png", mask, digits }, image);
 }
 
-function solvePhoto(file) {
-  if (!file) return;
-  if (!file.type.startsWith("image/")) return showFault(`${file.name}: is no picture. A photograph or scan of a 9 × 9 Sudoku is needed.`);
-  return solve({ name: file.name }, file);
+// One picture is a photograph of a grid of the chosen size; two are the image of a puzzle and its mask, of any size.
+function solvePictures(files) {
+  if (!files.length) return;
+  const wrong = files.find(({ type }) => !type.startsWith("image/"));
+  if (wrong) return showFault(`${wrong.name}: is no picture. A photograph or scan of a Sudoku is needed.`);
+  if (files.length === 1) return solve({ name: files[0].name, side: sketch.side }, files[0]);
+  const masks = files.filter(({ name }) => /mask/i.test(name)), [image] = files.filter((file) => file !== masks[0]);
+  if (files.length > 2) return showFault("These are more than two pictures. Choose one photograph, or the image of a puzzle and its mask.");
+  if (masks.length !== 1) return showFault("Which of the two pictures is the mask? One of them must have “mask” in its name.");
+  return solve({ name: image.name, mask_from: image.size }, new Blob([image, masks[0]]));
 }
 
-function showFault(text) {
-  $("p-job").hidden = false;
-  $("p-job").replaceChildren(Object.assign(document.createElement("p"), { className: "error", textContent: text }));
-  tell(text);
-}
+const showFault = (text) => showError($("p-job"), text);
 
 async function solve(query, body) {
   if (busy) return;

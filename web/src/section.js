@@ -1,6 +1,7 @@
 // A cross-section: the points of a thin slice along a line, seen along the surface.
 import { Vector3 } from "three";
 import { lengthText } from "./colours.js";
+import { openCanvas } from "./dom.js";
 
 const ENOUGH = 600; // points that a slice has by default, where there are so many
 
@@ -89,10 +90,7 @@ export function heightRange(slices) {
 
 // Draws a slice; heights fill the canvas or are `tall` times as large as lengths.
 export function drawSlice(canvas, part, frame, [low, high], tall, colours, unit) {
-  const ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight, pen = canvas.getContext("2d");
-  canvas.width = width * ratio;
-  canvas.height = height * ratio;
-  pen.scale(ratio, ratio);
+  const { pen, width, height } = openCanvas(canvas);
   const style = getComputedStyle(canvas), wide = (width - 20) / frame.length;
   const scale = tall ? wide * tall : (height - 24) / (high - low), middle = (low + high) / 2;
   part.rows.forEach((row, k) => {

@@ -1,6 +1,6 @@
 // The tab of shapes: a wall of clouds; one or two of them chosen, to vary, complete, interpolate and download.
 import { drawCloud, plyFile } from "./cloud.js";
-import { $, make, tell } from "./dom.js";
+import { $, fillSelect, make, onNewLook, tell } from "./dom.js";
 import { ask, askJson, follow } from "./jobs.js";
 
 const MAX_WALLS = 6;
@@ -11,7 +11,7 @@ let models, chosen = [], busy = false; // chosen: {wall, index}, A and B
 export function startShapes(known) {
   models = known;
   const names = { lion_families: "families: six kinds of things", lion_ldraw: "bricks: parts of LDraw’s library" };
-  $("s-model").replaceChildren(...Object.keys(models).map((value) => make("option", { value, textContent: names[value] ?? value })));
+  fillSelect($("s-model"), Object.keys(models).map((value) => [value, names[value] ?? value]));
   $("s-model").onchange = listKinds;
   $("s-make").onclick = () => run({ verb: "generate", number: $("s-number").value }, "Making shapes", (label) => (label ? `New shapes: ${label}` : "New shapes"));
   $("s-vary").onclick = () => run({ verb: "vary", amount: $("s-amount").value, number: 8, ...from("one", 0) }, "Varying", () => `Variations of A, by ${$("s-amount").value}`);
@@ -26,15 +26,14 @@ export function startShapes(known) {
   for (const id of ["s-share", "s-side"]) $(id).addEventListener("blur", () => drawChosen());
   $("s-turn").oninput = draw;
   $("s-slider").oninput = () => showBetween();
-  addEventListener("resize", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  onNewLook(draw);
   listKinds();
   showChoice();
 }
 
 function listKinds() {
   const { classes } = models[$("s-model").value];
-  $("s-label").replaceChildren(make("option", { value: "", textContent: "any" }), ...classes.map((value) => make("option", { value, textContent: value })));
+  fillSelect($("s-label"), [["", "any"], ...classes]);
 }
 
 const from = (name, k) => (chosen[k] ? { [name]: `${chosen[k].wall.id}:${chosen[k].index}`, model: chosen[k].wall.facts.model } : {});
@@ -141,7 +140,7 @@ function drawChosen(part = false) {
 
 // The points of a shape that lie in the chosen share at the chosen side.
 function partOf(points) {
-  const { axis, sign } = { left: [0, 1], right: [0, -1], bottom: [1, 1], top: [1, -1], back: [2, 1], front: [2, -1] }[$("s-side").value].reduce((axis, sign) => ({ axis, sign }));
+  const [axis, sign] = { left: [0, 1], right: [0, -1], bottom: [1, 1], top: [1, -1], back: [2, 1], front: [2, -1] }[$("s-side").value];
   const place = Array.from({ length: points.length / 3 }, (_, i) => sign * points[3 * i + axis]), share = Number($("s-share").value);
   const limit = place.toSorted((a, b) => a - b)[Math.floor(share * (place.length - 1))];
   return new Set(place.flatMap((x, i) => (x <= limit ? [i] : [])));

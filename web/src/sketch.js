@@ -1,5 +1,5 @@
 // The empty Sudoku: cells that are drawn on with a pen, or typed in.
-import { ink, openCanvas, tell } from "./dom.js";
+import { ink, onNewLook, openCanvas, tell } from "./dom.js";
 
 const PIXELS = 28; // of a cell in the image that is sent
 const GLYPHS = { // strokes of handwritten digits in a cell from 0 to 1
@@ -23,8 +23,7 @@ export class Sketch {
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => this.end());
     canvas.addEventListener("keydown", (event) => this.key(event));
     for (const name of ["focus", "blur"]) canvas.addEventListener(name, () => this.paint());
-    addEventListener("resize", () => this.paint());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
+    onNewLook(() => this.paint());
   }
 
   resize(side) {

@@ -1,7 +1,7 @@
 // A scan in a notebook: before and after under one camera, in an element that the notebook gives.
 import { readBundle } from "./bundle.js";
-import { colourModes, lengthText, pointColours } from "./colours.js";
-import { make } from "./dom.js";
+import { colourModes, pointColours, valueText } from "./colours.js";
+import { fillSelect, make } from "./dom.js";
 import { Viewer } from "./viewer.js";
 
 const BACK = "#e9eeef";
@@ -23,12 +23,12 @@ export function render({ model, el }) {
   const viewer = new Viewer(canvas, () => {}), select = make("select");
   viewer.size = cloud.points < 30000 ? 3.5 : 2.5;
   viewer.time = cloud.states.length - 1;
-  select.append(...colourModes(cloud).map(([value, textContent]) => make("option", { value, textContent })));
+  fillSelect(select, colourModes(cloud));
   if (cloud.columns.colour) select.value = "colour";
   const colour = () => {
-    const { colours, low, high, length } = pointColours(cloud, select.value, viewer.up), text = (x) => (length ? lengthText(x, cloud.facts.unit) : String(Number(x.toPrecision(3))));
-    legend.textContent = low === undefined ? "" : `${text(low)} to ${text(high)}`;
-    return colours;
+    const tint = pointColours(cloud, select.value, viewer.up), text = (value) => valueText(value, tint, cloud.facts.unit);
+    legend.textContent = tint.ramp ? `${text(tint.low)} to ${text(tint.high)}` : "";
+    return tint.colours;
   };
   select.onchange = () => viewer.setColours(colour());
   line.append(make("label", {}, "Colour ", select), legend);
