@@ -1,5 +1,6 @@
 """Photographs of a grid: straightened, lines removed, empty cells found, digits centred; clear errors where there is no grid."""
 
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +17,25 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "puzzles"
 CELL, MARGIN = 50, 100
 
 
-def example() -> tuple[torch.Tensor, torch.Tensor]:
-    """The digits of the packaged puzzle [81, 28, 28], ink 1, and which of its cells are empty."""
-    image, mask = (puzzle_picture.read_image(EXAMPLES / f"sudoku9{part}.png") for part in ("", ".mask"))
-    pixels = image.shape[0] // 9
-    cells = shrink(cut(image[None], pixels), 28)[0].reshape(81, 28, 28)
+def example(side: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+    """The digits of the packaged puzzle [cell, 28, 28], ink 1, and which of its cells are empty."""
+    image, mask = (puzzle_picture.read_image(EXAMPLES / f"sudoku{side}{part}.png") for part in ("", ".mask"))
+    pixels = image.shape[0] // side
+    cells = shrink(cut(image[None], pixels), 28)[0].reshape(side**2, 28, 28)
     return cells, cut(mask[None], pixels)[0].mean(1) > 0.5
 
 
 def draw_page(empty: torch.Tensor, cells: torch.Tensor) -> np.ndarray:
-    """A page of 650 × 650 pixels with lines and digits, dark on light."""
-    page = np.ones((650, 650))
+    """A page with lines and digits, dark on light; 650 × 650 pixels for 81 cells."""
+    side = isqrt(len(empty))
+    page = np.ones(2 * [2 * MARGIN + side * CELL])
     for cell in (~empty).nonzero()[:, 0].tolist():
-        top, left = MARGIN + cell // 9 * CELL + 8, MARGIN + cell % 9 * CELL + 10
+        top, left = MARGIN + cell // side * CELL + 8, MARGIN + cell % side * CELL + 10
         page[top : top + 28, left : left + 28] -= 0.8 * cells[cell].numpy()
-    for k in range(10):
-        at, width = MARGIN + k * CELL, 2 if k % 3 == 0 else 1
-        page[at - width : at + width, MARGIN - 2 : MARGIN + 9 * CELL + 2] = 0.2
-        page[MARGIN - 2 : MARGIN + 9 * CELL + 2, at - width : at + width] = 0.2
+    for k in range(side + 1):
+        at, width = MARGIN + k * CELL, 2 if k % isqrt(side) == 0 else 1
+        page[at - width : at + width, MARGIN - 2 : MARGIN + side * CELL + 2] = 0.2
+        page[MARGIN - 2 : MARGIN + side * CELL + 2, at - width : at + width] = 0.2
     return page
 
 
@@ -49,12 +51,12 @@ def photograph_of(page: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(aslant * light + 0.02 * np.random.default_rng(0).normal(size=page.shape)).clamp(0, 1)
 
 
-@pytest.mark.parametrize("dark", [True, False])
-def test_a_grid_seen_aslant_is_straightened_and_read(dark):
-    cells, empty = example()
+@pytest.mark.parametrize(("side", "dark"), [(9, True), (9, False), (4, True)])
+def test_a_grid_seen_aslant_is_straightened_and_read(side, dark):
+    cells, empty = example(side)
     seen = photograph_of(draw_page(empty, cells))
-    image, mask = photograph.extract_grid(seen if dark else 1 - seen, 9)
-    assert image.shape == mask.shape == (252, 252)
+    image, mask = photograph.extract_grid(seen if dark else 1 - seen, side)
+    assert image.shape == mask.shape == (28 * side, 28 * side)
     assert torch.equal(cut(mask[None], 28)[0].mean(1) > 0.5, empty)
     reader = load("reader14", DigitClassifier)
     found = reader.read(shrink(cut(2 * image[None] - 1, 28), 14))[0][~empty]

@@ -144,6 +144,8 @@ def test_no_list_of_jobs_and_numbers_that_nobody_guesses(open_page):
         ({"kind": "poem"}, "kind: 'poem' is none of"),
         ({"kind": "puzzle"}, "it reads .png"),
         ({"kind": "puzzle", "name": "a.png", "mask": "0101"}, "mask: must have 16 or 81 signs"),
+        ({"kind": "puzzle", "name": "a.png", "side": "5"}, "side: '5' is none of 4, 9"),
+        ({"kind": "puzzle", "name": "a.png", "mask_from": "-1"}, "mask_from: '-1' is no number"),
         ({"kind": "puzzle", "name": "a.png", "steps": "1e9"}, "steps: '1e9' is no number from 2 to 50"),
         ({"kind": "images", "name": "a.npy", "draws": "nan"}, "draws: 'nan'"),
         ({"kind": "images", "name": "a.npy", "model": "../x"}, "model: '../x' is none of"),

@@ -19,7 +19,9 @@ from becalm.points.cloud import Cloud
 from becalm.points.formats import write
 from becalm.points.mesh import Mesh
 from becalm.shapes import reconstruct
+from tests.images.test_photograph import draw_page, example, photograph_of
 
+PUZZLES = Path(__file__).parents[2] / "examples" / "puzzles"
 SUFFIXES = {"puzzle": ".png", "images": ".csv", "shapes": ".npz"}
 """Of the results of jobs that do not work on scans."""
 
@@ -87,12 +89,25 @@ def test_the_result_has_the_bytes_of_the_command_line(run, scan, tmp_path, capsy
     after, facts = read_bundle(folder / "run.safetensors")
     assert (after["xyz"][0] == before["xyz"][0]).all() and len(after["xyz"]) > 1 and after["colour"].dtype == np.uint8
     assert after["displacement"].shape == (799,) and dict(facts["summary"])["Points"] == "800"
+    assert "Outliers removed" in dict(facts["summary"]) and "after cleaning" in facts["notes"][0]
     assert np.std(after["xyz"][-1][:, 2]) < 0.7 * np.std(after["xyz"][0][:, 2])
 
     status, reports, folder = run(tmp_path / "run.safetensors")
     recorded, facts = read_bundle(folder / "run.safetensors")
     assert status == 0 and recorded["xyz"].shape == after["xyz"].shape
     assert np.allclose(np.array(facts["origin"]), Cloud(np.array(facts["origin"])[None]).xyz[0])
+
+
+def test_an_example_is_made_where_nothing_was_sent(run, tmp_path):
+    status, reports, folder = run(tmp_path / "example.ply", example=True, model="jets")
+    assert status == 0 and reports[-1]["run"], reports
+    scan, facts = read_bundle(folder / "run.safetensors")
+    assert facts["points"] > 30_000 and scan["intensity"].shape == (facts["points"],)
+    figures = dict(facts["summary"])
+    assert figures["Outliers"] == "not looked for" and "flagged or removed" in facts["notes"][-1]
+    assert {"Noise before", "– of single points (white)", "– shared by neighbours", "Noise expected after"} <= set(
+        figures
+    )
 
 
 def test_errors_name_the_scan_and_not_its_place(run, tmp_path):
@@ -140,14 +155,23 @@ def test_columns_have_one_name_whatever_the_file_calls_them():
     assert all((arrays[name] == rows).all() for name in ("intensity", "class", "layer", "noise"))
 
 
-def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run):
-    puzzles = Path(__file__).parents[2] / "examples" / "puzzles"
-    mask = (np.asarray(Image.open(puzzles / "sudoku4.mask.png"))[14::28, 14::28] > 128).astype(int)
-    word = "".join(map(str, mask.flatten()))
-    status, reports, folder = run(
-        puzzles / "sudoku4.png", kind="puzzle", mask=word, digits=[], steps_per_variable=2, seed=0
-    )
-    assert status == 0 and reports[-1]["run"] and (folder / "output.png").is_file()
+@pytest.mark.parametrize("given", ["cells", "picture", "photograph"])
+def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run, tmp_path, given):
+    """Its empty cells are given by a sign each, by a mask's image after its own, or by being empty in a photograph."""
+    mask = (np.asarray(Image.open(PUZZLES / "sudoku4.mask.png"))[14::28, 14::28] > 128).astype(int)
+    path, options = PUZZLES / "sudoku4.png", {"mask": "", "digits": [], "steps_per_variable": 2, "seed": 0}
+    if given == "cells":
+        options["mask"] = "".join(map(str, mask.flatten()))
+    elif given == "picture":
+        path = tmp_path / "both.png"
+        path.write_bytes(b"".join((PUZZLES / f"sudoku4{part}.png").read_bytes() for part in ("", ".mask")))
+        options["mask_from"] = (PUZZLES / "sudoku4.png").stat().st_size
+    else:
+        cells, empty = example(4)
+        path, options["side"] = tmp_path / "photo.png", 4
+        Image.fromarray((255 * photograph_of(draw_page(empty, cells))).byte().numpy()).save(path)
+    status, reports, folder = run(path, kind="puzzle", **options)
+    assert status == 0 and reports[-1]["run"] and (folder / "output.png").is_file(), reports
     facts, frames = json.loads((folder / "facts.json").read_text()), (folder / "frames.bin").read_bytes()
     assert facts["unknown"] == mask.flatten().tolist() and set(facts["runs"]) == {"certainty", "together"}
     rows = np.frombuffer(frames, np.uint8).reshape(-1, facts["frame"])
@@ -157,6 +181,16 @@ def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run):
         assert (level == 0).all() and ((order > 0) == mask.flatten()).all()
         assert sorted(order[order > 0]) == (list(range(1, mask.sum() + 1)) if lane == 0 else [1] * mask.sum())
     assert (np.diff(rows[:, 2:4].copy().view("<u2")[:, 0][rows[:, 0] == 0].astype(int)) > 0).all()
+
+
+def test_masks_that_do_not_fit_are_named_as_the_page_names_them(run, tmp_path):
+    path, image = tmp_path / "input.png", (PUZZLES / "sudoku4.png").read_bytes()
+    options = {"kind": "puzzle", "mask": "", "mask_from": len(image), "digits": [], "steps_per_variable": 2, "seed": 0}
+    for mask, reason in ((b"nonsense", "is no image"), (PUZZLES / "sudoku9.mask.png", "pixels")):
+        path.write_bytes(image + (mask if isinstance(mask, bytes) else mask.read_bytes()))
+        status, reports, _ = run(path, **options)
+        assert status == 1 and reason in reports[-1]["error"], reports
+        assert str(tmp_path) not in reports[-1]["error"] and "--" not in reports[-1]["error"]
 
 
 @pytest.mark.parametrize("verb", ["complete", "mesh"])

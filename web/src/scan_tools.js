@@ -107,7 +107,7 @@ export class Tools {
 
   drawSection() {
     const { frame, viewer } = this, { cloud } = viewer;
-    if (!frame || !cloud) return;
+    if (!frame || !cloud || !$("cut-before").clientWidth) return; // another tab is open
     const { unit } = cloud.facts, end = cloud.states.length - 1, last = Math.min(end, Math.round(viewer.time));
     const slices = [slice(cloud, 0, frame, frame.thickness), slice(cloud, last, frame, frame.thickness)];
     const range = heightRange(slices), tall = Number($("tall").value), words = ["Before", last === end ? "After" : "On the way"];
