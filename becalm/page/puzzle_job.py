@@ -86,8 +86,7 @@ def solver_of(image: Path, mask: np.ndarray | Path | None, side: int) -> tuple[S
     from becalm.tasks.solve import SOLVERS, load_solver, read_grey
 
     if isinstance(mask, Path):
-        pictures = [read_grey(place, "image")[0] for place in (image, mask)]
-        return load_solver(None, *pictures, (str(image), str(mask)))
+        return load_solver(None, read_grey(image, "image")[0], read_grey(mask, "mask")[0], (str(image), str(mask)))
     name = SOLVERS[side if mask is None else len(mask)]
     return load(name, SRM), name
 

@@ -14,6 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+EXAMPLE_FACTS = {"unit": "m", "notes": ["This is an example: a laser scan of a yard, simulated, in metres."]}
+"""What the page says about the example, whose format knows no unit."""
+
 Say = Callable[..., None]
 """Sends a report: keyword arguments become a JSON object."""
 
@@ -97,16 +100,19 @@ def denoise_scan(folder: Path, path: Path, task: dict, say: Say, warn: Callable[
     """Read a scan, show it, denoise it, show that, and write the file: the same calls as `becalm denoise`."""
     from becalm.page.bundle import bundle_arrays, write_bundle
     from becalm.points.formats import check_writable, read
+    from becalm.points.units import Unit
     from becalm.tasks import denoise
     from becalm.tasks.tiling import Tiling
     from becalm.tasks.workers import usable_cores
 
     options, output = dict(task["options"]), folder / task["output"]
-    if options.pop("example", False):
+    example = options.pop("example", False)
+    if example:
         write_example(path)
     cloud = read(path, warn)
     check_writable(cloud, output)
-    write_bundle(folder / "scan.safetensors", bundle_arrays(cloud, [cloud.xyz], {}), cloud_facts(cloud))
+    common = cloud_facts(cloud) | (EXAMPLE_FACTS if example else {})
+    write_bundle(folder / "scan.safetensors", bundle_arrays(cloud, [cloud.xyz], {}), common)
     say(scan=True)
     states, result = [cloud.xyz], None
     for report in denoise.steps(cloud, warn=warn, tiling=Tiling(workers=usable_cores()), **options):
@@ -118,14 +124,15 @@ def denoise_scan(folder: Path, path: Path, task: dict, say: Say, warn: Callable[
     result = result.as_written(output)
     states = [*(states if len(states) == 1 else states[:-1]), result.points]
     attributes = result.attributes | ({"outlier": result.outlier} if result.outlier.any() else {})
-    facts = cloud_facts(cloud) | {"report": asdict(result.report)}
-    facts |= {"summary": list(summary_rows(result)), "notes": list(summary_notes(result))}
+    notes = [*common.get("notes", ()), *summary_notes(result)]
+    summary = list(summary_rows(result, Unit(common["unit"])))
+    facts = {**common, "report": asdict(result.report), "summary": summary, "notes": notes}
     write_bundle(folder / "run.safetensors", bundle_arrays(cloud, states, attributes), facts)
     say(run=True, output=output.name, bytes=output.stat().st_size)
 
 
 def write_example(path: Path) -> None:
-    """Write a simulated laser scan of a yard, about 36 000 points, for people who have no scan at hand."""
+    """Write a simulated laser scan of a yard, about 33 000 points, for people who have no scan at hand."""
     import numpy as np
 
     from becalm.points.cloud import Cloud
@@ -144,11 +151,11 @@ def cloud_facts(cloud: Any) -> dict:
     return counts | {"origin": cloud.origin.tolist(), "unit": length_unit(cloud).symbol}
 
 
-def summary_rows(result: Any) -> Iterator[tuple[str, str]]:
-    """The figures beside the picture: what is measured, and how much it is."""
+def summary_rows(result: Any, unit: Any) -> Iterator[tuple[str, str]]:
+    """The figures beside the picture: what is measured, and how much it is, lengths in a `Unit`."""
     from becalm.points.units import format_length
 
-    report, unit = result.report, result.unit
+    report, parts = result.report, ("– of single points (white)", "– shared by neighbours")
 
     def length(value: float) -> str:
         return format_length(value, unit)
@@ -161,16 +168,17 @@ def summary_rows(result: Any) -> Iterator[tuple[str, str]]:
     yield "Noise before", length(report.noise_before)
     if report.noise_shared is not None:
         white = max(report.noise_before**2 - report.noise_shared**2, 0) ** 0.5
-        yield "– of single points (white)", length(white)
-        yield "– shared by neighbours", length(report.noise_shared)
+        yield from zip(parts, (length(white), length(report.noise_shared)), strict=True)
+    yield "– in 90 % of the points", f"{length(report.noise_low)} to {length(report.noise_high)}"
     yield "Noise expected after" if expects_noise(result) else "Roughness after", length(report.noise_after)
-    yield "Noise, 5 % to 95 %", f"{length(report.noise_low)} to {length(report.noise_high)}"
-    yield "Moved, median", length(report.displacement_median)
-    yield "Moved, 95 %", length(report.displacement_95)
-    yield "Moved, most", length(report.displacement_max)
-    yield "Not moved", f"{report.unmoved:,}"
+    if report.noise_shared is not None and expects_noise(result):
+        yield from ((part, "not known") for part in parts)
+    yield "Moved, half of the points at most", length(report.displacement_median)
+    yield "Moved, 95 % of the points at most", length(report.displacement_95)
+    yield "Moved, farthest", length(report.displacement_max)
+    yield "Points not moved", f"{report.unmoved:,}"
     if report.off_surface is not None:
-        yield "Of no surface", f"{report.off_surface:,}"
+        yield "Points of no surface", f"{report.off_surface:,}"
     done = {"keep": "", "flag": " flagged", "remove": " removed"}[result.options.outliers]
     yield f"Outliers{done}", f"{report.outliers:,}" if done else "not looked for"
 
@@ -185,11 +193,11 @@ def summary_notes(result: Any) -> Iterator[str]:
     if result.report.noise_shared is None:
         yield "This model does not estimate how much of the noise neighbouring points share."
     elif expects_noise(result):
-        yield "How much of the noise after cleaning neighbours share is not known: the model estimates only the whole of it."
+        yield "Of the noise after cleaning the model estimates the whole, not its two parts."
     if not expects_noise(result):
         yield "Roughness: how far points lie off the surface through their neighbours."
     if result.options.outliers == "keep":
-        yield "Outliers are looked for where “How to clean” says that they are to be flagged or removed."
+        yield "To find outliers, choose to flag or remove them under “How to clean”."
 
 
 def show_trajectory(folder: Path, path: Path, task: dict, say: Say, warn: Callable[[str], object]) -> None:

@@ -89,7 +89,7 @@ def test_the_result_has_the_bytes_of_the_command_line(run, scan, tmp_path, capsy
     after, facts = read_bundle(folder / "run.safetensors")
     assert (after["xyz"][0] == before["xyz"][0]).all() and len(after["xyz"]) > 1 and after["colour"].dtype == np.uint8
     assert after["displacement"].shape == (799,) and dict(facts["summary"])["Points"] == "800"
-    assert "Outliers removed" in dict(facts["summary"]) and "after cleaning" in facts["notes"][0]
+    assert "Outliers removed" in dict(facts["summary"]) and "not its two parts" in facts["notes"][0]
     assert np.std(after["xyz"][-1][:, 2]) < 0.7 * np.std(after["xyz"][0][:, 2])
 
     status, reports, folder = run(tmp_path / "run.safetensors")
@@ -104,10 +104,9 @@ def test_an_example_is_made_where_nothing_was_sent(run, tmp_path):
     scan, facts = read_bundle(folder / "run.safetensors")
     assert facts["points"] > 30_000 and scan["intensity"].shape == (facts["points"],)
     figures = dict(facts["summary"])
-    assert figures["Outliers"] == "not looked for" and "flagged or removed" in facts["notes"][-1]
-    assert {"Noise before", "– of single points (white)", "– shared by neighbours", "Noise expected after"} <= set(
-        figures
-    )
+    assert figures["Outliers"] == "not looked for" and "To find outliers" in facts["notes"][-1]
+    assert [value for name, value in facts["summary"] if name.startswith("– shared")][1:] == ["not known"]
+    assert figures["Noise before"].endswith(" mm") and "simulated" in facts["notes"][0]
 
 
 def test_errors_name_the_scan_and_not_its_place(run, tmp_path):

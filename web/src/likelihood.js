@@ -25,7 +25,7 @@ export function startLikelihood(known) {
 
 function showSize() {
   const { shape: [height, width, colours], levels } = models[$("l-model").value];
-  $("l-kinds").textContent = `Pictures of any size are made ${width} × ${height} ${colours === 1 ? "grey" : "colour"} pixels of ${levels} levels. .npy, .npz and IDX files must have that size already.`;
+  $("l-kinds").textContent = `Pictures of any size are shrunk to ${width} × ${height} ${colours === 1 ? "grey" : "colour"} pixels with ${levels} levels. .npy, .npz and IDX files must have that size already.`;
 }
 
 async function takeFiles(files) {

@@ -5,7 +5,7 @@ const ABOUT = {
   scan: "Takes the noise out of a scan. Every point stays; files never leave this computer.",
   puzzle: "Solves a Sudoku of handwritten digits, and shows in which order the model decides the cells.",
   shapes: "Makes new shapes from noise, varies them, completes parts, and interpolates between two.",
-  likelihood: "Says how many bits a model needs for an image, and where in it they go.",
+  likelihood: "Tells how many bits a model needs to store an image, and which parts of the image need most of them.",
 };
 
 export const openTab = () => (ABOUT[location.hash.slice(1)] ? location.hash.slice(1) : "scan");
