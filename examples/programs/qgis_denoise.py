@@ -5,6 +5,8 @@ In QGIS: Processing toolbox, Scripts, Add script to toolbox. Nothing of becalm i
 
 import shutil
 import subprocess
+import tempfile
+import time
 
 from qgis.core import (
     QgsProcessingAlgorithm,
@@ -25,6 +27,20 @@ def command_words(program, scan, output, outliers, noise):
     return words + (["--noise", f"{noise:g}"] if noise else [])
 
 
+def run_command(words, feedback):
+    """Run a command to its end, or until the user cancels, log what it prints, and return its exit status."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        with subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                if feedback.isCanceled():
+                    process.terminate()
+                time.sleep(0.2)
+        log.seek(0)
+        for line in log:
+            feedback.pushInfo(line.rstrip())
+    return process.returncode
+
+
 class DenoiseCloud(QgsProcessingAlgorithm):
     """Takes the noise out of a LAS, LAZ, PLY or XYZ file; every point stays, with its attributes."""
 
@@ -43,6 +59,9 @@ class DenoiseCloud(QgsProcessingAlgorithm):
     def groupId(self):
         return "becalm"
 
+    def shortHelpString(self):
+        return self.__doc__
+
     def initAlgorithm(self, config=None):
         self.addParameter(QgsProcessingParameterFile("SCAN", "Point cloud (LAS, LAZ, PLY, XYZ, E57)"))
         self.addParameter(QgsProcessingParameterEnum("OUTLIERS", "Outliers", options=OUTLIERS, defaultValue=0))
@@ -59,11 +78,6 @@ class DenoiseCloud(QgsProcessingAlgorithm):
             raise QgsProcessingException(f"{program}: not found; install becalm, and give the place of its command")
         outliers = OUTLIERS[self.parameterAsEnum(parameters, "OUTLIERS", context)]
         words = command_words(program, scan, output, outliers, self.parameterAsDouble(parameters, "NOISE", context))
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            for line in process.stdout:
-                feedback.pushInfo(line.rstrip())
-                if feedback.isCanceled():
-                    process.terminate()
-        if process.returncode:
+        if run_command(words, feedback) and not feedback.isCanceled():
             raise QgsProcessingException("becalm ended with an error; the log says why")
         return {"OUTPUT": output}

@@ -52,12 +52,12 @@ async function solveSketch() {
   await solve({ name: "sudoku.png", mask, digits }, image);
 }
 
-// One picture is a photograph of a grid of the chosen size; two are the image of a puzzle and its mask, of any size.
+// One picture is a photograph; two are the image of a puzzle and its mask, of any size.
 function solvePictures(files) {
   if (!files.length) return;
   const wrong = files.find(({ type }) => !type.startsWith("image/"));
   if (wrong) return showFault(`${wrong.name}: is no picture. A photograph or scan of a Sudoku is needed.`);
-  if (files.length === 1) return solve({ name: files[0].name, side: sketch.side }, files[0]);
+  if (files.length === 1) return solve({ name: files[0].name, side: $("p-photo-side").value }, files[0]);
   const masks = files.filter(({ name }) => /mask/i.test(name)), [image] = files.filter((file) => file !== masks[0]);
   if (files.length > 2) return showFault("These are more than two pictures. Choose one photograph, or the image of a puzzle and its mask.");
   if (masks.length !== 1) return showFault("Which of the two pictures is the mask? One of them must have “mask” in its name.");

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.docs.files import draw_page, example, photograph_of
 
+PUZZLES = Path(__file__).parents[3] / "examples" / "puzzles"
 AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -23,6 +24,12 @@ def set_slider(page, selector, value):
     page.tab.locator(selector).evaluate(
         "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
     )
+
+
+def go_to(page, name):
+    """Open a tab of the page."""
+    page.tab.click(f"nav a[href='#{name}']")
+    page.tab.wait_for_selector(f"#panel-{name}:not([hidden])")
 
 
 def accessibility_faults(page):
@@ -129,6 +136,15 @@ def test_wrong_files_are_told_why_and_leave_the_rest_alone(open_page):
         assert name in text and reason in text
 
 
+def test_an_example_is_there_for_those_who_have_no_scan(open_page):
+    page = open_page()
+    page.tab.click("#example")
+    page.tab.wait_for_selector("#sliders:not([hidden]), #warnings .error")
+    assert page.tab.text_content("#facts").startswith("Points32,806Noise before") and page.tab.is_hidden("#example")
+    page.tab.get_by_role("button", name="Remove example.ply").click()
+    page.tab.wait_for_selector("#example:not([hidden])")
+
+
 def test_cancel_ends_a_job(open_page, scan):
     page = open_page()
     page.tab.set_input_files("#files", scan)
@@ -152,7 +168,7 @@ def test_the_page_is_accessible_and_fits(open_cleaned, width, scheme):
 
 def test_a_puzzle_is_solved_in_both_orders(open_page):
     page = open_page()
-    page.tab.click("nav a[href='#puzzle']")
+    go_to(page, "puzzle")
     page.tab.locator("#p-draw").focus()
     page.tab.keyboard.press("Delete")
     assert page.tab.input_value("#p-text")[0] == "."
@@ -188,7 +204,7 @@ def paper_share(page, selector):
 
 def test_a_photograph_of_a_puzzle_is_solved(open_page, tmp_path):
     page = open_page()
-    page.tab.click("nav a[href='#puzzle']")
+    go_to(page, "puzzle")
     page.tab.set_input_files("#p-file", [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"}])
     assert "is no picture" in page.tab.text_content("#p-job .error")
     cells, empty = example()
@@ -200,9 +216,21 @@ def test_a_photograph_of_a_puzzle_is_solved(open_page, tmp_path):
     assert page.tab.get_attribute("#p-download", "download") == "photo.solved.png"
 
 
+def test_a_picture_is_solved_with_its_mask(open_page):
+    page = open_page()
+    go_to(page, "puzzle")
+    image, mask = (PUZZLES / f"sudoku4{part}.png" for part in ("", ".mask"))
+    page.tab.set_input_files("#p-file", [image, PUZZLES / "sudoku9.png"])
+    assert "Which of the two pictures is the mask?" in page.tab.text_content("#p-job .error")
+    page.tab.select_option("#p-steps", "3")
+    page.tab.set_input_files("#p-file", [mask, image])
+    page.tab.wait_for_selector("#p-download:not([hidden])")
+    assert page.tab.get_attribute("#p-download", "download") == "sudoku4.solved.png"
+
+
 def test_shapes_are_made_and_one_is_varied_and_downloaded(open_page):
     page = open_page()
-    page.tab.click("nav a[href='#shapes']")
+    go_to(page, "shapes")
     page.tab.select_option("#s-number", "6")
     page.tab.click("#s-make")
     page.tab.wait_for_selector(".tile >> nth=5")
@@ -223,7 +251,7 @@ def test_shapes_are_made_and_one_is_varied_and_downloaded(open_page):
 
 def test_images_are_measured(open_page):
     page = open_page(width=360, scheme="dark")
-    page.tab.click("nav a[href='#likelihood']")
+    go_to(page, "likelihood")
     page.tab.select_option("#l-draws", "4")
     page.tab.click("#l-examples")
     page.tab.wait_for_selector("#l-wall li >> nth=5")
