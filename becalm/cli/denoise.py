@@ -126,7 +126,7 @@ class Denoise:
             if not self.needs_memory() and open_stream(scan) is not None:  # a wrong header is refused without torch
                 from becalm.tasks.denoise_large import open_large
 
-                large = open_large(scan, target, self.tiling())
+                large = open_large(scan, target, self.parse_tiles())
                 if large is not None:
                     return self.run_large(large, target, str(output))
             run = self.run_as_published if self.mode == "paper" else self.run_task
@@ -197,9 +197,9 @@ class Denoise:
         """The options of `becalm.denoise`."""
         options = {name: getattr(self, name) for name in OPTIONS}
         options |= {key: parse_classes(key, getattr(self, key)) for key in ("only_class", "keep_class")}
-        return options | {"sigma": parse_noise(self.noise), "tiling": self.tiling()}
+        return options | {"sigma": parse_noise(self.noise), "tiling": self.parse_tiles()}
 
-    def tiling(self) -> Any:
+    def parse_tiles(self) -> Any:
         """How the scan is divided into tiles, and who works on them."""
         from becalm.cli.tile_options import parse_tiling
 

@@ -82,15 +82,15 @@ class Likelihood:
                 exact[name] = null(getattr(result.flow, name))
             settings = result.flow.settings
             values["exact"] = exact | {"probes": settings.probes, "flow_steps": settings.steps}
-        values["rank"] = [{"image": name, "bits_per_dim": bits} for name, bits in self.ranked(result)]
+        values["rank"] = [{"image": name, "bits_per_dim": bits} for name, bits in self.worst_images(result)]
         return values
 
     def text(self, result: Any) -> str:
         """The result and the images of --rank, for people."""
-        ranked = enumerate(self.ranked(result), 1)
+        ranked = enumerate(self.worst_images(result), 1)
         return "\n".join([repr(result), *(f"{place:>4}. {bits:.4f}  {name}" for place, (name, bits) in ranked)])
 
-    def ranked(self, result: Any) -> list[tuple[str, float]]:
+    def worst_images(self, result: Any) -> list[tuple[str, float]]:
         """Names and bits a dimension of the images that fit least."""
         return [(result.images.names[i], float(result.per_image[i])) for i in result.worst(self.rank)]
 

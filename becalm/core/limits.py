@@ -24,7 +24,7 @@ class Limits:
     seconds: float = float("inf")
     """Time that may be taken by what has to be read row by row."""
 
-    def unpacked(self, size: int) -> int:
+    def max_unpacked_bytes(self, size: int) -> int:
         """Bytes that a file of `size` bytes may unpack to."""
         return max(self.bytes, self.expansion * size)
 
@@ -53,7 +53,7 @@ def current_limits() -> Limits:
 
 def check_unpacked(name: object, size: int, promised: int) -> None:
     """Raise InputError where a file of `size` bytes promises to unpack to more than is believed."""
-    allowed = current_limits().unpacked(size)
+    allowed = current_limits().max_unpacked_bytes(size)
     if promised > allowed:
         raise InputError(
             f"{name}: {size:,} bytes promise to unpack to {promised:,}, more than the {allowed:,} believed"

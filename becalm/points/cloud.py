@@ -110,7 +110,7 @@ class Cloud:
         """
         finite = np.all(np.isfinite(self.xyz), axis=1)
         zero = ~self.xyz.any(axis=1)
-        return frozen(finite & ~zero if np.count_nonzero(zero) >= NO_RETURNS else finite)
+        return freeze_array(finite & ~zero if np.count_nonzero(zero) >= NO_RETURNS else finite)
 
     def local(self) -> np.ndarray:
         """[n, 3] float64 relative to the origin: small enough for float32."""
@@ -187,9 +187,9 @@ class Cloud:
 
     def _rows(self, rows: slice | np.ndarray, source: Source | None) -> "Cloud":
         """The points of a slice, mask or index array, with these rows of the source."""
-        source = source and replace(source, rows=frozen(source.rows[rows]))
-        attributes = {name: frozen(values[rows]) for name, values in self.attributes.items()}
-        return Cloud(frozen(self.xyz[rows]), attributes, self.origin, source)
+        source = source and replace(source, rows=freeze_array(source.rows[rows]))
+        attributes = {name: freeze_array(values[rows]) for name, values in self.attributes.items()}
+        return Cloud(freeze_array(self.xyz[rows]), attributes, self.origin, source)
 
 
 def with_written_types(cloud: Cloud, keep_types: bool, scale: float | None) -> Cloud:
@@ -207,11 +207,11 @@ def read_only(values: Any, dtype: Any = None) -> np.ndarray:
     """The values as an array to which nobody can write: unchanged where that is so already, else a copy."""
     array = np.asarray(values, dtype)
     if array is not values and array.base is None and isinstance(values, np.ndarray | list | tuple):
-        return frozen(array)  # a conversion, which nobody else holds
-    return frozen(array.copy()) if _is_writable(array) else array
+        return freeze_array(array)  # a conversion, which nobody else holds
+    return freeze_array(array.copy()) if _is_writable(array) else array
 
 
-def frozen(array: np.ndarray) -> np.ndarray:
+def freeze_array(array: np.ndarray) -> np.ndarray:
     """The same array, made read-only with every array whose memory it shares: for arrays that nobody else holds."""
     part = array
     while isinstance(part, np.ndarray):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.cloud import Cloud, ScanError, freeze_array
 from becalm.points.constraints import Constraints, limited_moves
 from becalm.points.denoiser import CloudDenoiser, absurdly_far, iter_denoise_scaled
 from becalm.points.estimate import noise_level, noise_levels
@@ -88,14 +88,14 @@ def format_figure(value: object) -> str:
 def scan_roughness(cloud: Cloud) -> float | None:
     """Standard deviation across the surface of what neighbours of a cloud do not share; None where fewer than 16 distinct points
     have coordinates."""
-    places = np.unique(cloud.local()[seen_points(cloud, FREE)], axis=0)
+    places = np.unique(cloud.local()[usable_points(cloud, FREE)], axis=0)
     return noise_level(places) if len(places) >= MIN_POINTS else None
 
 
 def find_isolated(cloud: Cloud, outliers: OutlierPolicy, constraints: Constraints = FREE) -> np.ndarray:
     """bool [n]: the isolated points among those seen, and where the sensor is known the mixed pixels; none where outliers are
     kept."""
-    isolated, seen = np.zeros(len(cloud), dtype=bool), seen_points(cloud, constraints)
+    isolated, seen = np.zeros(len(cloud), dtype=bool), usable_points(cloud, constraints)
     if outliers != "keep" and seen.sum() > MIN_POINTS:
         local = cloud.local()[seen]
         isolated[seen] = isolated_points(local)
@@ -104,7 +104,7 @@ def find_isolated(cloud: Cloud, outliers: OutlierPolicy, constraints: Constraint
     return isolated
 
 
-def seen_points(cloud: Cloud, constraints: Constraints) -> np.ndarray:
+def usable_points(cloud: Cloud, constraints: Constraints) -> np.ndarray:
     """bool [n]: the points that the denoiser sees: with coordinates, within the constraints, not absurdly far from all others."""
     seen = cloud.measured if constraints.seen is None else cloud.measured & constraints.seen
     return seen & ~absurdly_far(cloud)
@@ -148,7 +148,7 @@ def iter_denoise_cloud(
     positive, or larger than the cloud.
     """
     isolated = find_isolated(cloud, outliers, constraints)
-    places = distinct_places(cloud, seen_points(cloud, constraints) & ~isolated)
+    places = distinct_places(cloud, usable_points(cloud, constraints) & ~isolated)
     check_points(places.xyz, sigma)
     latest = None
     for progress in iter_denoise_scaled(model, places.xyz, sigma, seed):
@@ -177,7 +177,7 @@ def whole_cloud(
         for name in ("error", "shared", "length", "surface")
         for values in (getattr(progress, name),)
     }
-    return DenoiseProgress(progress.done, frozen(xyz), places.to_points(noise), **estimates)
+    return DenoiseProgress(progress.done, freeze_array(xyz), places.to_points(noise), **estimates)
 
 
 def check_points(places: np.ndarray, sigma: float | None) -> None:
@@ -213,7 +213,7 @@ def mark_outliers(
     moved = progress.xyz[taken] - cloud.xyz[taken]
     outlier = isolated.copy()
     outlier[taken] = excess_displacement(cloud.local()[taken], moved, progress.noise[taken])
-    return progress._replace(xyz=frozen(np.where(outlier[:, None], cloud.xyz, progress.xyz)), outlier=outlier)
+    return progress._replace(xyz=freeze_array(np.where(outlier[:, None], cloud.xyz, progress.xyz)), outlier=outlier)
 
 
 def apply_outlier_policy(cloud: Cloud, progress: DenoiseProgress, outliers: OutlierPolicy) -> Cloud:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.cloud import Cloud, ScanError, freeze_array
 
 COLOURS, NORMALS = ("red", "green", "blue"), ("nx", "ny", "nz")
 
@@ -157,9 +157,9 @@ def _vectors(colours: np.ndarray | None, normals: np.ndarray | None) -> dict[str
         bytes_ = np.rint(255 * colours.astype(np.float64)) if colours.dtype.kind == "f" else colours
         if colours.dtype.kind == "f" and np.allclose(bytes_, 255 * colours, atol=1e-3):
             colours = bytes_.astype(np.uint8)
-        columns |= {name: frozen(colours[:, i].copy()) for i, name in enumerate(COLOURS)}
+        columns |= {name: freeze_array(colours[:, i].copy()) for i, name in enumerate(COLOURS)}
     if normals is not None:
-        columns |= {name: frozen(normals[:, i].copy()) for i, name in enumerate(NORMALS)}
+        columns |= {name: freeze_array(normals[:, i].copy()) for i, name in enumerate(NORMALS)}
     return columns
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, frozen
+from becalm.points.cloud import Cloud, ScanError, freeze_array
 from becalm.points.constraints import Constraints
 from becalm.points.denoise import (
     MIN_POINTS,
@@ -116,7 +116,7 @@ def denoise_tile(denoiser: CloudDenoiser, part: Part, settings: Settings) -> tup
 def record_cloud(records: np.ndarray) -> Cloud:
     """The cloud of records [n] of `xyz` and attributes."""
     names = [name for name in records.dtype.names or () if name != "xyz"]
-    return Cloud(frozen(np.ascontiguousarray(records["xyz"])), {name: records[name] for name in names})
+    return Cloud(freeze_array(np.ascontiguousarray(records["xyz"])), {name: records[name] for name in names})
 
 
 def _tile_sigma(settings: Settings, cloud: Cloud) -> float | None:
@@ -142,7 +142,7 @@ def rows_progress(tiles: Tiles, chunk: Cloud, start: int) -> DenoiseProgress:
     for name in estimates_made(tiles):
         estimates[name] = np.full(len(chunk), np.nan)
         estimates[name][rows] = found[name]
-    return DenoiseProgress(1.0, frozen(xyz), outlier=outlier, **estimates)
+    return DenoiseProgress(1.0, freeze_array(xyz), outlier=outlier, **estimates)
 
 
 def estimates_made(tiles: Tiles) -> list[str]:
@@ -186,7 +186,7 @@ def sample_progress(tiles: Tiles) -> tuple[Cloud, DenoiseProgress]:
     """About a million points, spread evenly over the scan, as a cloud that carries their constraints, and the result there."""
     before, after = tiles.sample_results()
     estimates = {name: after[name].astype(float) for name in estimates_made(tiles)}
-    progress = DenoiseProgress(1.0, frozen(after["xyz"].copy()), outlier=after["outlier"], **estimates)
+    progress = DenoiseProgress(1.0, freeze_array(after["xyz"].copy()), outlier=after["outlier"], **estimates)
     return record_cloud(before), progress
 
 

@@ -173,13 +173,15 @@ def make_batch(recipe: Recipe, pools: Pools, weight: Callable[[Tensor], Tensor],
     visited = times.sequential(sequential, cells, generator)
     share = torch.rand(sequential, 1, generator=generator)
     among = (visited[..., 0] == 0) & (torch.rand(sequential, cells, generator=generator) < share)
-    write_given(recipe, pools.given, x, grids, torch.cat([given, among]), generator)
+    write_given_digits(recipe, pools.given, x, grids, torch.cat([given, among]), generator)
     w = torch.cat([weight(mixed), torch.ones(sequential, cells, 1)])
     seed = int(torch.randint(2**62, (), generator=generator))
     return Batch(x, torch.cat([mixed, visited]), w, grids, seed)
 
 
-def write_given(recipe: Recipe, digits: Digits, x: Tensor, grids: Tensor, given: Tensor, generator: torch.Generator):
+def write_given_digits(
+    recipe: Recipe, digits: Digits, x: Tensor, grids: Tensor, given: Tensor, generator: torch.Generator
+):
     """Put a distorted image of its digit in every given cell of x [batch, cell, channel]; a puzzle is a sheet."""
     images = digits.sample_images(grids[given], generator)
     written = write_on_sheets(images, given.nonzero()[:, 0], generator, recipe.handwriting)

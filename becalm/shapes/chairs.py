@@ -123,7 +123,7 @@ def panels(seat: Seat, u: ParamReader) -> list[Piece]:
     return [sides]
 
 
-def crossed(seat: Seat, u: ParamReader) -> list[Piece]:
+def crossed_legs(seat: Seat, u: ParamReader) -> list[Piece]:
     """Legs that cross like scissors on both sides, or across the front and the rear."""
     rod, top = u.uniform(0.011, 0.022), seat.height - seat.thick / 2
     section = SQUARE if u.boolean(0.5) else ROUND
@@ -141,7 +141,7 @@ LEGS: dict[str, Callable[[Seat, ParamReader], list[Piece]]] = {
     "sled": sled,
     "cantilever": cantilever,
     "panels": panels,
-    "crossed": crossed,
+    "crossed": crossed_legs,
 }
 
 

@@ -44,14 +44,14 @@ def table(legs: str, top: str, u: ParamReader) -> Mesh:
     if top in ("board", "oval"):
         outline = outline if u.boolean(0.75) else outline * [0.6 * depth / half + 0.2, 1]
     reach = np.abs(outline).max(axis=0)
-    corner = 0.95 * _inscribed(outline / reach)
+    corner = 0.95 * _inscribed_half_side(outline / reach)
     edge = u.uniform(0.9, 1.0)
     board = slab(outline, [height - thick, height - 0.4 * thick, height], [edge, 1, 1])
     x, z = (reach * corner * edge * u.uniform(0.75, 1.0)).tolist()
     return merge([board, *LEGS[legs](Top(x, z, height - thick / 2), u)])
 
 
-def _inscribed(outline: np.ndarray) -> float:
+def _inscribed_half_side(outline: np.ndarray) -> float:
     """The largest c with (±c, ±c) inside an outline [m, 2] that is symmetric and convex."""
     return float(np.abs(outline).min(axis=1).max())
 
@@ -140,7 +140,7 @@ def panels(top: Top, u: ParamReader) -> list[Piece]:
     return pieces
 
 
-def crossed(top: Top, u: ParamReader) -> list[Piece]:
+def crossed_legs(top: Top, u: ParamReader) -> list[Piece]:
     """Two crosses of bars joined by a beam."""
     thick, x = u.uniform(0.015, 0.035), top.x * u.uniform(0.75, 1.0)
     z, y = top.z, top.under
@@ -181,7 +181,7 @@ LEGS: dict[str, Callable[[Top, ParamReader], list[Piece]]] = {
     "pedestal": pedestal,
     "trestle": trestle,
     "panels": panels,
-    "crossed": crossed,
+    "crossed": crossed_legs,
     "desk": desk,
     "bent": bent,
 }

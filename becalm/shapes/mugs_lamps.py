@@ -66,7 +66,7 @@ def bowl(y: np.ndarray, u: ParamReader) -> np.ndarray:
     return foot + (1.35 - foot) * y ** u.uniform(0.3, 0.7)
 
 
-def stepped(y: np.ndarray, u: ParamReader) -> np.ndarray:
+def stepped_profile(y: np.ndarray, u: ParamReader) -> np.ndarray:
     """A narrow foot, a wide middle and rings or a collar."""
     step, narrow = u.uniform(0.15, 0.4), u.uniform(0.7, 0.9)
     rings = u.uniform(0.0, 0.05) * np.sin(2 * np.pi * u.integer(2, 5) * y)
@@ -77,7 +77,7 @@ BODIES: dict[str, Callable[[np.ndarray, ParamReader], np.ndarray]] = {
     "conical": conical,
     "barrel": barrel,
     "bowl": bowl,
-    "stepped": stepped,
+    "stepped": stepped_profile,
 }
 Wall = Callable[[float], float]
 """Height -> the radius in the middle of the wall there."""
@@ -267,7 +267,7 @@ def arc(hood: Piece, u: ParamReader) -> list[Piece]:
     return [_base(u, u.uniform(0.1, 0.22)), bow, beams([path[-1]], [drop], rod), translate(hood, drop)]
 
 
-def hanging(hood: Piece, u: ParamReader) -> list[Piece]:
+def hanging_lamp(hood: Piece, u: ParamReader) -> list[Piece]:
     """One to five shades on cords from a rose or a bar on the ceiling."""
     cord, count = u.uniform(0.1, 0.9), u.choice({"1": 5, "3": 1.5, "5": 1})
     if count == "1":
@@ -286,5 +286,5 @@ STANDS: dict[str, Callable[[Piece, ParamReader], list[Piece]]] = {
     "tripod": tripod,
     "desk": desk,
     "arc": arc,
-    "hanging": hanging,
+    "hanging": hanging_lamp,
 }

@@ -21,13 +21,13 @@ def relief(rng: Rng) -> SurfaceSampler:
     edge = np.linspace(-1, 1, 257)
     places = np.stack(np.meshgrid(edge, edge, indexing="ij"), -1).reshape(-1, 2)
     fine = RectBivariateSpline(edge, edge, sum(detail(places) for detail in details).reshape(257, 257))  # type: ignore
-    bent = bending(rng) if rng.random() < 0.7 else np.zeros(3)
+    bent = random_bend(rng) if rng.random() < 0.7 else np.zeros(3)
     return height_sampler(lambda xy: quadratic(xy, bent) + fine.ev(*xy.T))
 
 
 def plate_faces(rng: Rng) -> tuple[SurfaceSampler, SurfaceSampler]:
     """The two faces of a bent plate, .03 to .2 high over a square of side 2."""
-    half, bent = float(np.exp(rng.uniform(np.log(0.015), np.log(0.1)))), bending(rng)
+    half, bent = float(np.exp(rng.uniform(np.log(0.015), np.log(0.1)))), random_bend(rng)
     return tuple(height_sampler(lambda xy, s=s: quadratic(xy, bent) + s * half) for s in (1, -1))  # type: ignore
 
 
@@ -41,7 +41,7 @@ def height_sampler(height: Height) -> SurfaceSampler:
     return chart_sampler(chart)
 
 
-def bending(rng: Rng) -> np.ndarray:
+def random_bend(rng: Rng) -> np.ndarray:
     """Random coefficients [3] of `quadratic`."""
     return rng.uniform(-0.3, 0.3, 3)
 

@@ -40,7 +40,7 @@ def stripes(row: np.ndarray, rng: Rng, walk: bool = False) -> np.ndarray:
     return error[place]
 
 
-def quantised(range_: np.ndarray, step: float, disparity: bool) -> np.ndarray:
+def quantise_range(range_: np.ndarray, step: float, disparity: bool) -> np.ndarray:
     """The range [n] in steps: of `step`, or of disparity 1/range with a step of `step` at the median range."""
     if not disparity:
         return np.round(range_ / step) * step

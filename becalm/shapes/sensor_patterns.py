@@ -29,7 +29,7 @@ class Raster:
     step: tuple[float, float] = (1.0, 1.0)
     """Column and row steps, in the units of `to_raster`."""
 
-    def scaled(self, factor: float) -> "Raster":
+    def scale_steps(self, factor: float) -> "Raster":
         """The same pattern with both steps times `factor`."""
         return replace(self, step=(self.step[0] * factor, self.step[1] * factor))
 
@@ -71,7 +71,7 @@ def camera(eye: np.ndarray, axes: np.ndarray) -> Raster:
     return Raster(to_raster, to_ray, axes, eye)
 
 
-def turning(eye: np.ndarray, axes: np.ndarray, ratio: float = 1.0) -> Raster:
+def rotating_laser(eye: np.ndarray, axes: np.ndarray, ratio: float = 1.0) -> Raster:
     """A laser with rotating mirror, azimuth × elevation; with `ratio` 3 to 20 a spinning head of few beams, whose rows are
     that many times farther apart than its columns. The axis of rotation is the frame's y."""
 
@@ -88,7 +88,8 @@ def turning(eye: np.ndarray, axes: np.ndarray, ratio: float = 1.0) -> Raster:
 
 def line_scanner(eye: np.ndarray, axes: np.ndarray, ratio: float = 1.0, zigzag: float = 0.0) -> Raster:
     """A fan of rays that moves along the frame's y: an airborne scanner (`zigzag`: the track covered while the mirror swings
-    through a radian) or a stripe profiler on a rail. Columns are angles, rows places along the track; `ratio` as in `turning`."""
+    through a radian) or a stripe profiler on a rail. Columns are angles, rows places along the track;
+    `ratio` as in `rotating_laser`."""
 
     def to_raster(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         angle = np.arctan2(p[:, 0], np.maximum(p[:, 2], 1e-9))
@@ -124,9 +125,9 @@ def random_raster(
     if kind == "camera":
         return camera(eye, axes)
     if kind == "mirror":
-        return turning(eye, axes, float(np.exp(rng.uniform(-0.4, 0.4))))
+        return rotating_laser(eye, axes, float(np.exp(rng.uniform(-0.4, 0.4))))
     if kind == "spinning":
-        return turning(eye, axes, float(np.exp(rng.uniform(np.log(3), np.log(20)))))
+        return rotating_laser(eye, axes, float(np.exp(rng.uniform(np.log(3), np.log(20)))))
     # A line scanner's columns are angles and its rows lengths: make both as wide at the target, then as uneven as asked.
     ratio = float(np.exp(rng.uniform(-0.7, 0.7) if kind == "airborne" else rng.uniform(0, np.log(10))))
     zigzag = distance * float(rng.uniform(0, 0.5)) if kind == "airborne" else 0.0
@@ -142,7 +143,7 @@ def fitted_raster(raster: Raster, points: np.ndarray, count: int) -> Raster:
         middle = (low + high) / 2
         cells = np.floor(column / np.exp(middle)) * 1e7 + np.floor(row / np.exp(middle))
         low, high = (middle, high) if len(np.unique(cells)) > count else (low, middle)
-    return raster.scaled(float(np.exp((low + high) / 2)))
+    return raster.scale_steps(float(np.exp((low + high) / 2)))
 
 
 def point_spacing(points: np.ndarray) -> float:

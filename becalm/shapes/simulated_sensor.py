@@ -143,7 +143,7 @@ def first_hits(raster: Raster, scene: ScenePoints, limit: float, returns: int = 
     )  # fmt: skip
 
 
-def measured(
+def measure_ranges(
     hits: Hits, model: ErrorModel, spacing: float, rng: Rng
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Ranges [n] as measured, σ white and σ shared [n] across the surface, and which are no surface (mixed, strays)."""
@@ -162,7 +162,7 @@ def measured(
     range_ = hits.range + error
     shared = smooth**2 + (model.stripe * spacing) ** 2
     if model.step:
-        range_ = errors.quantised(range_, model.step * spacing, model.disparity)
+        range_ = errors.quantise_range(range_, model.step * spacing, model.disparity)
         shared = shared + errors.quantum(hits.range, model.step * spacing, model.disparity) ** 2 / 12
     false = np.zeros(len(range_), bool)
     if model.mixed:
@@ -178,14 +178,14 @@ def measured(
 
 def view(hits: Hits, model: ErrorModel, spacing: float, pixel: float, rng: Rng) -> Scan:
     """One scan of one view."""
-    range_, white, shared, false = measured(hits, model, spacing, rng)
+    range_, white, shared, false = measure_ranges(hits, model, spacing, rng)
     clean = hits.start + hits.range[:, None] * hits.direction
     noisy = hits.start + range_[:, None] * hits.direction
     length = np.full(len(clean), 2 * (1 + 2 * model.wide) * np.sqrt(model.length[0] * model.length[1]) * pixel)
     return Scan(clean, noisy, hits.normals, white, shared, length, hits.surface & ~false)
 
 
-def merged(views: list[Scan], model: ErrorModel, spacing: float, extent: float, rng: Rng) -> Scan:
+def merge_views(views: list[Scan], model: ErrorModel, spacing: float, extent: float, rng: Rng) -> Scan:
     """Views put together, each a little off its place."""
     scan = Scan(*(np.concatenate(rows) for rows in zip(*views, strict=True)))
     if len(views) < 2 or not model.layers:
@@ -238,9 +238,9 @@ def sensor_scan(
         return photogrammetry(places, centre, radius, count, model, rng)
     clean = np.concatenate([h.start + h.range[:, None] * h.direction for h in hits])
     spacing = point_spacing(clean)
-    limited = bounded(model, spacing, radius)
+    limited = limit_errors(model, spacing, radius)
     scans = [view(h, limited, spacing, spacing * np.sqrt(len(hits)), rng) for h in hits]
-    return merged(scans, limited, spacing, radius, rng)
+    return merge_views(scans, limited, spacing, radius, rng)
 
 
 MAX_RASTER_CELLS = 2_000_000
@@ -258,7 +258,7 @@ def empty_scan() -> Scan:
     return Scan(places, places, places, none, none, none, np.empty(0, bool))
 
 
-def bounded(model: ErrorModel, spacing: float, radius: float) -> ErrorModel:
+def limit_errors(model: ErrorModel, spacing: float, radius: float) -> ErrorModel:
     """The errors, none larger than a twelfth of the part that is scanned."""
     most = radius / 12 / spacing
     return replace(
@@ -275,7 +275,7 @@ def photogrammetry(
     rows = rng.choice(len(places.points), min(len(places.points), int(1.5 * count)), replace=False)
     points, normals, surface = places.points[rows], places.normals[rows], places.surface[rows]
     spacing = point_spacing(points) * 1.22
-    model = bounded(model, spacing, radius)
+    model = limit_errors(model, spacing, radius)
     eyes = centre + unit(rng.standard_normal((3, 3))) * 3 * radius
     ray = unit(points - eyes[rng.integers(3, size=len(points))])
     length = float(np.sqrt(model.length[0] * model.length[1])) * spacing

@@ -251,12 +251,12 @@ def prior_losses(
 def with_guidance(network: Callable, label: Int[Tensor, " batch"], guidance: float) -> Callable:
     """The network's output f for a class, as a function (z, t, given): f + w (f − f without a class) (Ho & Salimans 2022)."""
 
-    def guided(z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Tensor:
+    def guided_output(z: Tensor, t: Tensor, given: dict[str, Tensor] | None = None) -> Tensor:
         level = t.float().expand(len(z), -1, -1)
         output = network(z, level, label)
         return output + guidance * (output - network(z, level, torch.zeros_like(label))) if guidance else output
 
-    return guided
+    return guided_output
 
 
 def run_sampler(

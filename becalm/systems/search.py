@@ -119,14 +119,22 @@ def rounds(
     found = measure(solution.cells, unknown)
     yield solution, found
     for k in range(effort.refine + effort.backtrack):
-        led = k >= effort.refine
-        again = undone_cells(solution, found.fit, unknown) if led else worst_variables(-found.fit, unknown)
+        backtracking = k >= effort.refine
+        again = undone_cells(solution, found.fit, unknown) if backtracking else worst_variables(-found.fit, unknown)
         cells = resample(model, solution.cells, again, sampler, generator)
         now = measure(cells, unknown)
-        kept = ((found.score > now.score) & ~now.valid.to(found.score.device)) if led else torch.zeros_like(found.valid)
+        kept = (
+            ((found.score > now.score) & ~now.valid.to(found.score.device))
+            if backtracking
+            else torch.zeros_like(found.valid)
+        )
         cells = torch.where(kept.to(cells.device)[:, None, None], solution.cells, cells)
         found = Consistency(*(pick(kept, old, new) for old, new in zip(found, now, strict=True)))
-        tried = solution.certainty.masked_fill(first_undone(again, solution), torch.inf) if led else solution.certainty
+        tried = (
+            solution.certainty.masked_fill(first_undone(again, solution), torch.inf)
+            if backtracking
+            else solution.certainty
+        )
         solution = solution._replace(cells=cells, certainty=tried)
         yield solution, found
 

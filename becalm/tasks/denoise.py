@@ -14,7 +14,7 @@ import numpy as np
 from becalm.core.device import device_of
 from becalm.core.files import InputError
 from becalm.points import denoise as clouds
-from becalm.points.cloud import Cloud, ScanError, frozen, with_written_types
+from becalm.points.cloud import Cloud, ScanError, freeze_array, with_written_types
 from becalm.points.constraints import Constraints, class_masks
 from becalm.points.denoise import OutlierPolicy, Report
 from becalm.points.denoiser import CloudDenoiser, with_near_origin
@@ -175,7 +175,7 @@ class DenoiseResult:
         error = self.progress.error
         if error is not None:
             error = np.hypot(error, np.linalg.norm(xyz - self.points, axis=1) / np.sqrt(3))
-        return replace(self, progress=self.progress._replace(xyz=frozen(xyz), error=error))
+        return replace(self, progress=self.progress._replace(xyz=freeze_array(xyz), error=error))
 
     def __repr__(self) -> str:
         before, after = self.report.noise_before, self.report.noise_after

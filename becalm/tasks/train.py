@@ -195,7 +195,7 @@ def change_fields(recipe: Any, changes: dict[str, Any], name: str = "recipe") ->
     if unknown:
         known = [key for key in own if key not in parts] + [key for names in inner.values() for key in sorted(names)]
         raise InputError(f"{name}: {min(unknown)}: no such field; there are {', '.join(known)}")
-    values = {key: typed(value, str(own[key].type)) for key, value in changes.items() if key in own}
+    values = {key: convert_field(value, str(own[key].type)) for key, value in changes.items() if key in own}
     for key, part in parts.items():
         of_part = {field: value for field, value in changes.items() if field in inner[key]}
         if of_part:
@@ -203,6 +203,6 @@ def change_fields(recipe: Any, changes: dict[str, Any], name: str = "recipe") ->
     return replace(recipe, **values)
 
 
-def typed(value: Any, annotation: str) -> Any:
+def convert_field(value: Any, annotation: str) -> Any:
     """A value as its field wants it: text as a Path where the field's type is a path."""
     return Path(value) if isinstance(value, str) and "Path" in annotation else value

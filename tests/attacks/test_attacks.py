@@ -110,4 +110,4 @@ def test_limits_hold_where_they_are_set(tmp_path):
     with limited_to(STRICT):
         assert len(read(tmp_path / "a.ply")) == 100
     assert current_limits() == Limits()
-    assert STRICT.points < Limits().points and STRICT.unpacked(10**9) < Limits().unpacked(10**9)
+    assert STRICT.points < Limits().points and STRICT.max_unpacked_bytes(10**9) < Limits().max_unpacked_bytes(10**9)

@@ -8,7 +8,7 @@ import pytest
 from becalm.shapes import sensor_errors as errors
 from becalm.shapes.scan_scenes import Scene, draw_near, object_source, random_place, random_scene, terrain, thin_plate
 from becalm.shapes.scene_parts import ScenePoints, of_surface, plane, thin_volumes, volume_points
-from becalm.shapes.sensor_patterns import camera, frame, line_scanner, point_spacing, random_raster, turning
+from becalm.shapes.sensor_patterns import camera, frame, line_scanner, point_spacing, random_raster, rotating_laser
 from becalm.shapes.simulated_sensor import (
     MAX_RASTER_CELLS,
     ErrorModel,
@@ -22,7 +22,12 @@ from becalm.shapes.simulated_sensor import (
     view,
 )
 
-RASTERS = {"camera": camera, "mirror": turning, "spinning": lambda e, a: turning(e, a, 12.0), "line": line_scanner}
+RASTERS = {
+    "camera": camera,
+    "mirror": rotating_laser,
+    "spinning": lambda e, a: rotating_laser(e, a, 12.0),
+    "line": line_scanner,
+}
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def rng() -> np.random.Generator:
 @pytest.mark.parametrize("name", RASTERS)
 def test_a_ray_leads_back_to_its_raster_cell(name, rng):
     eye = np.array([0.5, -0.2, 4.0])
-    raster = RASTERS[name](eye, frame(-eye, rng)).scaled(0.01)
+    raster = RASTERS[name](eye, frame(-eye, rng)).scale_steps(0.01)
     points = rng.uniform(-1, 1, (200, 3))
     column, row = raster.project(points)
     start, direction = raster.rays(column, row)
@@ -91,7 +96,7 @@ def test_white_and_correlated_errors_have_their_size_and_their_length(rng):
 @pytest.mark.parametrize("disparity", [False, True])
 def test_quantised_ranges_stand_on_steps(disparity, rng):
     range_ = rng.uniform(1, 3, 5000)
-    steps = errors.quantised(range_, 0.05, disparity)
+    steps = errors.quantise_range(range_, 0.05, disparity)
     width = errors.quantum(range_, 0.05, disparity)
     assert (np.abs(steps - range_) < 0.75 * width).all()
     assert len(np.unique(steps)) < 150

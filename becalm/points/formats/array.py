@@ -11,7 +11,7 @@ import numpy as np
 from becalm.core import limits
 from becalm.core.files import InputError
 from becalm.core.numpy_files import NpyArray, inflate_entry, read_npy
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 from becalm.points.formats import attributes, packed, scan_files
 
 _COORDINATES = ("xyz", "points", "pos", "vertices", "coords", "arr_0")
@@ -68,7 +68,7 @@ def _cloud_from_array(array: np.ndarray, named: dict[str, np.ndarray], path: Pat
     if array.shape[1] > 1024:
         raise ScanError(f"{path}: {array.shape[1]:,} columns a point (is the array transposed?)")
     extra = {f"column_{index + 1}": _native_byte_order(array[:, index]) for index in range(3, array.shape[1])}
-    xyz = frozen(array[:, :3].astype(np.float64))
+    xyz = freeze_array(array[:, :3].astype(np.float64))
     return Cloud(xyz, {**extra, **named}, source=Source("array", path, layout, array))
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 from becalm.points.formats import attributes, e57_nodes, packed
 from becalm.points.formats.e57_scans import (
     CARTESIAN,
@@ -23,7 +23,7 @@ from becalm.points.formats.e57_scans import (
     attribute_name,
     iter_scan,
     load_libe57,
-    opened,
+    open_image,
     read_header,
 )
 
@@ -32,14 +32,14 @@ _KINDS = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", 
 
 def read(path: Path, warn: Callable[[str], object]) -> Cloud:
     """The points of all scans of an E57 file, one scan after the other, poses applied. Raises ScanError."""
-    with opened(path) as (libe57, image):
+    with open_image(path) as (libe57, image):
         header = read_header(libe57, image, path, warn)
         parts = []
         for index, scan in enumerate(header.scans):
             parts += iter_scan(libe57, image, path, header, index, max(scan.count, 1))
     joined = np.concatenate([rows for rows, _ in parts])
     named = _merge_columns([columns for _, columns in parts], [len(rows) for rows, _ in parts])
-    return Cloud(frozen(joined)["global"], named, source=Source("e57", path, header, joined))
+    return Cloud(freeze_array(joined)["global"], named, source=Source("e57", path, header, joined))
 
 
 def _merge_columns(columns: list[dict[str, np.ndarray]], counts: list[int]) -> dict[str, np.ndarray]:
@@ -49,7 +49,7 @@ def _merge_columns(columns: list[dict[str, np.ndarray]], counts: list[int]) -> d
         kind = np.result_type(*[part[name].dtype for part in columns if name in part])
         blank = np.nan if kind.kind == "f" else 0
         parts = [part.get(name, np.full(count, blank, kind)) for part, count in zip(columns, counts, strict=True)]
-        out[name] = frozen(np.concatenate(parts).astype(kind, copy=False))
+        out[name] = freeze_array(np.concatenate(parts).astype(kind, copy=False))
     return out
 
 
@@ -58,7 +58,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
     source = cloud.source if cloud.source is not None and cloud.source.format == "e57" else None
     header = source.header if source else _header(cloud)
     cloud = convert_attributes(cloud, target, warn)
-    with created(temporary, target, header) as file:
+    with create_image(temporary, target, header) as file:
         for index, scan in enumerate(header.scans):
             which = source.rows["scan"] == index if source else np.ones(len(cloud), bool)
             part = replace(cloud.select(which), source=None)
@@ -83,7 +83,7 @@ class E57File(NamedTuple):
 
 
 @contextmanager
-def created(temporary: Path, target: Path, header: Header) -> Iterator[E57File]:
+def create_image(temporary: Path, target: Path, header: Header) -> Iterator[E57File]:
     """Context of a new file with a header, without scans; `target` is named in errors. Raises ScanError."""
     libe57 = load_libe57(target)
     image = libe57.ImageFile(str(temporary), "w")

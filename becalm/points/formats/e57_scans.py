@@ -47,7 +47,7 @@ class Header:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def open_image(path: Path) -> Iterator[tuple[Any, Any]]:
     """Context of libE57 and its image of a file. Raises ScanError for whatever is wrong with the file."""
     libe57 = load_libe57(path)
     _check_file_header(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, Source, frozen
+from becalm.points.cloud import Cloud, Source, freeze_array
 from becalm.points.formats import e57, e57_scans
 
 CHUNK = 1_000_000
@@ -25,17 +25,17 @@ class E57Stream:
 
     def __iter__(self) -> Iterator[Cloud]:
         """The parts in the order of the file; none has points of two scans. Raises ScanError."""
-        with e57_scans.opened(self.path) as (libe57, image):
+        with e57_scans.open_image(self.path) as (libe57, image):
             for index in range(len(self.header.scans)):
                 for rows, named in e57_scans.iter_scan(libe57, image, self.path, self.header, index, CHUNK):
-                    columns = {name: frozen(column) for name, column in named.items()}
+                    columns = {name: freeze_array(column) for name, column in named.items()}
                     source = Source("e57", self.path, self.header, rows)
-                    yield Cloud(frozen(rows)["global"], columns, source=source)
+                    yield Cloud(freeze_array(rows)["global"], columns, source=source)
 
     def write(self, parts: Iterable[Cloud], count: int, temporary: Path, target: Path, warn: Callable) -> None:
         """Write changed parts of this file, `count` points in all, to a temporary file; `target` is named in errors."""
         how, left = self.how_written(), self.with_local(parts, target, warn)
-        with e57.created(temporary, target, self.header) as file:
+        with e57.create_image(temporary, target, self.header) as file:
             for scan, written in zip(self.header.scans, how, strict=True):
                 e57.write_scan(file, scan, islice(left, max(1, -(-scan.count // CHUNK))), written)
 
@@ -67,6 +67,6 @@ class E57Stream:
 
 def open_e57(path: Path) -> E57Stream:
     """An E57 file. Raises ScanError as the reader of whole files does."""
-    with e57_scans.opened(path) as (libe57, image):
+    with e57_scans.open_image(path) as (libe57, image):
         header = e57_scans.read_header(libe57, image, path, lambda line: None)
     return E57Stream(path, sum(scan.count for scan in header.scans), header)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 from becalm.points.formats import packed, scan_files
 
 _FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -23,7 +23,7 @@ def read(path: Path, warn: Callable[[str], object]) -> Cloud:
             path, "is no scan of float32 x, y, z, intensity (KITTI) or x, y, z, intensity, ring (nuScenes)"
         )
     kind = np.dtype([(name, "<f4") for name in _FIELDS[: table.shape[1]]])
-    rows = frozen(table.view(kind)[:, 0])
+    rows = freeze_array(table.view(kind)[:, 0])
     return packed.cloud_from_rows(rows, Source("kitti", path, None, rows))
 
 

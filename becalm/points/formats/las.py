@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 from becalm.points.formats import attributes, las_header
 
 COARSE = 0.3
@@ -76,13 +76,13 @@ def cloud_from_las(las: Any, path: Path | None, count: int, raw: bytes = b"") ->
 
     `raw` is the file up to its points. Raises ScanError where there are not `count` points.
     """
-    rows = frozen(las.points.array)
+    rows = freeze_array(las.points.array)
     if len(rows) != count:
         raise ScanError(f"{path}: header promises {count:,} points, the file holds {len(rows):,} (truncated?)")
     names = [name for name in las.point_format.dimension_names if name not in ("X", "Y", "Z")]
     values = {name: np.asarray(las[name]) for name in names}
     source = Source("las", path, las.header, rows, raw, degrees=las_header.is_geographic(las.header))
-    return Cloud(frozen(_coordinates(rows, las.header)), values, source=source)
+    return Cloud(freeze_array(_coordinates(rows, las.header)), values, source=source)
 
 
 def _coordinates(rows: np.ndarray, header: Any) -> np.ndarray:

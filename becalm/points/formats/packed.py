@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 
 AXES = ("x", "y", "z")
 PADDING_PREFIX = "_ "
@@ -36,14 +36,14 @@ def cloud_from_rows(rows: np.ndarray, source: Source) -> Cloud:
 
     The rows become read-only: nobody else may hold them.
     """
-    frozen(rows)
+    freeze_array(rows)
     for axis in AXES:
         if axis not in (rows.dtype.names or ()) or rows.dtype[axis].shape:
             raise ScanError(f"{source.path}: has no coordinate {axis!r} (2-D points? a cloud needs x, y and z)")
     xyz = np.stack([rows[axis] for axis in AXES], axis=1).astype(np.float64)
     others = [name for name in rows.dtype.names or () if name not in AXES and not name.startswith(PADDING_PREFIX)]
     attributes = {name: rows[name].astype(rows[name].dtype.newbyteorder("="), copy=False) for name in others}
-    return Cloud(frozen(xyz), attributes, source=source)
+    return Cloud(freeze_array(xyz), attributes, source=source)
 
 
 def rows_from_cloud(cloud: Cloud, old: np.ndarray | None, warn: Callable[[str], object], name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from becalm.points.cloud import Cloud, ScanError, Source, frozen
+from becalm.points.cloud import Cloud, ScanError, Source, freeze_array
 from becalm.points.formats import lines, scan_files
 from becalm.points.formats.attributes import is_lossless
 from becalm.points.formats.packed import AXES
@@ -72,8 +72,8 @@ def cloud_from_scans(layout: Layout, path: Path) -> Cloud:
         rows.append(part)
     joined = np.concatenate(rows)
     names = [name for name in _FIELDS if any(name in (scan.values.dtype.names or ()) for scan in scans)]
-    values = {name: frozen(np.concatenate([_column(scan.values, name) for scan in scans])) for name in names}
-    return Cloud(frozen(joined)["global"], values, source=Source("ptx", path, layout, joined))
+    values = {name: freeze_array(np.concatenate([_column(scan.values, name) for scan in scans])) for name in names}
+    return Cloud(freeze_array(joined)["global"], values, source=Source("ptx", path, layout, joined))
 
 
 def local_coordinates(values: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ class PlyStream:
                 if kind is None:
                     kind = written_dtype(part, self.header.vertex.scalar_dtype, self)
                     file.write(ply.header_for_rows(self.header, np.broadcast_to(np.zeros((), kind), count), whole))
-                    file.write(_between(old, len(self.header.text), self.start) if whole else b"")
+                    file.write(_read_between(old, len(self.header.text), self.start) if whole else b"")
                 assert part.source is not None
                 file.write(kept_rows(part, part.source.rows, kind).tobytes())
             old.seek(end)
@@ -232,7 +232,7 @@ def check_grid_viewpoint(stream: Stream, viewpoint: np.ndarray | None, warn: Cal
         raise unfit_viewpoint_error(viewpoint)
 
 
-def _between(file: BinaryIO, start: int, end: int) -> bytes:
+def _read_between(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
     return file.read(end - start)
 
