@@ -4,7 +4,8 @@ Networks act on scalars; vectors are only scaled and added, so rotating the inpu
 (the principle of Satorras et al., "E(n) equivariant graph neural networks", 2021; the layers are ours).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -85,8 +86,8 @@ class Layer(nn.Module):
         state = torch.cat([move, graph.normals.flatten(1), graph.scale[:, None]], 1)
         rows = torch.arange(h.shape[0], device=h.device) if wanted is None else wanted.nonzero()[:, 0]
         chunks = rows.split(chunk) if chunk else (rows,)
-        parts = [self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in chunks]
-        new_h, new_move = (torch.cat(part) for part in zip(*parts, strict=True))
+        parts = (self.forward_rows(r, h[r], here[r], there, state, graph, candidates[r]) for r in chunks)
+        new_h, new_move = join_rows(parts, rows)
         if wanted is not None:
             new_h, new_move = h.index_copy(0, rows, new_h), move.index_copy(0, rows, new_move)
         return new_h, new_move * graph.scale[:, None]
@@ -239,25 +240,58 @@ class Blend(nn.Module):
         Where some points only are `wanted`, each layer computes those that their output depends on, but for `surface`; that of
         the others is void.
         """
-        known = ~sigma.isnan()
-        level = torch.where(known, sigma / graph.scale, 0.0).clamp_min(1e-3).log()
-        hint = torch.stack([known.type_as(features), torch.where(known, level, 0.0)], -1)
-        given = torch.cat([(features - self.mean) / self.deviation, hint], -1)
-        h = self.enter(given).type_as(graph.offsets)
-        move = (self.first(h).type_as(graph.offsets).tanh()[..., None] * candidates).sum(1) * graph.scale[:, None]
+        blocks = row_blocks(features, chunk)
+        hint = noise_hint(sigma, graph.scale)
+        entered = (self.enter_rows(self.inputs(features[b], hint[b]), candidates[b], graph.scale[b]) for b in blocks)
+        h, move = join_rows(entered, features)
         fields = receptive_fields(graph.edges, wanted, len(self.layers))
-        for i, (layer, field) in enumerate(zip(self.layers, fields, strict=True)):
+        for layer, field in zip(self.layers, fields, strict=True):
             h, move = layer(h, move, graph, candidates, chunk, field)
-            yield BlendOutput(move, *self.estimates(h, given, graph)) if i + 1 == len(self.layers) else None
+            if layer is not self.layers[-1]:
+                yield None
+        known = ((torch.cat([h[b].detach(), self.inputs(features[b], hint[b]).clamp(-5, 5)], -1),) for b in blocks)
+        (own,) = join_rows(known, features)
+        estimates = join_rows((self.estimates(own[b], own, graph.edges[b]) for b in blocks), features)
+        *others, surface = estimates
+        yield BlendOutput(move, *others, surface[graph.edges].mean(1))
 
-    def estimates(self, h: Tensor, given: Tensor, graph: Graph) -> tuple[Tensor, ...]:
-        """All of `BlendOutput` but the displacement, from the features that the displacement follows from, and from the inputs:
-        those of the point, and their mean over its neighbours.
+    def inputs(self, features: Float[Tensor, "row feature"], hint: Float[Tensor, "row 2"]) -> Tensor:
+        """What the network sees of some points: standardised features and the known noise level, as `noise_hint`."""
+        return torch.cat([(features - self.mean) / self.deviation, hint], -1)
 
-        Their gradients do not reach these features. Whether a point is of a surface is the mean of what its neighbours say.
-        """
-        own = torch.cat([h.detach(), given.clamp(-5, 5)], -1).type_as(graph.offsets)
-        around = nn.functional.embedding_bag(graph.edges, own, mode="mean")
-        estimates = self.leave(torch.cat([own, around], -1)).type_as(graph.offsets)
-        log_var, log_noise, shared, log_length, surface = estimates.unbind(-1)
-        return log_var, log_noise, shared, log_length, surface[graph.edges].mean(1)
+    def enter_rows(self, inputs: Tensor, candidates: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden features and the displacements of some points before the first layer."""
+        h = self.enter(inputs).type_as(candidates)
+        return h, (self.first(h).type_as(h).tanh()[..., None] * candidates).sum(1) * scale[:, None]
+
+    def estimates(self, own: Tensor, every: Tensor, edges: Int[Tensor, "row edge"]) -> tuple[Tensor, ...]:
+        """All of `BlendOutput` but the displacement, for some points with such `edges`, from their `own` features and inputs and
+        the mean of those of `every` point over their neighbours. Gradients of these estimates do not reach the layers."""
+        around = nn.functional.embedding_bag(edges, every, mode="mean")
+        return self.leave(torch.cat([own, around], -1)).type_as(own).unbind(-1)
+
+
+def noise_hint(sigma: Float[Tensor, " point"], scale: Float[Tensor, " point"]) -> Float[Tensor, "point 2"]:
+    """Whether the noise level of each point is known (1 or 0), and its logarithm in local units; 0 where it is NaN, unknown."""
+    known = ~sigma.isnan()
+    level = torch.where(known, sigma / scale, 0.0).clamp_min(1e-3).log()
+    return torch.stack([known.type_as(scale), torch.where(known, level, 0.0)], -1)
+
+
+def row_blocks(rows: Tensor, size: int | None) -> list[slice]:
+    """The rows of a tensor in blocks of at most `size`; None: in one."""
+    return [slice(start, start + size) for start in range(0, len(rows), size)] if size else [slice(None)]
+
+
+def join_rows(parts: Iterable[tuple[Tensor, ...]], rows: Tensor) -> tuple[Tensor, ...]:
+    """Tensors with as many rows as `rows`, from parts of theirs in order; unlike `torch.cat` it does not hold all twice."""
+    left = iter(parts)
+    first, second = next(left), next(left, None)
+    if second is None:
+        return first
+    whole, start = tuple(x.new_empty(len(rows), *x.shape[1:]) for x in first), 0
+    for part in chain((first, second), left):
+        for to, x in zip(whole, part, strict=True):
+            to[start : start + len(x)] = x
+        start += len(part[0])
+    return whole

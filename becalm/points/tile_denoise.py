@@ -23,7 +23,7 @@ from becalm.points.tiles import ESTIMATES, RESULT, Tiles, surface_spacing
 BUFFER, SHARED_BUFFER = 32, 64
 """Spacings around a tile on which its results depend, and those where neighbouring points share the noise."""
 
-SHARED, SHARED_POINTS, SHARED_NOISE = 0.5, 0.01, 0.1
+SHARED, SHARED_POINTS, SHARED_NOISE = 0.5, 0.1, 0.1
 """The wider buffer is taken where more than `SHARED_POINTS` of the points have more than `SHARED` of their noise in common with
 neighbours, and more noise than `SHARED_NOISE` spacings."""
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from becalm.core.typing import Float, Int, Tensor
 from becalm.nets.blend import BlendOutput
-from becalm.systems.jets import Jets, residual_noise
+from becalm.systems.jets import Jets
+from becalm.systems.jets_fits import residual_noise
 from becalm.systems.jets_training import LOSS_WEIGHTS, EstimateTargets, TrainingItem, estimate_targets, estimate_terms
 
 RARE_WEIGHT = 8.0

@@ -11,7 +11,8 @@ from becalm.nets.blend import BlendOutput, Graph
 from becalm.points.neighbours import NeighbourTree
 from becalm.points.pyramid import nearest_neighbours
 from becalm.shapes.cloud_pairs import CloudPair
-from becalm.systems.jets import FittedCloud, Jets, fit_cloud
+from becalm.systems.jets import Jets
+from becalm.systems.jets_fits import FittedCloud, fit_cloud
 
 
 class TrainingItem(NamedTuple):

@@ -29,7 +29,8 @@ from becalm.points.neighbours import morton_codes
 from becalm.points.polyfit import VECTORS_PER_SCALE
 from becalm.points.progress import DenoiseProgress
 from becalm.points.regularize import equalize_spacing
-from becalm.systems.jets import N_SCALES, FittedCloud, Jets, fit_cloud
+from becalm.systems.jets import Jets
+from becalm.systems.jets_fits import N_SCALES, FittedCloud, fit_cloud
 from becalm.systems.jets_training import TrainingItem
 
 NORMALS = 3

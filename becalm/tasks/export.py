@@ -16,7 +16,8 @@ from torch import nn
 
 from becalm.core.files import InputError, atomic_file
 from becalm.core.typing import Tensor
-from becalm.systems.jets import FittedCloud, Jets, fit_cloud
+from becalm.systems.jets import Jets
+from becalm.systems.jets_fits import FittedCloud, fit_cloud
 from becalm.systems.spd import PATCH_SIZE, SPD
 from becalm.systems.srm import SRM
 from becalm.systems.vdm import VDM

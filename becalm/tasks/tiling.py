@@ -21,7 +21,7 @@ from becalm.tasks.workers import submitter
 TILE, LEAST_TILE = 500_000, 62_500
 """Points of a tile where memory allows it, and the least that it is halved to where it does not."""
 
-BYTES_PER_POINT = 2500
+BYTES_PER_POINT = 3500
 """Memory that a model takes for a point of a tile or of its surroundings."""
 
 SURROUNDINGS = 1.4

@@ -11,7 +11,8 @@ from becalm.points.polyfit import FEATURES_PER_SCALE, LOG_RESIDUAL
 from becalm.points.progress import final_points
 from becalm.recipes.jets import Recipe, build_model, denoised_item, make_batch
 from becalm.shapes.cloud_pairs import white_pair
-from becalm.systems.jets import EDGE_RANKS, LEVEL_SCALES, MAX_MOVE, N_SCALES, Jets, fit_cloud
+from becalm.systems.jets import MAX_MOVE, Jets
+from becalm.systems.jets_fits import EDGE_RANKS, LEVEL_SCALES, N_SCALES, fit_cloud
 from becalm.systems.jets_training import losses, merge_items, training_item
 from becalm.weights.store import load
 

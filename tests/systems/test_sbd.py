@@ -11,7 +11,7 @@ from becalm.core.walk import together
 from becalm.points.cloud import Cloud
 from becalm.points.progress import final_points
 from becalm.shapes.cloud_pairs import white_pair
-from becalm.systems.jets import fit_cloud
+from becalm.systems.jets_fits import fit_cloud
 from becalm.systems.jets_training import training_item
 from becalm.systems.sbd import (
     RULES,

@@ -6,7 +6,8 @@ import torch
 
 from becalm.core.files import InputError
 from becalm.nets.mlp import Mlp
-from becalm.systems.jets import Jets, fit_cloud
+from becalm.systems.jets import Jets
+from becalm.systems.jets_fits import fit_cloud
 from becalm.systems.spd import PATCH_SIZE, SPD
 from becalm.systems.srm import SRM
 from becalm.systems.vdm import VDM, NetworkConfig
