@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from becalm.points.units import format_length
+from becalm.points.denoise import Report
+from becalm.points.quantisation import MATTERS, rounding_noise
+from becalm.points.units import Unit, format_length
 from becalm.tasks.denoise import DenoiseResult
 from becalm.tasks.denoise_large import LargeResult
 
@@ -44,9 +46,22 @@ def noise_in_words(result: DenoiseResult | LargeResult) -> str:
     if shared is not None:
         white = np.sqrt(max(before**2 - shared**2, 0))
         text += f" (white {format_length(white, unit)}, shared by neighbours {format_length(shared, unit)})"
+    text += rounding_in_words(report, unit)
     if result.progress.error is None:
         return f"{text}; the roughness left is {format_length(report.noise_after, unit)}"
     return f"{text}; after, {format_length(report.noise_after, unit)} are expected"
+
+
+def rounding_in_words(report: Report, unit: Unit) -> str:
+    """How much of the noise is the rounding of the coordinates; nothing where that is too little to matter."""
+    step = max(report.steps.values(), default=0.0)
+    least = min(report.noise_before, report.roughness or report.noise_before)
+    if rounding_noise(step) <= MATTERS * least:
+        return ""
+    part, whole = format_length(rounding_noise(step), unit), format_length(step, unit)
+    if rounding_noise(step) >= report.noise_before:
+        return f"; the coordinates are rounded to {whole}, which is coarser than this noise"
+    return f", of which rounding of the coordinates to {whole} makes up to {part}"
 
 
 def moves_in_words(result: DenoiseResult | LargeResult) -> str:

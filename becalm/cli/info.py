@@ -60,7 +60,7 @@ def describe_scan(path: Path, columns: str = "") -> dict:
         "missing": int((~cloud.measured).sum()),
         "low": [round_digits(x, 10) for x in measured.min(0).tolist()],
         "high": [round_digits(x, 10) for x in measured.max(0).tolist()],
-        "grid": {steps.where: round_digits(steps.step, 3) for steps in coordinate_steps(measured)},
+        "grid": {steps.where: round_digits(steps.step, 3) for steps in coordinate_steps(measured, noise=roughness)},
         "roughness": None if roughness is None else round_digits(roughness, 3),
         "attributes": {name: f"{a.dtype}{list(a.shape[1:]) or ''}" for name, a in cloud.attributes.items()},
     }

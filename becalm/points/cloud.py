@@ -36,6 +36,8 @@ class Source:
     """Whether the file says that x and y are a longitude and a latitude."""
     scale: float | None = None
     """LAS: the scale to which coordinates are rounded when they are written; None is that of the file."""
+    step: float | None = None
+    """Text: the step to which coordinates that moved are rounded when they are written; None writes all digits."""
     keep_types: bool = False
     """Whether coordinates are written in the floating-point type of the file however much that rounds them."""
 
@@ -195,6 +197,11 @@ class Cloud:
 def with_written_types(cloud: Cloud, keep_types: bool, scale: float | None) -> Cloud:
     """The cloud, whose file is to be written with the floating-point types and the LAS scale that `formats.write` takes."""
     return replace(cloud, source=replace(cloud.source, keep_types=keep_types, scale=scale)) if cloud.source else cloud
+
+
+def with_rounding_step(cloud: Cloud, step: float | None) -> Cloud:
+    """The cloud, whose coordinates that moved are rounded to a step where its file is a text."""
+    return replace(cloud, source=replace(cloud.source, step=step)) if cloud.source else cloud
 
 
 def box_centre(xyz: np.ndarray) -> np.ndarray:

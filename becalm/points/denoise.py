@@ -69,7 +69,7 @@ class Report:
     displacement_max: float
     """The longest."""
     steps: dict[str, float]
-    """Distance of the steps that coordinates stand on, by x, y, z or range; empty where they stand on none."""
+    """Distance of the steps that coordinates are rounded to, by x, y, z or range, where it matters against noise or spacing."""
     roughness: float | None = None
     """How far the scan's points lie off the surface through their neighbours: standard deviation of what neighbours do not share,
     by local fits alone, before denoising; what `becalm info` shows. None where there are fewer than 16 points."""
@@ -149,7 +149,7 @@ def iter_denoise_cloud(
     """
     isolated = find_isolated(cloud, outliers, constraints)
     places = distinct_places(cloud, usable_points(cloud, constraints) & ~isolated)
-    check_points(places.xyz, sigma)
+    check_points(places.xyz, sigma, cloud)
     latest = None
     for progress in iter_denoise_scaled(model, places.xyz, sigma, seed):
         if latest is not None:
@@ -180,17 +180,24 @@ def whole_cloud(
     return DenoiseProgress(progress.done, freeze_array(xyz), places.to_points(noise), **estimates)
 
 
-def check_points(places: np.ndarray, sigma: float | None) -> None:
-    """Raise ScanError where the points are too few, or σ is not between 0 and half of the cloud's size."""
+def check_points(places: np.ndarray, sigma: float | None, cloud: Cloud) -> None:
+    """Raise ScanError where the distinct places of a cloud are too few, or σ is not between 0 and half of its size."""
     if len(places) < MIN_POINTS:
-        raise ScanError(
-            f"{len(places)} distinct finite points; at least {MIN_POINTS} are needed to tell a surface from noise"
-        )
+        needed = f"at least {MIN_POINTS} are needed to tell a surface from noise"
+        raise ScanError(f"{len(places)} distinct finite points; {needed}{rounding_hint(cloud, len(places))}")
     with np.errstate(over="ignore"):
         size = float(np.linalg.norm(np.ptp(places, axis=0)))
     if not 1e-60 < size < 1e60:
         raise ScanError(f"coordinates span {size:.3g} units; give them in metres or the like")
     check_noise_level(size, sigma)
+
+
+def rounding_hint(cloud: Cloud, distinct: int) -> str:
+    """What has made many points few distinct ones: the scale of a LAS file."""
+    if cloud.source is None or cloud.source.format != "las" or len(cloud) < 2 * distinct:
+        return ""
+    scale = f"{max(cloud.source.header.scales):g}"
+    return f"; the scale {scale} of the file rounds its {len(cloud):,} points to these: write it anew with a finer one"
 
 
 def check_noise_level(size: float, sigma: float | None) -> None:
@@ -262,12 +269,13 @@ def summarize(cloud: Cloud, progress: DenoiseProgress, sensors: np.ndarray | Non
     low, high = np.quantile(noise, (0.05, 0.95))
     if not lengths.any():
         noise, error = np.full(len(noise), noise_level(before)), None
+    median, roughness = float(np.median(noise[flat])), scan_roughness(cloud)
     return Report(
         points=len(cloud),
         missing=int((~cloud.measured).sum()),
         unmoved=int((progress.xyz == cloud.xyz).all(axis=1).sum()),
         outliers=int(progress.outlier.sum()),
-        noise_before=float(np.median(noise[flat])),
+        noise_before=median,
         noise_after=noise_level(after) if error is None else float(np.median(error[flat])),
         noise_low=float(low),
         noise_high=float(high),
@@ -278,12 +286,13 @@ def summarize(cloud: Cloud, progress: DenoiseProgress, sensors: np.ndarray | Non
         displacement_median=float(np.median(lengths)),
         displacement_95=float(np.quantile(lengths, 0.95)),
         displacement_max=float(lengths.max()),
-        steps=cloud_steps(cloud, taken, sensors),
-        roughness=scan_roughness(cloud),
+        steps=cloud_steps(cloud, taken, sensors, min(median, roughness or median)),
+        roughness=roughness,
     )
 
 
-def cloud_steps(cloud: Cloud, taken: np.ndarray, sensors: np.ndarray | None) -> dict[str, float]:
-    """The steps that coordinates of the points in a mask [n] stand on, by axis; along the rays where one sensor saw all."""
+def cloud_steps(cloud: Cloud, taken: np.ndarray, sensors: np.ndarray | None, noise: float) -> dict[str, float]:
+    """The steps that coordinates of the points in a mask [n] stand on, by axis, where they matter against the noise or the
+    spacing; along the rays where one sensor saw all."""
     place = None if sensors is None or (sensors[taken] != sensors[taken][0]).any() else sensors[taken][0]
-    return {steps.where: steps.step for steps in coordinate_steps(cloud.xyz[taken], place)}
+    return {steps.where: steps.step for steps in coordinate_steps(cloud.xyz[taken], place, noise=noise)}

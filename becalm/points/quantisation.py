@@ -9,6 +9,9 @@ from becalm.points.neighbours import knn
 SAMPLE = 20_000
 """Points that are looked at."""
 
+MATTERS = 0.2
+"""Share of the noise from which on the part that rounding makes is said."""
+
 
 class Steps(NamedTuple):
     """A step that coordinates stand on."""
@@ -19,10 +22,18 @@ class Steps(NamedTuple):
     """Distance of the steps, in the cloud's units; for ranges that grow coarser, at the median range."""
 
 
-def coordinate_steps(xyz: np.ndarray, rays_from: np.ndarray | None = None, coarse: float = 0.05) -> list[Steps]:
+def rounding_noise(step: float) -> float:
+    """The standard deviation of the noise that rounding to a step makes, step/√12."""
+    return step / np.sqrt(12)
+
+
+def coordinate_steps(
+    xyz: np.ndarray, rays_from: np.ndarray | None = None, coarse: float = 0.05, noise: float | None = None
+) -> list[Steps]:
     """The steps of each coordinate of a cloud [n, 3], and of the range where the sensor's place [3] is known.
 
-    Only steps of at least `coarse` times the spacing count: finer ones are how files round.
+    Only steps of at least `coarse` times the spacing count, and those that make more than `MATTERS` of the `noise` where it is
+    given: finer ones are how files round.
     """
     some = xyz[:: max(1, len(xyz) // SAMPLE)]
     spacing = float(np.median(knn(some, 2)[0][:, 1])) if len(some) > 1 else 0.0
@@ -36,7 +47,8 @@ def coordinate_steps(xyz: np.ndarray, rays_from: np.ndarray | None = None, coars
             if name == "range" and values is not depth:
                 step *= float(np.median(depth)) ** 2
             found.append(Steps(name, step))
-    wide = [f for f in found if f.step > max(coarse * spacing, 0)]
+    least = coarse * spacing if noise is None else min(coarse * spacing, MATTERS * noise / rounding_noise(1.0))
+    wide = [f for f in found if f.step > max(least, 0)]
     names = {f.where for f in wide}
     return [f for f in wide if f.where != "range" or not names & set("xyz")]
 
@@ -45,16 +57,27 @@ def step_of(values: np.ndarray) -> float:
     """The distance of the steps that values [n] stand on; 0 where they stand on none.
 
     Steps are found where far fewer values than points occur, and nine in ten differences of neighbouring values are whole
-    multiples of the least common one.
+    multiples of the least common one; or where all are multiples of the least.
     """
     distinct = np.unique(values)
-    if len(values) < 200 or len(distinct) > len(values) / 4 or len(distinct) < 3:
+    if len(values) < 200 or len(distinct) < 3:
         return 0.0
     gaps = np.diff(distinct)
     gaps = gaps[gaps > 1e-9 * max(abs(distinct[0]), abs(distinct[-1]))]
-    if not len(gaps):
-        return 0.0
+    if len(distinct) > len(values) / 4 or not len(gaps):
+        return even_step(distinct)
     step = float(np.median(gaps[gaps < 1.5 * np.quantile(gaps, 0.1)]))
     multiple = gaps / step
     whole = np.abs(multiple - np.round(multiple)) < 0.1 * np.maximum(np.round(multiple), 1)
-    return step if whole.mean() > 0.9 else 0.0
+    return step if whole.mean() > 0.9 else even_step(distinct)
+
+
+def even_step(distinct: np.ndarray) -> float:
+    """The distance of the steps of which all differences of sorted values [n] are whole multiples; 0 where there is none."""
+    gaps = np.diff(distinct)
+    gaps = gaps[gaps > 16 * np.spacing(max(abs(distinct[0]), abs(distinct[-1])))]
+    if not len(gaps):
+        return 0.0
+    step = float(gaps[gaps < 1.5 * gaps.min()].mean())
+    multiple = (distinct - distinct[0]) / step
+    return step if np.all(np.abs(multiple - np.round(multiple)) < 0.1) else 0.0

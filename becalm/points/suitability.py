@@ -3,6 +3,7 @@
 import numpy as np
 
 from becalm.points.cloud import Cloud, ScanError
+from becalm.points.decimals import count_decimals
 
 SPLAT = ("f_dc_0", "scale_0", "rot_0")
 """Attributes of a Gaussian splat: colour, size and orientation (Kerbl et al., "3D Gaussian Splatting", 2023)."""
@@ -49,14 +50,6 @@ def is_in_degrees(cloud: Cloud) -> bool:
         extent[:2]
     )
     return flat >= 6 and (bool(thin) or count_decimals(some[:, 2]) <= flat - 2)
-
-
-def count_decimals(values: np.ndarray, most: int = 12) -> int:
-    """The least number of decimals that writes all values [n] exactly, but for rounding; `most` where more are needed."""
-    for decimals in range(most):
-        if np.all(np.abs(values - np.round(values, decimals)) <= 4 * np.spacing(np.abs(values))):
-            return decimals
-    return most
 
 
 def utm_zone(cloud: Cloud) -> int:

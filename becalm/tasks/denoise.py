@@ -14,11 +14,12 @@ import numpy as np
 from becalm.core.device import device_of
 from becalm.core.files import InputError
 from becalm.points import denoise as clouds
-from becalm.points.cloud import Cloud, ScanError, freeze_array, with_written_types
+from becalm.points.cloud import Cloud, ScanError, freeze_array, with_rounding_step, with_written_types
 from becalm.points.constraints import Constraints, class_masks
+from becalm.points.decimals import rounded_positions, rounding_step
 from becalm.points.denoise import OutlierPolicy, Report
 from becalm.points.denoiser import CloudDenoiser, with_near_origin
-from becalm.points.formats import write
+from becalm.points.formats import TEXT, write
 from becalm.points.formats.rounding import written_coordinates
 from becalm.points.interop import as_cloud
 from becalm.points.progress import DenoiseProgress
@@ -159,11 +160,17 @@ class DenoiseResult:
     ) -> None:
         """Write the cloud in the format of the suffix; a cloud from a file of that format keeps its header and unchanged parts.
 
-        With `details` it has the result's attributes too, with `keep_types` coordinates of the file's own type, however much that
-        rounds them, and with `scale` they are rounded to that in LAS. `warn` is called with one line for what the format cannot
-        hold. Raises ScanError where the path cannot be written; then nothing has changed.
+        Text has the decimals that the noise justifies, and no fewer than the file had. With `details` the result's attributes
+        are added; with `keep_types` coordinates are of the file's own type, however much that rounds them; `scale` is that of
+        LAS. `warn` is called with a line for what the format cannot hold. Raises ScanError where the path cannot be written;
+        then nothing has changed.
         """
-        write(self.detailed_cloud if details else self.cloud, path, warn, keep_types, scale)
+        step = rounding_step(float(np.nanmedian(self.noise)), float(np.nanquantile(self.displacement, 0.95)))
+        text = Path(path).suffix.lower() in TEXT
+        xyz = freeze_array(rounded_positions(self.original.xyz, self.points, step)) if text else self.points
+        result = replace(self, progress=self.progress._replace(xyz=xyz))
+        cloud = with_rounding_step(result.detailed_cloud if details else result.cloud, step)
+        write(cloud, path, warn, keep_types, scale)
 
     def as_written(
         self, path: str | PathLike[str], keep_types: bool = False, scale: float | None = None

@@ -20,8 +20,9 @@ import numpy as np
 
 from becalm import __version__
 from becalm.core.files import InputError, atomic_file, try_lock
-from becalm.points.cloud import Cloud, ScanError, with_written_types
+from becalm.points.cloud import Cloud, ScanError, with_rounding_step, with_written_types
 from becalm.points.constraints import CLASSES, Constraints
+from becalm.points.decimals import rounding_step
 from becalm.points.denoise import CloudDenoiser, Report, apply_outlier_policy, point_attributes
 from becalm.points.formats.scan_files import atomic_scan_file
 from becalm.points.formats.stream import Stream, check_grid_viewpoint, open_stream
@@ -104,10 +105,12 @@ def iter_denoise_stream(
             yield Progress((1 - WRITING) * share)
         assert tiles is not None
         report = scan_report(tiles)
+        step = rounding_step(report.noise_before, report.displacement_95)
         count = stream.count - (report.outliers if settings.outliers == "remove" else 0)
         with atomic_scan_file(output, stream.path) as temporary:
             written = (
-                with_written_types(part, keep_types, scale) for part in finished_parts(stream, tiles, settings, details)
+                with_rounding_step(with_written_types(part, keep_types, scale), step)
+                for part in finished_parts(stream, tiles, settings, details)
             )
             stream.write(written, count, temporary, output, warn)
         original, progress = sample_progress(tiles)

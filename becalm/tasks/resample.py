@@ -84,7 +84,7 @@ def steps_as_published(
     cloud = whole.select(whole.measured & ~clouds.find_isolated(whole, outliers))
     local = cloud.local()
     with error_prefix(cloud):
-        clouds.check_points(local, sigma)
+        clouds.check_points(local, sigma, cloud)
         if len(local) > MAX_POINTS:
             raise ScanError(f"{len(local):,} points; --mode paper takes {MAX_POINTS:,} (leave --mode out)")
     passes = 2 if (sigma or noise_level(local)) / unit_sphere(local)[1] > 0.025 else 1

@@ -69,6 +69,16 @@ def test_nothing_found_and_steps_are_said(capsys, folder):
     assert "stand on a grid of 0.10 along z" in run(capsys, "steps.ply")[1]
 
 
+def test_noise_that_is_rounding_is_said(capsys, folder):
+    rng = np.random.default_rng(2)
+    xy = rng.uniform(0, 20, (3000, 2))
+    fine = np.c_[xy, np.sin(xy[:, 0] / 3)] + rng.normal(0, 0.01, (3000, 3)) + [451_000, 5_412_000, 300]
+    write(Cloud(np.round(fine, 2)), folder / "centimetre.xyz")
+    write(Cloud(fine), folder / "millimetre.las")
+    assert "of which rounding of the coordinates to 0.010 makes up to 0.0029" in run(capsys, "centimetre.xyz")[1]
+    assert "rounding" not in run(capsys, "millimetre.las")[1]
+
+
 def test_classes_are_left_out_or_kept(capsys, folder):
     code, out, _ = run(capsys, "scan.laz", "--only-class", "2,6", "-o", "a.laz")
     assert code == 0 and "not moved     200 points (200 not of --only-class)" in out

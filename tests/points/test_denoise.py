@@ -110,7 +110,7 @@ def test_a_cloud_of_one_position_is_refused():
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e9, np.nan])
 def test_an_absurd_noise_level_is_refused(cloud, sigma):
     with pytest.raises(ScanError, match="scan's units"):
-        check_points(cloud.local()[cloud.measured], sigma)
+        check_points(cloud.local()[cloud.measured], sigma, cloud)
 
 
 def rough_plane(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,22 @@ def test_steps_of_coordinates_are_found(sheet):
     assert coordinate_steps(fine) == []
 
 
+@pytest.mark.parametrize("step", [0.01, 0.001, 0.00025, 0.003048])
+@pytest.mark.parametrize("extent", [2, 20, 100])
+def test_the_rounding_of_a_file_is_found(step, extent):
+    """However many steps there are, far from zero too; floating-point numbers of double precision stand on none."""
+    values = np.random.default_rng(4).uniform(0, extent, 20_000) + 5_412_000
+    assert step_of(np.round(values / step) * step) == pytest.approx(step, rel=1e-4)
+    assert step_of(values) == 0
+    assert step_of(values.astype(np.float32).astype(float)) == 0.5
+
+
+def test_rounding_that_matters_against_the_noise_counts(sheet):
+    fine = np.round(sheet / 1e-6) * 1e-6
+    assert {found.where for found in coordinate_steps(fine, noise=1e-6)} == {"x", "y", "z"}
+    assert coordinate_steps(fine, noise=1e-5) == []
+
+
 def test_steps_of_disparity_are_found():
     rng = np.random.default_rng(3)
     pixel = rng.uniform(-0.5, 0.5, (8000, 2))

@@ -5,7 +5,8 @@ import pytest
 
 import becalm
 from becalm.points import Cloud, ScanError, read, write
-from becalm.points.suitability import check_suitable, count_decimals, is_in_degrees
+from becalm.points.decimals import count_decimals
+from becalm.points.suitability import check_suitable, is_in_degrees
 
 
 def plane(number: int = 400) -> np.ndarray:

@@ -14,10 +14,13 @@ from becalm.points.cloud import Cloud, ScanError, Source, with_written_types
 from becalm.points.formats import array, e57, kitti, las, mesh_scenes, mesh_text, pcd, ply, ptx, scan_files, text
 from becalm.points.formats.text_columns import Columns
 
+TEXT = (".xyz", ".txt", ".csv", ".pts", ".asc")
+"""Suffixes of tables of numbers."""
+
 FORMATS = {
     **{".ply": ply, ".pcd": pcd, ".las": las, ".laz": las, ".e57": e57, ".npy": array, ".npz": array},
     **{".ptx": ptx, ".bin": kitti, ".obj": mesh_text, ".off": mesh_text, ".stl": mesh_scenes, ".glb": mesh_scenes},
-    **dict.fromkeys((".xyz", ".txt", ".csv", ".pts", ".asc"), text),
+    **dict.fromkeys(TEXT, text),
 }
 """Suffix -> the module with its `read(path, warn)` and `write(cloud, temporary, target, warn)`."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from becalm.points.cloud import ScanError
+from becalm.points.decimals import round_moved
 
 BLOCK = 50_000
 """Lines edited or formatted at a time."""
@@ -57,6 +58,8 @@ class TableText:
     separator: str | None = None
     """None: any white space."""
     decimal_comma: bool = False
+    step: float | None = None
+    """The step to which coordinates that changed are rounded; None writes all digits."""
 
 
 def parse_rows(buffer: bytes, lines: np.ndarray, dtype: np.dtype, separator: str | None, path: Path) -> np.ndarray:
@@ -171,6 +174,7 @@ def edit_lines(text: TableText, lines: np.ndarray, old: np.ndarray, new: np.ndar
     added at the end. The fields of `old` must be the first of `new`.
     """
     names, separator = old.dtype.names or (), text.separator
+    new, decimals = round_moved(old, new, text.step)
     changed = np.stack([_differs(old[name], new[name]) for name in names], axis=1)
     extra = list(new.dtype.names or ())[len(names) :]
     for begin in range(0, len(lines), BLOCK):
@@ -179,7 +183,7 @@ def edit_lines(text: TableText, lines: np.ndarray, old: np.ndarray, new: np.ndar
         end = int(lines[begin + BLOCK, 0]) if begin + BLOCK < len(lines) else int(lines[-1, 1])
         where = token_spans(text.table[start:end], lines[block] - start, len(names), separator)
         spans = [where[changed[block]]]
-        texts = [_field_texts(new[block], names, changed[block])]
+        texts = [_field_texts(new[block], names, changed[block], decimals)]
         if extra:
             spans.append(np.repeat(lines[block, 1:] - start, 2, axis=1))
             joint = separator or " "
@@ -240,10 +244,10 @@ def format_rows(rows: np.ndarray, separator: str) -> Iterator[bytes]:
         yield "".join(text + "\n" for text in _rows(block, separator)).encode("latin1")
 
 
-def _rows(rows: np.ndarray, separator: str) -> list[str]:
-    line = separator.join(
-        _FORMATS.get((rows.dtype[name].kind, rows.dtype[name].itemsize), "%s") for name in rows.dtype.names or ()
-    )
+def _rows(rows: np.ndarray, separator: str, decimals: dict[str, int] | None = None) -> list[str]:
+    kinds = {name: (rows.dtype[name].kind, rows.dtype[name].itemsize) for name in rows.dtype.names or ()}
+    fixed = {name: f"%.{number}f" for name, number in (decimals or {}).items()}
+    line = separator.join(fixed.get(name) or _FORMATS.get(kind, "%s") for name, kind in kinds.items())
     values = itertools.chain.from_iterable(rows.tolist())
     if len(rows) == 0:
         return []
@@ -256,12 +260,12 @@ _FORMATS = {("f", 2): "%.5g", ("f", 4): "%.9g", ("f", 8): "%r", ("b", 1): "%d"} 
 }
 
 
-def _field_texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray) -> list[str]:
-    """The texts of the changed fields, row after row."""
+def _field_texts(rows: np.ndarray, names: tuple[str, ...], changed: np.ndarray, decimals: dict[str, int]) -> list[str]:
+    """The texts of the changed fields, row after row, some with a number of decimals."""
     columns = np.empty(changed.shape, dtype=object)
     for index, name in enumerate(names):
         which = changed[:, index]
-        columns[which, index] = _rows(rows[[name]][which], " ")
+        columns[which, index] = _rows(rows[[name]][which], " ", decimals)
     return columns[changed].tolist()
 
 

@@ -90,7 +90,7 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
         warn(f"{target}: normals (vn) are kept as they were; recompute them where they matter")
     with open(temporary, "wb") as file:
         file.write(layout.body[: int(layout.spans[0, 0])])
-        text = lines.TableText(layout.body, layout.body)
+        text = lines.TableText(layout.body, layout.body, step=cloud.source.step)  # type: ignore[union-attr]
         for block in lines.rewrite_lines(text, layout.spans, layout.values, new, True):
             file.write(block)
         file.write(layout.body[int(layout.spans[-1, 1]) :])

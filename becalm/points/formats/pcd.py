@@ -204,7 +204,9 @@ def _encode(rows: np.ndarray, old: np.ndarray | None, source: Source | None, tar
     if header.data == "binary":
         yield rows.tobytes()
     elif header.data == "ascii":
-        yield from lines.rewrite_lines(lines.TableText(header.body, header.body), source.rows["line"], old, rows, whole)
+        yield from lines.rewrite_lines(
+            lines.TableText(header.body, header.body, step=source.step), source.rows["line"], old, rows, whole
+        )
     else:
         yield from _compress_rows(rows, old, header, target)
     yield header.after if whole else (b"\n" if header.data == "ascii" else b"")

@@ -227,7 +227,9 @@ def _encode(
     if header.format != "ascii":
         yield rows.tobytes()
     elif header.body:
-        yield from lines.rewrite_lines(lines.TableText(header.body, header.body), source.rows["line"], old, rows, whole)
+        yield from lines.rewrite_lines(
+            lines.TableText(header.body, header.body, step=source.step), source.rows["line"], old, rows, whole
+        )
     else:
         yield b"".join(lines.format_rows(rows, " "))[:-1]
     yield header.after if whole else (b"\n" if header.format == "ascii" else b"")

@@ -178,7 +178,7 @@ def rewrite(cloud: Cloud, source: Source) -> Iterator[bytes]:
         if len(new):
             yield layout.body[here : int(scan.spans[0, 0])]
             yield from lines.rewrite_lines(
-                lines.TableText(layout.body, layout.body), scan.spans, scan.values, new, True
+                lines.TableText(layout.body, layout.body, step=source.step), scan.spans, scan.values, new, True
             )
             here = int(scan.spans[-1, 1])
     yield layout.body[here:]

@@ -14,7 +14,7 @@ _FORMATS = {".ply": "ply", ".pcd": "pcd", ".npy": "array", ".npz": "array", ".bi
 def written_coordinates(cloud: Cloud, path: Path) -> np.ndarray:
     """[n, 3] the coordinates that a file at this path will hold: rounded to the scale of LAS, or to the file's own type.
 
-    E57 and text are taken to hold all digits.
+    E57 is taken to hold all digits, and text too: it rounds to a hundredth of the noise.
     """
     suffix, source = path.suffix.lower(), cloud.source
     if suffix in (".las", ".laz"):

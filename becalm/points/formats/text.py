@@ -237,7 +237,8 @@ def _rewrite_source(rows: np.ndarray, source: Source) -> Iterator[bytes]:
         yield b"%d\n" % len(rows)
     else:
         yield text_before_points(layout, int(spans[0, 0]) if whole and len(rows) else first_point_offset(layout), added)
-    texts = lines.TableText(layout.body, layout.table, layout.dialect.separator, layout.dialect.decimal_comma)
+    dialect = layout.dialect
+    texts = lines.TableText(layout.body, layout.table, dialect.separator, dialect.decimal_comma, source.step)
     yield from lines.rewrite_lines(texts, spans, old, rows, whole)
     yield layout.body[int(spans[-1, 1]) :] if whole and len(rows) else b"\n"
 

@@ -85,7 +85,7 @@ class TextStream:
                     file.write(self.head(kind, count, whole))
                 end += len(block)
                 if len(part):
-                    table = lines.TableText(block, block, self.separator)
+                    table = lines.TableText(block, block, self.separator, step=part.source.step)
                     file.write(block[: int(spans[0, 0])] if whole else b"")
                     file.writelines(lines.rewrite_lines(table, spans, old, kept_rows(part, old, kind), whole))
                     file.write(block[int(spans[-1, 1]) :] if whole else b"\n")

@@ -1,0 +1,65 @@
+"""Decimals of coordinates in text: as many as the file had, and as many as the noise justifies."""
+
+import math
+
+import numpy as np
+
+NOISE_SHARE = 0.01
+"""Coordinates that moved are written in steps of at most this share of the noise, or of the displacements if these are less."""
+
+ALL = 12
+"""Decimals from which on numbers are taken to have all digits of their type."""
+
+SAMPLE = 2000
+"""Points whose decimals are counted."""
+
+COORDINATES = ("x 0", "y 0", "z 0")
+"""The fields of coordinates in the records of a text."""
+
+
+def count_decimals(values: np.ndarray, most: int = ALL) -> int:
+    """The least number of decimals that writes all values [n] exactly, but for rounding; `most` where more are needed."""
+    for decimals in range(most):
+        if np.all(np.abs(values - np.round(values, decimals)) <= 4 * np.spacing(np.abs(values))):
+            return decimals
+    return most
+
+
+def written_decimals(before: np.ndarray, step: float | None) -> int | None:
+    """The decimals with which coordinates [n] of a file are written where they moved, at the `step` that the noise justifies.
+
+    Never fewer than they had. None: with all digits, where no step is given or the coordinates had them all.
+    """
+    finite = before[np.isfinite(before)]
+    if step is None or not len(finite):
+        return None
+    decimals = max(count_decimals(finite[:: max(1, len(finite) // SAMPLE)]), math.ceil(-math.log10(step) - 1e-9))
+    return decimals if decimals < ALL and np.abs(finite).max() * 10.0**decimals < 2**53 else None
+
+
+def rounding_step(noise: float, displacement: float) -> float | None:
+    """The step to which coordinates are rounded whose noise and displacements (95th percentile) these are; None for none."""
+    least = min(noise, displacement)
+    return 10.0 ** math.floor(math.log10(NOISE_SHARE * least)) if 0 < least < math.inf else None
+
+
+def rounded_positions(before: np.ndarray, after: np.ndarray, step: float | None) -> np.ndarray:
+    """The positions `after` [n, 3] of points with the decimals of `written_decimals`; coordinates that did not move are exact."""
+    rounded = after.copy()
+    for axis in range(3):
+        decimals = written_decimals(before[:, axis], step)
+        if decimals is not None:
+            moved = before[:, axis] != after[:, axis]
+            rounded[moved, axis] = np.round(after[moved, axis], decimals)
+    return rounded
+
+
+def round_moved(old: np.ndarray, new: np.ndarray, step: float | None) -> tuple[np.ndarray, dict[str, int]]:
+    """Records `new` [n] of a text with the coordinates rounded that differ from `old` [n], and the decimals by field."""
+    before = {name: written_decimals(old[name], step) for name in COORDINATES if name in (old.dtype.names or ())}
+    decimals = {name: number for name, number in before.items() if number is not None}
+    rounded = new.copy() if decimals else new
+    for name, number in decimals.items():
+        moved = old[name] != new[name]
+        rounded[name][moved] = np.round(new[name][moved], number)
+    return rounded, decimals
