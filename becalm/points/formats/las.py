@@ -106,6 +106,8 @@ def write(cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], obj
 def _write(laspy: Any, cloud: Cloud, temporary: Path, target: Path, warn: Callable[[str], object]) -> None:
     las = las_from_cloud(laspy, cloud, target, warn)
     packed = target.suffix.lower() == ".laz"
+    if packed and las.point_format.id in (9, 10) and np.ptp(np.asarray(las.scanner_channel)):
+        warn(f"{target}: wave packets of several scanner channels change in LAZ (lazrs mixes them up); write .las")
     with open(temporary, "wb+") as file, las_writer(laspy, file, las.header, packed) as writer:
         writer.write_points(las.points)
         if las.header.version.minor >= 4 and las.evlrs is not None:

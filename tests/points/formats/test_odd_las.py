@@ -7,6 +7,8 @@ import pytest
 
 from becalm.points import Cloud, ScanError, read, write
 from becalm.points.formats import check_format, check_writable, default_output
+from becalm.tasks.denoise import denoise
+from tests.tasks.smoothing import Smoothing
 
 laspy = pytest.importorskip("laspy")
 
@@ -109,6 +111,26 @@ def test_odd_files_come_back(tmp_path, make):
     assert all(np.array_equal(back.attributes[name], values) for name, values in cloud.attributes.items())
     written = laspy.read(out)
     assert written.header.version == ("1.2" if make is las_10 else laspy.read(path).header.version)
+
+
+def test_wave_packets_that_laz_would_change_are_said(tmp_path):
+    las, lines = las_data(version="1.4", form=10), []
+    las.write(tmp_path / "one.las")
+    las.scanner_channel = np.arange(50) % 2
+    las.write(tmp_path / "two.las")
+    for name in ("one", "two"):
+        write(read(tmp_path / f"{name}.las"), tmp_path / f"{name}.laz", lines.append)
+    assert [line.split(": ")[0] for line in lines] == [str(tmp_path / "two.laz")] and "write .las" in lines[0]
+
+
+def test_a_scale_that_leaves_few_points_is_named(tmp_path):
+    header = laspy.LasHeader(version="1.2", point_format=1)
+    header.scales, header.offsets = [1.0] * 3, [0, 0, 0]
+    las = laspy.LasData(header)
+    las.xyz = np.random.default_rng(0).random((400, 3)) * 1.4 + [500_000, 5_400_000, 300]
+    las.write(tmp_path / "m.las")
+    with pytest.raises(ScanError, match=r"8 distinct finite points; .*the scale 1 of the file rounds its 400 points"):
+        denoise(tmp_path / "m.las", Smoothing())
 
 
 def test_copc_becomes_plain_laz(tmp_path):
