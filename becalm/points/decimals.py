@@ -25,7 +25,7 @@ def count_decimals(values: np.ndarray, most: int = ALL) -> int:
     return most
 
 
-def written_decimals(before: np.ndarray, step: float | None) -> int | None:
+def decimals_to_write(before: np.ndarray, step: float | None) -> int | None:
     """The decimals with which coordinates [n] of a file are written where they moved, at the `step` that the noise justifies.
 
     Never fewer than they had. None: with all digits, where no step is given or the coordinates had them all.
@@ -43,11 +43,11 @@ def rounding_step(noise: float, displacement: float) -> float | None:
     return 10.0 ** math.floor(math.log10(NOISE_SHARE * least)) if 0 < least < math.inf else None
 
 
-def rounded_positions(before: np.ndarray, after: np.ndarray, step: float | None) -> np.ndarray:
-    """The positions `after` [n, 3] of points with the decimals of `written_decimals`; coordinates that did not move are exact."""
+def round_positions(before: np.ndarray, after: np.ndarray, step: float | None) -> np.ndarray:
+    """The positions `after` [n, 3] of points with the decimals of `decimals_to_write`; coordinates that did not move are exact."""
     rounded = after.copy()
     for axis in range(3):
-        decimals = written_decimals(before[:, axis], step)
+        decimals = decimals_to_write(before[:, axis], step)
         if decimals is not None:
             moved = before[:, axis] != after[:, axis]
             rounded[moved, axis] = np.round(after[moved, axis], decimals)
@@ -56,7 +56,7 @@ def rounded_positions(before: np.ndarray, after: np.ndarray, step: float | None)
 
 def round_moved(old: np.ndarray, new: np.ndarray, step: float | None) -> tuple[np.ndarray, dict[str, int]]:
     """Records `new` [n] of a text with the coordinates rounded that differ from `old` [n], and the decimals by field."""
-    before = {name: written_decimals(old[name], step) for name in COORDINATES if name in (old.dtype.names or ())}
+    before = {name: decimals_to_write(old[name], step) for name in COORDINATES if name in (old.dtype.names or ())}
     decimals = {name: number for name, number in before.items() if number is not None}
     rounded = new.copy() if decimals else new
     for name, number in decimals.items():

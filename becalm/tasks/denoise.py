@@ -16,7 +16,7 @@ from becalm.core.files import InputError
 from becalm.points import denoise as clouds
 from becalm.points.cloud import Cloud, ScanError, freeze_array, with_rounding_step, with_written_types
 from becalm.points.constraints import Constraints, class_masks
-from becalm.points.decimals import rounded_positions, rounding_step
+from becalm.points.decimals import round_positions, rounding_step
 from becalm.points.denoise import OutlierPolicy, Report
 from becalm.points.denoiser import CloudDenoiser, with_near_origin
 from becalm.points.formats import TEXT, write
@@ -167,7 +167,7 @@ class DenoiseResult:
         """
         step = rounding_step(float(np.nanmedian(self.noise)), float(np.nanquantile(self.displacement, 0.95)))
         text = Path(path).suffix.lower() in TEXT
-        xyz = freeze_array(rounded_positions(self.original.xyz, self.points, step)) if text else self.points
+        xyz = freeze_array(round_positions(self.original.xyz, self.points, step)) if text else self.points
         result = replace(self, progress=self.progress._replace(xyz=xyz))
         cloud = with_rounding_step(result.detailed_cloud if details else result.cloud, step)
         write(cloud, path, warn, keep_types, scale)

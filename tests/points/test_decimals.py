@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from becalm.points.cloud import Cloud
-from becalm.points.decimals import rounded_positions, rounding_step, written_decimals
+from becalm.points.decimals import round_positions, rounding_step, decimals_to_write
 from becalm.points.formats import read, write
 from becalm.tasks.denoise import denoise
 from tests.tasks.smoothing import Smoothing
@@ -18,16 +18,16 @@ def test_the_step_is_a_hundredth_of_the_noise():
 
 def test_decimals_are_those_of_the_file_or_of_the_noise():
     values = np.array([5412000.125, 5412001.5, np.nan])
-    assert [written_decimals(values, step) for step in (1.0, 0.1, 1e-5, 1e-12, None)] == [3, 3, 5, None, None]
+    assert [decimals_to_write(values, step) for step in (1.0, 0.1, 1e-5, 1e-12, None)] == [3, 3, 5, None, None]
     assert (
-        written_decimals(np.random.default_rng(0).normal(size=99), 0.1) is None
+        decimals_to_write(np.random.default_rng(0).normal(size=99), 0.1) is None
     )  # all digits before, all digits after
 
 
 def test_what_did_not_move_is_exact():
     before = np.array([[0.1234567, 1.5, 2.5]] * 2)
     after = before + np.array([[0, 0, 0], [0, 0.123456, 0.2]])
-    assert rounded_positions(before, after, 0.01).tolist() == [[0.1234567, 1.5, 2.5], [0.1234567, 1.62, 2.7]]
+    assert round_positions(before, after, 0.01).tolist() == [[0.1234567, 1.5, 2.5], [0.1234567, 1.62, 2.7]]
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.csv", "a.ply"])
