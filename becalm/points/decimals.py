@@ -44,7 +44,7 @@ def rounding_step(noise: float, displacement: float) -> float | None:
 
 
 def round_positions(before: np.ndarray, after: np.ndarray, step: float | None) -> np.ndarray:
-    """The positions `after` [n, 3] of points with the decimals of `decimals_to_write`; coordinates that did not move are exact."""
+    """The positions `after` [n, 3] of points with the decimals of `decimals_to_write`; what did not move is exact."""
     rounded = after.copy()
     for axis in range(3):
         decimals = decimals_to_write(before[:, axis], step)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from becalm.points.cloud import Cloud
-from becalm.points.decimals import round_positions, rounding_step, decimals_to_write
+from becalm.points.decimals import decimals_to_write, round_positions, rounding_step
 from becalm.points.formats import read, write
 from becalm.tasks.denoise import denoise
 from tests.tasks.smoothing import Smoothing
