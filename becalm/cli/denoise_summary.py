@@ -60,7 +60,7 @@ def rounding_in_words(report: Report, unit: Unit) -> str:
         return ""
     part, whole = format_length(rounding_noise(step), unit), format_length(step, unit)
     if rounding_noise(step) >= report.noise_before:
-        return f"; the coordinates are rounded to {whole}, which is coarser than this noise"
+        return f"; coordinates stand on steps of {whole}, which is coarser than this noise"
     return f", of which rounding of the coordinates to {whole} makes up to {part}"
 
 
