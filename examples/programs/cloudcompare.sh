@@ -1,6 +1,6 @@
 #!/bin/sh
-# Cleans a cloud that CloudCompare reads, and computes in CloudCompare how far each point moved.
-#   sh cloudcompare.sh scan.bin         writes scan.clean.ply, and scan_C2C_DIST.bin to open in CloudCompare
+# Cleans a cloud that CloudCompare reads, and computes in CloudCompare how far each clean point is from the noisy cloud.
+#   sh cloudcompare.sh scan.bin         writes scan.clean.ply, and scan.clean_C2C_DIST.bin to open in CloudCompare
 set -e
 scan=$1
 name=${scan%.*}
