@@ -173,6 +173,17 @@ def written(tmp_path):
     return model, images, bits, tmp_path / "a.bcz"
 
 
+def test_the_weights_of_levels_are_the_density_of_the_bottom_latent():
+    """p(x|z₀) ∝ exp(−½e^{−γ₀}(z₀/α₀ − x)²): level k of K stands for x = (2k + 1)/K − 1."""
+    layer = bits_back.Layer(t=0.0, bin_width=0.02, q_factor=0.9, q_std=1.0, p_std=1.0)
+    codec = bits_back.Codec(Denoiser(torch.nn.Identity(), Linear(), kinds.eps), 17, 0.3, (layer,), torch.device("cpu"))
+    first, weights = bits_back.decoder_weights(codec, np.array([-20.0, 3.0, 31.0]))
+    y, x = np.array([-20.0, 3.0, 31.0])[:, None] * 0.02 / 0.9, (2 * np.arange(17) + 1) / 17 - 1
+    density = np.exp(-((y - x) ** 2) / (2 * 0.3**2))
+    assert (first == 0).all()
+    np.testing.assert_allclose(weights, density / density.max(1, keepdims=True), rtol=1e-12)
+
+
 def test_a_file_holds_all_the_decoder_needs(written):
     model, images, bits, path = written
     header, again = archive.unpack(archive.read(path), path)

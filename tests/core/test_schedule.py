@@ -106,3 +106,9 @@ def test_a_shifted_flow_spends_more_time_in_noise():
     torch.testing.assert_close(schedule.time(schedule.gamma(inner)), inner, rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="shift"):
         Rectified(shift=0.0)
+
+
+def test_the_time_of_a_chain_of_steps_is_taken_back_within_every_step():
+    schedule = Betas(steps=10)
+    t = torch.arange(1, 100, dtype=torch.float64) / 100
+    torch.testing.assert_close(schedule.time(schedule.gamma(t)), t, rtol=1e-9, atol=1e-12)

@@ -163,7 +163,7 @@ def test_sliced_losses_have_implicit_s_gradient_and_the_reduced_one_less_varianc
 
 def test_finite_differences_agree_to_second_order():
     x = PLANE.sample(50, generator())
-    v = scores.rademacher_probes(x, generator(1), 4)
+    v = scores.normal_probes(x, generator(1), 4)  # of every length: entries of 1 and -1 hide where the step divides
     model, energy = network(*weights()), scalar(*weights(seed=1))
     cases = (
         (scores.finite_sliced, model, scores.sliced_reduced(model, x, v)),

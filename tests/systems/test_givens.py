@@ -71,7 +71,12 @@ def test_a_digit_that_is_said_overrides_what_is_read():
     cells = chances({1: 0.9999}, {1: 0.9999})
     found = read_givens(puzzle(2), cells, "p.png", {(1, 2): 3})
     assert found.digits[:2].tolist() == [1, 3] and found.notes == () and found.misread == [1]
-    for known, words in (({(1, 3): 2}, "is to be solved"), ({(5, 1): 2}, "from 1 to 4"), ({(1, 1): 9}, "from 1 to 4")):
+    for known, words in (
+        ({(1, 3): 2}, "is to be solved"),
+        ({(5, 1): 2}, "from 1 to 4"),
+        ({(0, 1): 2}, "from 1 to 4"),
+        ({(1, 1): 9}, "from 1 to 4"),
+    ):
         with pytest.raises(InputError, match=words):
             read_givens(puzzle(2), cells, "p.png", known)
 

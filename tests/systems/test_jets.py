@@ -131,6 +131,13 @@ def test_the_shipped_weights_clean_a_sphere(noise):
     assert np.sqrt(np.mean(away**2)) < 0.45 * noise
 
 
+def test_the_shipped_weights_know_their_error():
+    clean, noisy = sphere(3000, 0.02, 7)
+    *_, last = load("jets").iter_denoise(noisy)
+    true = np.sqrt(np.square(last.xyz - clean).sum(1).mean() / 3)
+    assert 0.3 < np.sqrt(np.square(last.error).mean()) / true < 3  # along the surface, spacing is evened out besides
+
+
 def test_the_shipped_weights_do_no_harm():
     clean, noisy = sphere(5000, 0.001, 8)
     model = load("jets")
