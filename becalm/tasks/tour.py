@@ -236,20 +236,20 @@ TEXTS = {
         "becalm denoise scan.laz",
     ),
     "sudoku": (
-        "A model has learned what grids of handwritten digits look like, cell by cell. It denoises the cell first of whose "
-        "content it is most certain, then takes that as given and asks again. In the picture, cells carry the number of their "
-        "turn, and are tinted by how certain the model was when it began them.",
+        "A model has learned what solved grids of handwritten digits look like. It first fills the cell of which it is most "
+        "certain, takes it as given, and then looks for the next. In the picture the number in a cell says when it was filled; "
+        "the greener it is, the more certain the model was.",
         "becalm solve puzzle.png --mask mask.png",
     ),
     "shapes": (
-        "Two diffusions, one over what a shape is as a whole and one over where its parts lie, turn noise into clouds of points. "
+        "A model turns noise into clouds of points in two steps: first what the shape is as a whole, then where its parts lie. "
         "The same model varies a given shape, completes a part, and finds the shapes between two.",
         "becalm generate lion_families -n 6",
     ),
     "digits": (
-        "A diffusion model of images bounds the number of bits that an image needs. Small digits like those it has learned "
-        "from need few; one whose pixels are shuffled needs many, so it is found without an example of such a fault. The same "
-        "bits make a file: compressed by the model, and back without a loss.",
+        "A model of images gives an upper limit for the bits that an image needs. Digits like those it has learned from need "
+        "few bits; one whose pixels are shuffled needs many, so it is found without an example of such a fault. The model also "
+        "compresses images into a file and restores them exactly.",
         "becalm likelihood digits8 images.npy --rank 12",
     ),
     "energy": (

@@ -36,8 +36,8 @@ PAGE = """<!doctype html>
 <meta http-equiv="content-security-policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>becalm: a tour</title><style>{style}</style></head>
 <body><header><h1>becalm</h1>
-<p>One idea, five uses: take noise away step by step, where it is known how much of it there is. Everything below was computed
-on this computer in {minutes}, from data that becalm made itself.</p>
+<p>becalm takes noise away step by step, and knows at each step how much is left. Here are five uses
+of that. Everything below was computed on this computer in {minutes}, from data that becalm made itself.</p>
 <nav aria-label="Contents">{contents}</nav></header>
 <main>{stops}</main></body></html>
 """

@@ -50,6 +50,9 @@ export function stateText(job) {
   }
 }
 
+// How a cancelled job is started again: the server has the files of those that it gave a number.
+export const howToRestart = (job) => (job.id ? "Press “Clean this scan again” under “How to clean” to start it again." : "Drop the file again to start again.");
+
 // States of jobs that go on at the server.
 export const ACTIVE = ["receiving", "waiting", "running"];
 

@@ -1,5 +1,6 @@
 // Beside the picture: the figures of the open scan, its warnings and errors, and the download.
 import { $, make, tell } from "./dom.js";
+import { howToRestart } from "./jobs.js";
 
 const fine = (textContent) => make("p", { className: "fine", textContent });
 
@@ -20,7 +21,7 @@ export function showFacts(entry) {
 function whyFew(job, recorded) {
   if (recorded) return "A recorded run has no further figures.";
   if (job?.state === "running" || job?.state === "waiting") return "More appear when the scan is clean.";
-  if (job?.state === "cancelled") return "Cancelled before the scan was clean. “How to clean” has a button that starts again.";
+  if (job?.state === "cancelled") return `Cancelled before the scan was clean. ${howToRestart(job)}`;
   return "They appear here when a scan is clean.";
 }
 

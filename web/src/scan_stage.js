@@ -1,7 +1,7 @@
 // The picture of the open scan: its colours and their legend, the border between before and after, and the passes of the denoising.
 import { colourModes, drawRamp, pointColours, valueText } from "./colours.js";
 import { $, fillSelect, make } from "./dom.js";
-import { stateText } from "./jobs.js";
+import { howToRestart, stateText } from "./jobs.js";
 
 const NO_WEBGL = "This browser cannot draw scans (WebGL 2 is off). They can be cleaned and downloaded all the same.";
 
@@ -83,7 +83,7 @@ export class Stage {
     const words = !this.viewer ? ["No picture.", NO_WEBGL]
       : !job ? ["No scan is open.", "Drop a file anywhere on this page. It is shown, then cleaned, and you see it before and after from one viewpoint."]
       : job.state === "failed" ? ["This scan cannot be shown.", "The reason stands under “Figures”, with what to do about it."]
-      : job.state === "cancelled" ? ["Cancelled.", "The scan was not read. Drop it again to start again."]
+      : job.state === "cancelled" ? ["Cancelled.", `The scan was not read. ${howToRestart(job)}`]
       : [`${stateText(job)} …`, "The scan appears here as soon as it is read."];
     $("empty").replaceChildren(make("p", {}, make("b", { textContent: words[0] })), make("p", { textContent: words[1] }));
   }
