@@ -41,7 +41,7 @@ COLOURS = (
 """Names of the three columns of a point's own colour."""
 
 
-def drawn_rows(mask: np.ndarray, most: int = MOST_DRAWN) -> np.ndarray:
+def rows_to_draw(mask: np.ndarray, most: int = MOST_DRAWN) -> np.ndarray:
     """Indices of the points that are drawn, at most `most` of those in a mask [n], in a random order that is always the same.
 
     Any first part of them is an even sample of the scan.
@@ -58,7 +58,7 @@ def bundle_arrays(
     `states` are positions [n, 3] of the whole cloud, the original first; `attributes` columns [n] to be added to the cloud's own;
     at most `most` points are drawn.
     """
-    rows = drawn_rows(cloud.measured, most)
+    rows = rows_to_draw(cloud.measured, most)
     kept = kept_states(len(states), len(rows))
     xyz = np.stack([(states[number][rows] - cloud.origin).astype(np.float32) for number in kept])
     arrays = {"xyz": xyz, "state": np.array(kept, np.int32)}

@@ -47,7 +47,7 @@ class Cloud:
     """Points in the order of their file, NaN rows included; a whole scan or a part of one.
 
     All arrays are read-only, and nobody else can write to them: an array that is writable is copied, a read-only one is not.
-    A changed cloud is a new Cloud (`moved`, `with_attributes`, `select`, `cloud[mask]`). `np.asarray(cloud)` is `xyz`. Two clouds
+    A changed cloud is a new Cloud (`with_positions`, `with_attributes`, `select`, `cloud[mask]`). `np.asarray(cloud)` is `xyz`. Two clouds
     are equal only if they are the same object. Raises ScanError where the shapes do not fit each other.
     """
 
@@ -118,10 +118,10 @@ class Cloud:
         """[n, 3] float64 relative to the origin: small enough for float32."""
         return self.xyz - self.origin
 
-    def moved(self, xyz: np.ndarray) -> "Cloud":
+    def with_positions(self, xyz: np.ndarray) -> "Cloud":
         """The same points at new positions xyz [n, 3], absolute."""
         if np.shape(xyz) != self.xyz.shape:
-            raise ScanError(f"cloud: moved to shape {np.shape(xyz)}, has {self.xyz.shape}")
+            raise ScanError(f"cloud: positions of shape {np.shape(xyz)} for points of shape {self.xyz.shape}")
         return replace(self, xyz=xyz)
 
     def with_attributes(self, attributes: dict[str, np.ndarray]) -> "Cloud":

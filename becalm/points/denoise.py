@@ -226,7 +226,7 @@ def mark_outliers(
 def apply_outlier_policy(cloud: Cloud, progress: DenoiseProgress, outliers: OutlierPolicy) -> Cloud:
     """The cloud at its new positions: with an attribute `outlier` (uint8) where they are flagged, without them where removed."""
     assert progress.xyz is not None and progress.outlier is not None
-    moved = cloud.moved(progress.xyz)
+    moved = cloud.with_positions(progress.xyz)
     if outliers == "flag":
         moved = moved.with_attributes({"outlier": progress.outlier.astype(np.uint8)})
     return moved.select(~progress.outlier) if outliers == "remove" else moved

@@ -176,7 +176,7 @@ class DenoiseResult:
         self, path: str | PathLike[str], keep_types: bool = False, scale: float | None = None
     ) -> "DenoiseResult":
         """The result as a file at this path has it: positions rounded as its format rounds, and errors larger by that."""
-        moved = with_written_types(self.original.moved(self.points), keep_types, scale)
+        moved = with_written_types(self.original.with_positions(self.points), keep_types, scale)
         still = (self.points == self.original.xyz).all(axis=1, keepdims=True)
         xyz = np.where(still, self.original.xyz, written_coordinates(moved, Path(path)))
         error = self.progress.error

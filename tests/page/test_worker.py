@@ -13,7 +13,7 @@ from becalm.cli import run_command
 from becalm.cli.denoise import Denoise
 from becalm.core.limits import Limits
 from becalm.page import worker
-from becalm.page.bundle import MOST_POSITIONS, bundle_arrays, drawn_rows, kept_states, point_colours
+from becalm.page.bundle import MOST_POSITIONS, bundle_arrays, kept_states, point_colours, rows_to_draw
 from becalm.page.shapes_job import kept_points
 from becalm.points.cloud import Cloud
 from becalm.points.formats import write
@@ -130,9 +130,9 @@ def test_other_safetensors_are_told_from_runs(run, tmp_path):
 def test_large_clouds_are_drawn_in_part_and_evenly():
     mask = np.ones(10_000, bool)
     mask[:100] = False
-    rows = drawn_rows(mask, 2000)
+    rows = rows_to_draw(mask, 2000)
     assert len(np.unique(rows)) == 2000 and rows.min() >= 100
-    assert abs(rows[:500].mean() - 5050) < 500 and (drawn_rows(mask, 2000) == rows).all()
+    assert abs(rows[:500].mean() - 5050) < 500 and (rows_to_draw(mask, 2000) == rows).all()
     assert kept_states(9, 1000) == list(range(9)) and kept_states(1, 10) == [0]
     assert kept_states(9, MOST_POSITIONS // 3) == [0, 4, 8] and kept_states(9, MOST_POSITIONS) == [0, 8]
 
@@ -150,7 +150,7 @@ def test_columns_have_one_name_whatever_the_file_calls_them():
     columns = {"reflectance": np.arange(5), "label": np.arange(5), "point_source_id": np.arange(5)}
     cloud = Cloud(np.random.default_rng(0).random((5, 3)), columns)
     arrays = bundle_arrays(cloud, [cloud.xyz], {"noise": np.arange(5.0)})
-    rows = drawn_rows(cloud.measured)
+    rows = rows_to_draw(cloud.measured)
     assert all((arrays[name] == rows).all() for name in ("intensity", "class", "layer", "noise"))
 
 

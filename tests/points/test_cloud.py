@@ -32,7 +32,7 @@ def test_a_part_keeps_origin_attributes_and_order():
 
 def test_moved_changes_only_coordinates():
     cloud = utm()
-    moved = cloud.moved(cloud.xyz + 1)
+    moved = cloud.with_positions(cloud.xyz + 1)
     assert moved.attributes["n"] is cloud.attributes["n"]
     assert np.array_equal(moved.origin, cloud.origin)
     assert list(cloud.with_attributes({"d": np.zeros(len(cloud))}).attributes) == ["i", "n", "d"]
@@ -110,7 +110,7 @@ def test_other_rows_are_refused(rows):
     [
         lambda: Cloud(np.zeros((4, 2))),
         lambda: Cloud(np.zeros((4, 3)), {"a": np.zeros(3)}),
-        lambda: utm().moved(np.zeros((4, 3))),
+        lambda: utm().with_positions(np.zeros((4, 3))),
         lambda: utm().select(np.array([0, 1])),
     ],
 )

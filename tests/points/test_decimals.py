@@ -54,7 +54,7 @@ def test_text_comes_back_with_the_decimals_of_the_noise(tmp_path, name):
 def test_points_that_a_person_moves_keep_all_digits(tmp_path):
     (tmp_path / "a.xyz").write_text("1.5 2.5 3.5\n4.5 5.5 6.5\n")
     cloud = read(tmp_path / "a.xyz")
-    write(cloud.moved(cloud.xyz + 1 / 3), tmp_path / "b.xyz")
+    write(cloud.with_positions(cloud.xyz + 1 / 3), tmp_path / "b.xyz")
     assert np.array_equal(read(tmp_path / "b.xyz").xyz, cloud.xyz + 1 / 3)
     write(Cloud(np.full((2, 3), 1 / 3)), tmp_path / "c.xyz")
     assert (tmp_path / "c.xyz").read_text().startswith("0.3333333333333333 ")

@@ -57,7 +57,7 @@ def test_copies_of_a_position_stay_together(cloud):
 def test_a_far_point_is_an_outlier_and_is_kept_flagged_or_removed(cloud):
     xyz = cloud.xyz.copy()
     xyz[3] += 50
-    far = cloud.moved(xyz)
+    far = cloud.with_positions(xyz)
     found = find_isolated(far, "flag")
     assert found[3]
     assert found.sum() < 10

@@ -71,7 +71,7 @@ def test_every_point_with_coordinates_is_in_one_tile(cloud, tmp_path):
 def test_missing_returns_are_counted_over_the_whole_scan(cloud, tmp_path):
     xyz = cloud.xyz.copy()
     xyz[::600] = 0  # ten, of which each part has two or three
-    tiles = divided(cloud.moved(xyz), tmp_path, 1000)
+    tiles = divided(cloud.with_positions(xyz), tmp_path, 1000)
     assert tiles.counts.sum() == 6000 - 11
 
 
@@ -117,7 +117,7 @@ def test_without_surroundings_there_are_seams(cloud, tmp_path):
 def test_outliers_are_found_across_tiles(cloud, tmp_path):
     xyz = cloud.xyz.copy()
     xyz[40, 2] += 3
-    cloud = cloud.moved(xyz)
+    cloud = cloud.with_positions(xyz)
     tiles = divided(cloud, tmp_path, 1000)
     run_all(tiles, settings=Settings("flag"))
     found = rows_progress(tiles, cloud, 0)

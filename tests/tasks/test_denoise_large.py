@@ -52,7 +52,7 @@ def test_a_file_in_tiles_is_the_file_in_one_piece(tmp_path, suffix, outliers):
     scan, output, whole = (tmp_path / f"{name}{suffix}" for name in ("scan", "out", "whole"))
     xyz = rough_cloud().xyz.copy()
     xyz[5, 2] += 4
-    write(rough_cloud().moved(xyz), scan)
+    write(rough_cloud().with_positions(xyz), scan)
     report = run(scan, output, outliers=outliers, details=True).report
     cloud = read(scan)
     progress = final_progress(iter_denoise_cloud(cloud, Smoothing(), outliers))
@@ -76,9 +76,9 @@ def test_a_stream_writes_what_the_writer_of_whole_files_writes(tmp_path, suffix)
     write(rough_cloud(), scan)
     stream, cloud = open_stream(scan), read(scan)
     up, rise = [0, 0, 0.05], np.full(3000, 0.5, np.float32)
-    moved = (part.moved(part.xyz + up).with_attributes({"rise": rise[: len(part)]}) for part in stream)
+    moved = (part.with_positions(part.xyz + up).with_attributes({"rise": rise[: len(part)]}) for part in stream)
     stream.write(moved, 3000, parts, parts, print)
-    write(cloud.moved(cloud.xyz + up).with_attributes({"rise": rise}), whole)
+    write(cloud.with_positions(cloud.xyz + up).with_attributes({"rise": rise}), whole)
     assert parts.read_bytes() == whole.read_bytes()
 
 

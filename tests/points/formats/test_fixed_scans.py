@@ -19,7 +19,7 @@ def test_the_points_are_read_and_written_back(tmp_path, name):
     assert out.read_bytes() == path.read_bytes()
     xyz = cloud.xyz.copy()
     xyz[3:9] += 0.25
-    write(cloud.moved(xyz), out)
+    write(cloud.with_positions(xyz), out)
     back = read(out)
     assert np.abs(back.xyz - xyz).max() < 1e-6
     assert np.array_equal(back.xyz[9:], cloud.xyz[9:])

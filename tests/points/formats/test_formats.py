@@ -55,7 +55,7 @@ def test_moved_and_labelled_keeps_the_attributes(tmp_path, suffix, index):
     data = OWN[suffix][index] if suffix in OWN else saved(suffix)
     cloud = quiet_read(put(tmp_path, suffix, data))
     label = np.arange(len(cloud), dtype=np.uint8)
-    moved = cloud.moved(cloud.xyz + np.array([0.25, -0.5, 1.0])).with_attributes(
+    moved = cloud.with_positions(cloud.xyz + np.array([0.25, -0.5, 1.0])).with_attributes(
         {"label2": label} if suffix != ".npy" else {}
     )
     out = tmp_path / f"out{suffix}"
@@ -254,7 +254,7 @@ def test_real_scans_come_through(shared, tmp_path):
         assert len(cloud) == count
         write(cloud, out)
         assert out.read_bytes() == path.read_bytes()
-        moved = cloud.moved(cloud.xyz + 1e-3)
+        moved = cloud.with_positions(cloud.xyz + 1e-3)
         write(moved, out, lambda text: None)
         back = read(out)
         assert np.nanmax(np.abs(back.xyz - moved.xyz)) < 1e-6

@@ -23,7 +23,7 @@ def test_vertices_move_and_faces_stay(tmp_path, suffix):
     if suffix in (".obj", ".off"):
         assert out.read_bytes() == path.read_bytes()
     lifted = cloud.xyz + [0, 0, 0.25] * (np.arange(4)[:, None] == 2)
-    write(cloud.moved(lifted), out, lambda line: None)
+    write(cloud.with_positions(lifted), out, lambda line: None)
     again = read(out)
     assert np.array_equal(again.xyz, lifted)
     if suffix == ".obj":
@@ -42,7 +42,7 @@ def test_corners_at_one_place_are_one_vertex(tmp_path):
     (tmp_path / "roof.stl").write_bytes(scene_bytes(".stl"))
     cloud = read(tmp_path / "roof.stl")
     assert len(cloud) == 4 and len(cloud.source.header.corners) == 6
-    write(cloud.moved(cloud.xyz * 2), tmp_path / "out.stl")
+    write(cloud.with_positions(cloud.xyz * 2), tmp_path / "out.stl")
     data = (tmp_path / "out.stl").read_bytes()
     assert struct.unpack_from("<I", data, 80) == (2,)
     corners = np.frombuffer(data[84:], [("numbers", "<f4", (4, 3)), ("rest", "<u2")])["numbers"]
@@ -54,7 +54,9 @@ def test_corners_at_one_place_are_one_vertex(tmp_path):
 def test_removed_vertices_stay_and_attributes_are_said_to_be_left_out(tmp_path, suffix):
     (tmp_path / f"roof{suffix}").write_bytes(MAKERS[suffix]())
     cloud, lines = read(tmp_path / f"roof{suffix}"), []
-    part = cloud.moved(cloud.xyz + 1).with_attributes({"noise": np.ones(4)})[np.array([True, False, True, True])]
+    part = cloud.with_positions(cloud.xyz + 1).with_attributes({"noise": np.ones(4)})[
+        np.array([True, False, True, True])
+    ]
     write(part, tmp_path / f"out{suffix}", lines.append)
     expected = ROOF + (np.arange(4)[:, None] != 1)
     assert np.array_equal(read(tmp_path / f"out{suffix}").xyz, expected)

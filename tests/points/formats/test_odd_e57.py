@@ -51,7 +51,7 @@ def test_coordinates_and_states_come_back_as_they_were(tmp_path, columns):
             assert np.abs(after[name].astype(float) - before[name])[STATE == 0].max() < 1e-12
         if name.endswith("State"):
             assert np.array_equal(after[name], before[name])
-    write(cloud.moved(cloud.xyz + 0.25), out, pytest.fail)
+    write(cloud.with_positions(cloud.xyz + 0.25), out, pytest.fail)
     assert np.nanmax(np.abs(read(out, pytest.fail).xyz - cloud.xyz - 0.25)) < 1e-12
 
 

@@ -103,7 +103,7 @@ def test_odd_files_come_back(tmp_path, make):
         patch(out, 25, b"\0")
     assert out.read_bytes() == path.read_bytes()
     label = np.arange(50, dtype=np.uint8)
-    moved = cloud.moved(cloud.xyz + np.array([0.5, 0, 0])).with_attributes({"label": label})
+    moved = cloud.with_positions(cloud.xyz + np.array([0.5, 0, 0])).with_attributes({"label": label})
     write(moved, out, lambda line: None)
     back = read(out)
     assert np.abs(back.xyz - moved.xyz).max() < 1e-6
@@ -143,7 +143,7 @@ def test_copc_becomes_plain_laz(tmp_path):
     for refuse in (check_format, lambda target: write(cloud, target)):
         with pytest.raises(ScanError, match="COPC is not written; name it out.laz for plain LAZ"):
             refuse(tmp_path / "out.copc.laz")
-    write(cloud.moved(cloud.xyz + 0.5), tmp_path / "out.laz", said.append)
+    write(cloud.with_positions(cloud.xyz + 0.5), tmp_path / "out.laz", said.append)
     assert "COPC is written as plain LAZ, without its index" in said[0]
     assert b"copc" not in (tmp_path / "out.laz").read_bytes()
     assert np.abs(read(tmp_path / "out.laz").xyz - cloud.xyz - 0.5).max() < 1e-6
@@ -176,7 +176,7 @@ def test_an_output_is_refused_before_the_work(tmp_path):
     far = cloud.xyz.copy()
     far[30, 1] += 1e7
     with pytest.raises(ScanError, match="y does not fit 32 bits"):
-        check_writable(cloud.moved(far), tmp_path / "out.las")
+        check_writable(cloud.with_positions(far), tmp_path / "out.las")
     check_writable(cloud, tmp_path / "out.las")
     assert [path.name for path in tmp_path.iterdir()] == ["in.las"]
 

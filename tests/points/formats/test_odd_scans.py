@@ -18,7 +18,7 @@ def test_the_points_are_read_and_written_back(tmp_path, name):
     assert np.array_equal(cloud.xyz, POINTS)
     write(cloud, out)
     assert out.read_bytes() == path.read_bytes()
-    moved = cloud.moved(cloud.xyz + 0.25).with_attributes({"label": np.arange(40, dtype=np.uint8)})
+    moved = cloud.with_positions(cloud.xyz + 0.25).with_attributes({"label": np.arange(40, dtype=np.uint8)})
     write(moved, out, lambda line: None)
     back = read(out, lambda line: None)
     assert np.abs(back.xyz - moved.xyz).max() < 1e-6
@@ -58,7 +58,7 @@ def test_types_are_kept_where_asked(tmp_path):
         rows[axis] += value
     (tmp_path / "odd.pcd").write_bytes(pcd("x y z", "4 4 4", "F F F", rows.tobytes()))
     cloud = read(tmp_path / "odd.pcd")
-    moved = cloud.moved(cloud.xyz + 0.01)
+    moved = cloud.with_positions(cloud.xyz + 0.01)
     with pytest.warns(UserWarning, match=r"as double, .* up to 0.01 \(--keep-types keeps float32"):
         write(moved, tmp_path / "out.pcd")
     assert b"SIZE 8 8 8" in (tmp_path / "out.pcd").read_bytes()
@@ -75,10 +75,10 @@ def test_compressed_points_are_compressed_again(tmp_path, monkeypatch):
     path = tmp_path / "odd.pcd"
     path.write_bytes(pcd("x y z", "4 4 4", "F F F", head + packed, "binary_compressed"))
     cloud = read(path)
-    write(cloud.moved(cloud.xyz + np.array([0, 0, 0.5])), tmp_path / "out.pcd")
+    write(cloud.with_positions(cloud.xyz + np.array([0, 0, 0.5])), tmp_path / "out.pcd")
     assert (tmp_path / "out.pcd").stat().st_size < path.stat().st_size + 40
     assert np.array_equal(read(tmp_path / "out.pcd").xyz, cloud.xyz + [0, 0, 0.5])
-    write(cloud.moved(np.random.default_rng(0).random((40, 3))), tmp_path / "noise.pcd")
+    write(cloud.with_positions(np.random.default_rng(0).random((40, 3))), tmp_path / "noise.pcd")
     assert read(tmp_path / "noise.pcd").xyz.std() > 0.2
     for damaged in (head + b"\xff" * len(packed), np.array([len(packed), 481], "<u4").tobytes() + packed):
         path.write_bytes(pcd("x y z", "4 4 4", "F F F", damaged, "binary_compressed"))
@@ -89,7 +89,7 @@ def test_compressed_points_are_compressed_again(tmp_path, monkeypatch):
         builtins, "__import__", lambda name, *rest: real("no_such_module" if name == "lzf" else name, *rest)
     )
     with pytest.raises(ScanError, match=r"pip install becalm\[scan\]"):
-        write(cloud.moved(cloud.xyz + 1), tmp_path / "again.pcd")
+        write(cloud.with_positions(cloud.xyz + 1), tmp_path / "again.pcd")
 
 
 def test_a_cloud_of_zeros_only_is_none(tmp_path):

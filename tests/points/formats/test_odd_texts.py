@@ -16,7 +16,7 @@ def test_the_points_are_read_and_written_back(tmp_path, name):
     assert np.array_equal(cloud.xyz, POINTS)
     write(cloud, out)
     assert out.read_bytes() == path.read_bytes()
-    moved = cloud.moved(cloud.xyz + 0.25)
+    moved = cloud.with_positions(cloud.xyz + 0.25)
     write(moved, out)
     back = read(out, lambda line: None)
     assert np.array_equal(back.xyz, moved.xyz)
@@ -94,10 +94,10 @@ def test_what_cannot_be_read_is_refused_with_the_line(tmp_path, suffix, data, wo
 def test_written_text_keeps_the_file_s_manners(tmp_path):
     path, out = tmp_path / "odd.csv", tmp_path / "out.csv"
     path.write_bytes(b"x, y, z, name\n1.5, 2.5, 3.5, a\n")
-    write(read(path).moved(np.array([[1.5, 2.75, 3.5]])), out)
+    write(read(path).with_positions(np.array([[1.5, 2.75, 3.5]])), out)
     assert out.read_bytes() == b"x, y, z, name\n1.5, 2.75, 3.5, a\n"
     path.write_bytes("1,5;2,5;3,5;a.b\n".encode("utf-16"))
-    write(read(path).moved(np.array([[1.5, 2.75, 3.5]])), out)
+    write(read(path).with_positions(np.array([[1.5, 2.75, 3.5]])), out)
     assert out.read_bytes() == "1,5;2,75;3,5;a.b\n".encode("utf-16")
 
 

@@ -27,7 +27,7 @@ def test_it_is_what_is_read_back(tmp_path, suffix, float32):
     xyz = (UTM - UTM.mean(axis=0)).astype(np.float32).astype(float) if float32 or suffix == ".bin" else UTM
     write(Cloud(xyz), tmp_path / f"in{suffix}")
     cloud = read(tmp_path / f"in{suffix}")
-    moved = cloud.moved(cloud.xyz + RANDOM.standard_normal((60, 3)) * [0.01, 0, 0])
+    moved = cloud.with_positions(cloud.xyz + RANDOM.standard_normal((60, 3)) * [0.01, 0, 0])
     write(moved, tmp_path / f"out{suffix}")
     written = written_coordinates(moved, tmp_path / f"out{suffix}")
     assert np.abs(written - read(tmp_path / f"out{suffix}").xyz).max() <= 1e-9
@@ -38,7 +38,7 @@ def test_it_is_what_is_read_back(tmp_path, suffix, float32):
 
 def test_a_coarse_scale_is_said_and_can_be_finer(tmp_path):
     cloud = las_of_scale(tmp_path / "in.las", 0.01)
-    moved = cloud.moved(cloud.xyz + RANDOM.standard_normal((60, 3)) * 0.002)
+    moved = cloud.with_positions(cloud.xyz + RANDOM.standard_normal((60, 3)) * 0.002)
     out = tmp_path / "out.las"
     with pytest.warns(UserWarning, match="scale 0.01 of the file is too coarse.*--scale 0.0001 keeps them"):
         write(moved, out)
@@ -46,6 +46,6 @@ def test_a_coarse_scale_is_said_and_can_be_finer(tmp_path):
     back = read(out)
     assert 1e-5 < np.abs(back.xyz - moved.xyz).max() <= 0.5001e-4
     assert np.abs(written_coordinates(back, out) - back.xyz).max() == 0
-    write(cloud.moved(cloud.xyz + 1), out, pytest.fail)
+    write(cloud.with_positions(cloud.xyz + 1), out, pytest.fail)
     with pytest.raises(ScanError, match="--scale 0: give a length above 0"):
         write(moved, out, scale=0.0)

@@ -40,7 +40,7 @@ def test_las_survives_byte_for_byte(tmp_path, suffix):
     cloud = read(path)
     write(cloud, out)
     assert out.read_bytes() == path.read_bytes()
-    write(cloud.moved(cloud.xyz + np.array([0.5, 0, 0])), out)
+    write(cloud.with_positions(cloud.xyz + np.array([0.5, 0, 0])), out)
     before, after = laspy.read(path), laspy.read(out)
     assert np.array_equal(after.X, before.X + 500)
     assert np.array_equal(after.Y, before.Y)
@@ -55,11 +55,11 @@ def test_las_coordinates_that_do_not_fit_are_refused(tmp_path):
     survey(tmp_path / "in.las")
     cloud = read(tmp_path / "in.las")
     with pytest.raises(ScanError, match=r"y does not fit 32 bits at scale 0.001 and offset 5.4e\+06"):
-        write(cloud.moved(cloud.xyz + np.array([0, 1e7, 0])), tmp_path / "out.las")
+        write(cloud.with_positions(cloud.xyz + np.array([0, 1e7, 0])), tmp_path / "out.las")
     xyz = cloud.xyz.copy()
     xyz[4] = np.nan
     with pytest.raises(ScanError, match="cannot hold 1 points without coordinates"):
-        write(cloud.moved(xyz), tmp_path / "out.las")
+        write(cloud.with_positions(xyz), tmp_path / "out.las")
     assert not (tmp_path / "out.las").exists()
 
 
@@ -112,7 +112,7 @@ def test_e57_applies_the_poses_and_takes_them_back(tmp_path):
     write(cloud, out)
     raw = [one.read_scan_raw(1) for one in (file, pye57.E57(str(out)))]
     assert all(np.array_equal(raw[0][name], raw[1][name]) for name in raw[0])
-    write(cloud.moved(cloud.xyz + 0.25), out)
+    write(cloud.with_positions(cloud.xyz + 0.25), out)
     back = read(out)
     assert np.abs(back.xyz - cloud.xyz - 0.25).max() < 4e-6
     assert pye57.E57(str(out)).get_header(1).translation.tolist() == [5e5, 5e6, 1]
@@ -129,7 +129,7 @@ def test_e57_at_survey_coordinates_loses_nothing(tmp_path):
     assert all(np.array_equal(back.attributes[name], values[name], equal_nan=name == "wild") for name in values)
     xyz = cloud.xyz.copy()
     xyz[7] = np.nan
-    write(cloud.moved(xyz), tmp_path / "hole.e57")
+    write(cloud.with_positions(xyz), tmp_path / "hole.e57")
     assert np.flatnonzero(~read(tmp_path / "hole.e57").measured).tolist() == [7]
 
 

@@ -55,7 +55,7 @@ FILES = {
 
 
 def changed(cloud: Cloud, rise: np.ndarray, select=None) -> Cloud:
-    moved = cloud.moved(cloud.xyz + [0, 0, 0.0625]).with_attributes({"rise": rise.astype(np.float32)})
+    moved = cloud.with_positions(cloud.xyz + [0, 0, 0.0625]).with_attributes({"rise": rise.astype(np.float32)})
     return moved if select is None else moved.select(select)
 
 
@@ -137,9 +137,14 @@ def test_scans_of_e57_are_written_part_by_part_as_in_one_piece(tmp_path, single,
     if change != "nothing":
         keep = np.arange(700) % 9 > 0 if change == "removed" else np.ones(700, bool)
         starts = np.cumsum([0, *map(len, parts)]).tolist()
-        up = [part.moved(part.xyz + [0, 0, 0.0625]).with_attributes({"rise": part.xyz[:, 2] * 0}) for part in parts]
+        up = [
+            part.with_positions(part.xyz + [0, 0, 0.0625]).with_attributes({"rise": part.xyz[:, 2] * 0})
+            for part in parts
+        ]
         parts = [part.select(keep[first : first + len(part)]) for part, first in zip(up, starts, strict=False)]
-        cloud = cloud.moved(cloud.xyz + [0, 0, 0.0625]).with_attributes({"rise": cloud.xyz[:, 2] * 0}).select(keep)
+        cloud = (
+            cloud.with_positions(cloud.xyz + [0, 0, 0.0625]).with_attributes({"rise": cloud.xyz[:, 2] * 0}).select(keep)
+        )
     stream.write(parts, len(cloud), tmp_path / "one.e57", tmp_path / "one.e57", print)
     write(cloud, tmp_path / "other.e57", print)
     one, other = read(tmp_path / "one.e57"), read(tmp_path / "other.e57")
