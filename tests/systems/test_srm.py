@@ -239,6 +239,16 @@ def test_every_head_gives_x_back_from_its_own_target(head, schedule):
     torch.testing.assert_close(decoded(made, target.float(), z, t), x.float(), rtol=1e-3, atol=1e-3)
 
 
+def test_the_variance_of_eps_is_turned_into_that_of_x():
+    """x = (z − σε)/α, so var x = (σ/α)² var ε; other heads tell it of x."""
+    raw = torch.full((1, 8, 4, 7), 0.3)
+    z, t = torch.randn(8, 4, 3, generator=gen()), (0.05 + 0.8 * torch.rand(8, 4, 1, generator=gen(1))).double()
+    level = Linear()(t)
+    for head, shift in (("eps", 2 * (level.sigma / level.alpha).log().float()), ("clean", 0.0)):
+        found = SRM(torch.nn.Identity(), 3, Linear(), None, head).decode(raw, z, t).log_var
+        torch.testing.assert_close(found, (0.3 + shift + torch.zeros(8, 4, 1))[None], rtol=1e-4, atol=1e-4)
+
+
 def test_a_network_of_one_s_own_solves_but_is_not_stored(tmp_path):
     class Mean(torch.nn.Module):
         """Predicts for every variable the mean of those given; the first is the most certain."""
