@@ -47,8 +47,8 @@ class Cloud:
     """Points in the order of their file, NaN rows included; a whole scan or a part of one.
 
     All arrays are read-only, and nobody else can write to them: an array that is writable is copied, a read-only one is not.
-    A changed cloud is a new Cloud (`with_positions`, `with_attributes`, `select`, `cloud[mask]`). `np.asarray(cloud)` is `xyz`. Two
-    clouds are equal only if they are the same object. Raises ScanError where the shapes do not fit each other.
+    A changed cloud is a new Cloud (`with_positions`, `with_attributes`, `select`, `cloud[mask]`). `np.asarray(cloud)` is `xyz`.
+    Two clouds are equal only if they are the same object. Raises ScanError where the shapes do not fit each other.
     """
 
     xyz: np.ndarray
