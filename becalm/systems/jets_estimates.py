@@ -36,7 +36,7 @@ class EstimateRows(NamedTuple):
 
 @torch.no_grad()
 def estimate_rows(model: Jets, item: TrainingItem, known_sigma: bool) -> EstimateRows:
-    """The rows of an item's points."""
+    """The rows of an item's points; those that are not finite are left out, as one of them would spoil all that is learned."""
     inputs: list[Tensor] = []
     handle = model.network.leave.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
     try:
@@ -45,7 +45,10 @@ def estimate_rows(model: Jets, item: TrainingItem, known_sigma: bool) -> Estimat
         handle.remove()
     error = (item.noisy + output.displacement - item.clean).square().sum(-1)
     base = 2 * residual_noise(item.cloud).log()
-    return EstimateRows(inputs[-1], base, estimate_targets(item, error), item.surface, item.surface * item.interior)
+    truth = estimate_targets(item, error)
+    rows = EstimateRows(inputs[-1], base, truth, item.surface, item.surface * item.interior)
+    finite = torch.stack([x.isfinite() for x in (rows.inputs.sum(1), base, *truth)]).all(0)
+    return take_rows(rows, finite.nonzero()[:, 0])
 
 
 def random_rows(rows: EstimateRows, most: int, generator: torch.Generator) -> EstimateRows:

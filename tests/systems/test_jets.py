@@ -111,6 +111,27 @@ def test_the_loss_of_the_truth_is_none(model):
     assert all(float(terms[name]) < 1e-6 for name in ("pair", "plane", "near", "cover"))
 
 
+def test_each_term_of_the_loss_is_its_error_over_what_is_attainable():
+    """A sheet moved off by .03 across it: all four terms by hand, the noise white and heavy against the spacing."""
+    rng, n = np.random.default_rng(5), 400
+    clean = np.c_[rng.uniform(-1, 1, (n, 2)), np.zeros(n)]
+    noisy = clean + 0.2 * rng.standard_normal(clean.shape)
+    item = training_item(white_pair(clean, noisy, np.full(n, 0.2))._replace(normals=np.tile([0.0, 0.0, 1.0], (n, 1))))
+
+    class Off(Jets):
+        def forward(self, cloud, sigma):
+            return BlendOutput(item.clean - item.noisy + torch.tensor([0.0, 0.0, 0.03]), *[torch.zeros(n)] * 5)
+
+    terms = losses(Off(width=16, layers=1), item, known_sigma=False)
+    scale, weight = item.cloud.graph.scale.double().numpy(), item.interior.double().numpy()
+    around = np.square(noisy - clean).sum(1)[item.around[:, :32].numpy()].mean(1) / 3
+    noise = 0.2**2 + (0.03 * scale) ** 2
+    whole, floor = np.maximum(noise, around), (0.5 * scale) ** 2
+    reach, whole_reach = (level * floor / (level + floor) for level in (noise, whole))
+    for name, each in {"pair": 3 * whole, "plane": reach, "near": 3 * whole_reach, "cover": 3 * whole_reach}.items():
+        assert float(terms[name]) == pytest.approx((weight * 0.03**2 / each).sum() / weight.sum(), rel=2e-3), name
+
+
 def test_a_batch_is_a_function_of_seed_and_step(monkeypatch):
     monkeypatch.setattr("becalm.recipes.jets.STANDARDISED_BATCHES", 2)
     recipe = Recipe(workers=0, width=16, layers=1)

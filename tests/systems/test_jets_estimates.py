@@ -36,6 +36,16 @@ def test_noise_and_surface_are_learned_and_the_displacement_stays():
     assert float(torch.sigmoid(after[2].surface).median()) < 0.3 < 0.7 < float(torch.sigmoid(after[1].surface).median())
 
 
+def test_a_point_that_is_not_finite_is_not_learned_from():
+    torch.manual_seed(0)
+    item = items()[0]
+    spoiled = item._replace(clean=item.clean.clone(), sigma=item.sigma.clone())
+    spoiled.clean[3], spoiled.sigma[7] = torch.nan, torch.inf
+    rows, whole = (estimate_rows(Jets(16, 2), part, False) for part in (spoiled, item))
+    assert len(rows.base) == 598 and len(whole.base) == 600
+    assert all(bool(part.isfinite().all()) for part in rows.truth)
+
+
 def test_rows_lose_what_their_item_loses():
     """Of an item of surfaces alone the terms are those of `losses`; only the mean over neighbours is left out."""
     torch.manual_seed(1)
