@@ -154,7 +154,7 @@ def random_noise_level(rng: np.random.Generator, spacing: float) -> float:
     u = rng.random()
     if u < 1 / 10:
         return 0.0
-    return float(rng.uniform(0, greatest) if u < 0.5 else greatest * np.exp(rng.uniform(np.log(0.005), 0)))
+    return float(rng.uniform(0, greatest) if u < 0.65 else greatest * np.exp(rng.uniform(np.log(0.005), 0)))
 
 
 def sample_region(
