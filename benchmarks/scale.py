@@ -55,7 +55,8 @@ def resident_bytes(pid: int) -> int:
         own = next(
             line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:")
         )
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
         return (int(own.split()[1]) << 10) + sum(resident_bytes(int(child)) for child in children)
     except (OSError, StopIteration):
         return 0
