@@ -252,8 +252,8 @@ class Blend(nn.Module):
         known = ((torch.cat([h[b].detach(), self.inputs(features[b], hint[b]).clamp(-5, 5)], -1),) for b in blocks)
         (own,) = join_rows(known, features)
         estimates = join_rows((self.estimates(own[b], own, graph.edges[b]) for b in blocks), features)
-        *others, surface = estimates
-        yield BlendOutput(move, *others, surface[graph.edges].mean(1))
+        log_var, log_noise, shared, log_length, surface = estimates
+        yield BlendOutput(move, log_var, log_noise, shared, log_length, surface[graph.edges].mean(1))
 
     def inputs(self, features: Float[Tensor, "row feature"], hint: Float[Tensor, "row 2"]) -> Tensor:
         """What the network sees of some points: standardised features and the known noise level, as `noise_hint`."""
