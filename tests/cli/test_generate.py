@@ -73,7 +73,7 @@ def test_bad_wishes_get_one_line(folder, capsys):
         assert words in told
         assert len(told.splitlines()) == 1
     assert run("generate", "jets") == 1
-    assert "Generator is needed" in capsys.readouterr().err
+    assert "needed is a generator of shapes" in capsys.readouterr().err
 
 
 def test_damaged_weights_are_told_and_nothing_is_written(folder, capsys):

@@ -171,7 +171,7 @@ def test_interpolates(folder):
         (("vary", "m.safetensors", "ball.ply", "--amount", 2), "from 0 to 1"),
         (("vary", "m.safetensors", "none.ply"), "none.ply: No such file"),
         (("interpolate", "m.safetensors", "ball.ply", "part.ply", "-n", 1), "2 to 1000 shapes"),
-        (("vary", "jets", "ball.ply"), "LionSparse is needed"),
+        (("vary", "jets", "ball.ply"), "needed is a generator of shapes (lion)"),
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(folder, capsys, monkeypatch, asked, words):

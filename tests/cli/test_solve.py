@@ -196,9 +196,9 @@ def test_bad_input_gets_one_line_and_writes_nothing(puzzle, capsys, change, word
 
 def test_a_model_of_another_kind_and_an_input_as_output_are_refused(puzzle, capsys):
     assert run("solve", puzzle / "puzzle.png", "--mask", puzzle / "mask.png", "--model", "jets") == 1
-    assert "SRM is needed" in capsys.readouterr().err
+    assert "needed is a reasoning model (srm)" in capsys.readouterr().err
     assert solve(puzzle, "-o", puzzle / "mask.png") == 1
     assert "never overwritten" in capsys.readouterr().err
     np.savetxt(puzzle / "puzzle.xyz", np.random.default_rng(0).normal(size=(40, 3)))
     assert run("denoise", puzzle / "puzzle.xyz", "--model", puzzle / "small.safetensors") == 1
-    assert "is a SRM" in capsys.readouterr().err
+    assert "is a reasoning model (srm)" in capsys.readouterr().err

@@ -81,4 +81,4 @@ def test_what_cannot_be_compared_is_refused(capsys, tmp_path):
         features_and_clarity(classifier(), torch.zeros(2, 8, 8))
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", "jets", "digits", "--digits", "digits8"])
-    assert ended.value.code == 1 and "jets: is a Jets" in capsys.readouterr().err
+    assert ended.value.code == 1 and "jets: is a denoiser of scans (jets)" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_it_starts_from_a_jets_network_and_nothing_else(tmp_path):
     trunk = load("jets").state_dict()
     assert all(torch.equal(tensor, trunk[name]) for name, tensor in model.trunk.state_dict().items())
     save(model, tmp_path / "sbd.safetensors", {})
-    with pytest.raises(InputError, match="Jets is needed"):
+    with pytest.raises(InputError, match=r"needed is a denoiser of scans \(jets\)"):
         build_model(recipe(tmp_path, start=tmp_path / "sbd.safetensors"))
 
 

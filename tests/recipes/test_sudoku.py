@@ -182,7 +182,7 @@ def test_weights_of_another_size_or_kind_are_refused(tmp_path):
     with pytest.raises(InputError, match="is for 16 cells of 4 numbers; --side and --pixels say 81 of 4"):
         sudoku.build_model(replace(SMALL, side=9, start=tmp_path / "four.safetensors"), pool())
     save(Jets(16, 1), tmp_path / "jets.safetensors", {})
-    with pytest.raises(InputError, match="SRM is needed"):
+    with pytest.raises(InputError, match=r"needed is a reasoning model \(srm\)"):
         sudoku.build_model(replace(SMALL, start=tmp_path / "jets.safetensors"), pool())
 
 
