@@ -68,7 +68,11 @@ def moves_in_words(result: DenoiseResult | LargeResult) -> str:
     """How far points moved, and along what."""
     report, unit = result.report, result.unit
     if report.displacement_max == 0:
-        return f"{unmoved_scan_in_words(result)}: nothing was moved"
+        extent = np.ptp(result.original.xyz[result.original.measured], axis=0).max()
+        found = (
+            "no noise found at any scale" if report.noise_before < 0.05 * extent else "no surface found in the noise"
+        )
+        return f"{found}: nothing was moved"
     middle, most = (format_length(x, unit) for x in (report.displacement_median, report.displacement_max))
     sensors = result.constraints.sensors
     if sensors is None:
@@ -76,18 +80,6 @@ def moves_in_words(result: DenoiseResult | LargeResult) -> str:
     count = len(np.unique(sensors, axis=0))
     places = f"({', '.join(f'{x:g}' for x in sensors[0])})" if count == 1 else f"{count} places"
     return f"{middle} in the median, {most} at most, along the rays from {places}"
-
-
-def unmoved_scan_in_words(result: DenoiseResult | LargeResult) -> str:
-    """Why no point of a scan moved."""
-    extent = np.ptp(result.original.xyz[result.original.measured], axis=0).max()
-    noise, step = result.report.noise_before, max(result.report.steps.values(), default=0.0)
-    if noise >= 0.05 * extent:
-        return "no surface found in the noise"
-    if 0 < noise < step:
-        steps = format_length(step, result.unit)
-        return f"the coordinates' steps of {steps} are coarser than the noise and take back every displacement"
-    return "no noise found at any scale"
 
 
 def unmoved_in_words(result: DenoiseResult | LargeResult) -> str:

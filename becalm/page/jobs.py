@@ -136,9 +136,10 @@ class Jobs:
 
     def repeat(self, job: Job, options: dict[str, Any]) -> Job:
         """A new job with the same scan and other options. Raises TooManyJobsError; OSError where the scan is gone."""
-        inside, made = job.path.parent == job.folder, {name: True for name in ("example",) if name in job.options}
-        again = self.create(job.name, options | made, None if inside else job.path, job.kind)
-        if inside and not made:
+        inside, example = job.path.parent == job.folder, "example" in job.options
+        options = options | {"example": True} if example else options
+        again = self.create(job.name, options, None if inside else job.path, job.kind)
+        if inside and not example:
             try:
                 again.path.hardlink_to(job.path)
             except OSError:

@@ -43,15 +43,15 @@ def rounding_step(noise: float, displacement: float) -> float | None:
     return 10.0 ** math.floor(math.log10(NOISE_SHARE * least)) if 0 < least < math.inf else None
 
 
+def round_changes(before: np.ndarray, after: np.ndarray, decimals: int | None) -> np.ndarray:
+    """The numbers `after` [n], rounded to so many decimals where they differ from those `before`; None rounds nothing."""
+    return after if decimals is None else np.where(before == after, after, np.round(after, decimals))
+
+
 def round_positions(before: np.ndarray, after: np.ndarray, step: float | None) -> np.ndarray:
     """The positions `after` [n, 3] of points with the decimals of `decimals_to_write`; what did not move is exact."""
-    rounded = after.copy()
-    for axis in range(3):
-        decimals = decimals_to_write(before[:, axis], step)
-        if decimals is not None:
-            moved = before[:, axis] != after[:, axis]
-            rounded[moved, axis] = np.round(after[moved, axis], decimals)
-    return rounded
+    axes = ((old, new, decimals_to_write(old, step)) for old, new in zip(before.T, after.T, strict=True))
+    return np.stack([round_changes(*axis) for axis in axes], axis=1)
 
 
 def round_moved(old: np.ndarray, new: np.ndarray, step: float | None) -> tuple[np.ndarray, dict[str, int]]:
@@ -60,6 +60,5 @@ def round_moved(old: np.ndarray, new: np.ndarray, step: float | None) -> tuple[n
     decimals = {name: number for name, number in before.items() if number is not None}
     rounded = new.copy() if decimals else new
     for name, number in decimals.items():
-        moved = old[name] != new[name]
-        rounded[name][moved] = np.round(new[name][moved], number)
+        rounded[name] = round_changes(old[name], new[name], number)
     return rounded, decimals

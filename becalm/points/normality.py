@@ -108,7 +108,8 @@ def studentized_residuals(offsets: np.ndarray, radius: np.ndarray) -> tuple[np.n
         freedom = np.maximum(weight.sum(axis=1) - N_COEFFICIENTS, 1)
         level = np.sqrt((weight * residual**2).sum(axis=1) / freedom)
         cut = 6 * np.median(np.abs(residual), axis=1, keepdims=True) / 0.6745
-        weight = np.where(np.abs(residual) < cut, (1 - (residual / np.maximum(cut, 1e-300)) ** 2) ** 2, 0)
+        share = np.minimum(np.abs(residual) / np.maximum(cut, 1e-300), 1)
+        weight = np.where(np.abs(residual) < cut, (1 - share**2) ** 2, 0)
     error = own[:, 0] - (predictor * height).sum(axis=1)
     deviation = level * np.sqrt(1 + (predictor**2).sum(axis=1))
     ratio = np.where(level > 1e-9, error / np.maximum(deviation, 1e-300), 0)

@@ -165,6 +165,15 @@ def test_discrete_data_get_their_probability_at_every_draw():
     assert -20 < rough.nats.mean() < -3 * math.log(4)
 
 
+def test_noise_of_the_bottom_level_is_added():
+    """y − x is Gaussian with the standard deviation e^{γ(0)/2}; the identity above holds for any other noise too."""
+    x = torch.zeros(4000, 2, 1, dtype=FLOAT)
+    y, _ = dequantize_noise(x, Linear(-3.0, 14.0), 4, seeded(2))
+    scaled = y * math.exp(1.5)
+    assert abs(float(scaled.mean())) < 0.05 and abs(float(scaled.square().mean()) - 1) < 0.07
+    assert abs(float(scaled.pow(4).mean()) - 3) < 0.5
+
+
 def test_single_precision_networks_are_served():
     x = CORRELATED.draw(4, 1, seeded()).float()
     schedule = Linear(-8.0, 5.0)

@@ -240,7 +240,7 @@ def test_every_head_gives_x_back_from_its_own_target(head, schedule):
 
 
 def test_the_variance_of_eps_is_turned_into_that_of_x():
-    """x = (z − σε)/α, so var x = (σ/α)² var ε; other heads tell it of x."""
+    """x = (z − σε)/α, so var x = (σ/α)² var ε; the other heads give the variance of x itself."""
     raw = torch.full((1, 8, 4, 7), 0.3)
     z, t = torch.randn(8, 4, 3, generator=gen()), (0.05 + 0.8 * torch.rand(8, 4, 1, generator=gen(1))).double()
     level = Linear()(t)
