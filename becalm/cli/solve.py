@@ -12,7 +12,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Solve:
-    """Solve a puzzle in square cells: the most certain cell first, each given to those after it."""
+    """Solve a puzzle in square cells: the most certain cell first, each known to those after it."""
 
     image: Annotated[Path, tyro.conf.Positional]
     """The puzzle: with a mask a square grey image of cells alone, without one a photograph or scan of a 9×9 grid."""
@@ -23,10 +23,13 @@ class Solve:
     """The solved image, a PNG; left out, IMAGE.solved.png beside the puzzle."""
     model: str | None = None
     """A packaged model (see `becalm models`) or a file of weights; left out, the packaged one for the grid."""
-    walk: Literal["certainty", "graph", "random", "order", "together"] = "certainty"
-    """Which cell when: the most certain one first, most known neighbours first, at random, as numbered, or all at once."""
+    walk: Literal["digits", "certainty", "graph", "random", "order", "together"] = "digits"
+    """digits: decide the digit of one cell a step, the most certain one, and keep the likeliest grids. The others denoise the
+    cells: the most certain one first, most known neighbours first, at random, as numbered, or all at once."""
+    beam: int = 16
+    """Grids that `digits` keeps at most: first one, then four times as many, until one breaks no rule."""
     steps_per_variable: int = 12
-    """Steps for each cell."""
+    """Steps for each cell; this and what follows to --backtrack is for walks that denoise."""
     group: int = 1
     """Cells that are started together."""
     overlap: float = 0.0
@@ -107,6 +110,7 @@ class Solve:
 
 OPTIONS = (
     "walk",
+    "beam",
     "steps_per_variable",
     "group",
     "overlap",

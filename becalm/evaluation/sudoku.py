@@ -18,19 +18,21 @@ from becalm.images.extreme_sudoku import sample_extreme_puzzles
 from becalm.images.sudoku import Puzzles
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import inference_iter
+from becalm.systems.beam import learn_alphabet, rewrite_cells, search_digits
 from becalm.systems.consistency import measure_consistency
 from becalm.systems.givens import read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle
 from becalm.systems.refine import refine
 from becalm.systems.search import Effort, search
 from becalm.systems.solver import Order, Pace
-from becalm.systems.srm import SRM
+from becalm.systems.srm import SAMPLER, SRM
 
-WalkName = Literal[Order, "refine", "tries"]
+WalkName = Literal[Order, "refine", "tries", "digits"]
 
-WALKS: tuple[WalkName, ...] = ("certainty", "graph", "random", "together", "refine")
+WALKS: tuple[WalkName, ...] = ("certainty", "graph", "random", "together", "refine", "digits")
 """Most certain first; most known neighbours first; random order; all at once; most certain first, then rounds of `refine`.
-`tries` solves as `becalm solve` does: given cells read together, then `systems.search`."""
+`digits` solves as `becalm solve` does, given cells read together, and `tries` as it does with a walk that denoises
+(`systems.search`)."""
 
 LEVELS = {4: {"8 given": (8, 8), "4 given": (4, 4), "none given": (0, 0)}, 9: sudoku.GIVEN | {"extreme": (17, 17)}}
 """Puzzles by the side of the grid: how many cells are given, at least and at most; `extreme` ones have one solution."""
@@ -100,8 +102,9 @@ def evaluate_walks(
         right = float((found == group.grids).double().mean())
         for name in walks:
             started, calls, parts = time.time(), 0, []
-            for start in range(0, len(group.cells), 1 if name == "tries" else batch):
-                some = slice(start, start + (1 if name == "tries" else batch))
+            size = 1 if name in ("tries", "digits") else batch
+            for start in range(0, len(group.cells), size):
+                some = slice(start, start + size)
                 x, given = group.cells[some], group.given[some]
                 solved, count = solve_and_count(model, x, ~given, (name, pace, effort), reader, seed + start)
                 parts.append(torch.where(given, group.grids[some], reader.read(solved)))
@@ -120,13 +123,14 @@ def solve_and_count(
     name, pace, effort = how
     generator, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
     dependency = sudoku.peers(isqrt(x.shape[1])).double().to(device)
-    order: Order = "certainty" if name in ("refine", "tries") else name  # type: ignore[assignment]
+    order: Order = "certainty" if name in ("refine", "tries", "digits") else name  # type: ignore[assignment]
     sampler = pace.sampler(order, len(x), x.shape[1], seed, dependency)
     calls: list[int] = []
     hook = model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     try:
-        if name == "tries":
-            x = solve_as_user(model, Puzzle(x, unknown), sampler, effort, reader, generator)
+        if name in ("tries", "digits"):
+            by = sampler if name == "tries" else None
+            x = solve_as_user(model, Puzzle(x, unknown), by, effort, reader, generator)
         else:
             x, unknown = x.to(device), unknown.to(device)
             for step in model.solve(x, unknown, sampler, generator):
@@ -139,18 +143,25 @@ def solve_and_count(
 
 
 def solve_as_user(
-    model: SRM, puzzle: Puzzle, sampler: Sampler, effort: Effort, reader: DigitClassifier, generator: torch.Generator
+    model: SRM, puzzle: Puzzle, sampler: Sampler | None, effort: Effort, reader: DigitClassifier, generator: torch.Generator
 ) -> Tensor:
-    """The cells of a puzzle solved as `becalm solve` does; where its given cells are refused, the puzzle with empty cells."""
+    """The cells of a puzzle solved as `becalm solve` does, by decisions or by walks of a sampler; where its given cells are
+    refused, the puzzle with empty cells."""
     device = next(model.parameters()).device
     try:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], "puzzle")
     except InputError:
         return torch.where(puzzle.unknown[..., None], -1.0, puzzle.cells)
-    puzzle = rewrite_givens(puzzle, given, sample_handwriting(model, reader.probabilities, generator), generator)
-    cells = puzzle.cells.to(device)
-    measure = partial(measure_consistency, model, read=reader.probabilities, given=given.digits, generator=generator)
-    for attempt in search(model, cells, puzzle.unknown.to(device), sampler, effort, measure, generator):
+    hand = sample_handwriting(model, reader.probabilities, generator)
+    alphabet = learn_alphabet(model, hand) if sampler is None else None
+    if alphabet is not None:
+        cells = rewrite_cells(puzzle, given.digits, alphabet).cells.to(device)
+        attempts = search_digits(model, cells, given.digits, alphabet, effort.beam, generator)
+    else:
+        cells = rewrite_givens(puzzle, given, hand, generator).cells.to(device)
+        measure = partial(measure_consistency, model, read=reader.probabilities, given=given.digits, generator=generator)
+        attempts = search(model, cells, puzzle.unknown.to(device), sampler or SAMPLER, effort, measure, generator)
+    for attempt in attempts:
         cells = attempt.solution.cells
     return cells
 

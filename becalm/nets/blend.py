@@ -205,7 +205,7 @@ class Blend(nn.Module):
         self.enter = mlp(features + 2, 2 * width, width)
         self.first = nn.Linear(width, candidates)
         self.layers = nn.ModuleList(Layer(width, candidates, channels) for _ in range(layers))
-        self.leave = mlp(2 * (width + features + 2), width, 5)
+        self.leave = mlp(3 * (width + features + 2), width, 5)
         nn.init.normal_(self.first.weight, std=1e-2)
         nn.init.zeros_(self.first.bias)
 
@@ -251,7 +251,8 @@ class Blend(nn.Module):
                 yield None
         known = ((torch.cat([h[b].detach(), self.inputs(features[b], hint[b]).clamp(-5, 5)], -1),) for b in blocks)
         (own,) = join_rows(known, features)
-        estimates = join_rows((self.estimates(own[b], own, graph.edges[b]) for b in blocks), features)
+        square = own.square()
+        estimates = join_rows((self.estimates(own[b], own, square, graph.edges[b]) for b in blocks), features)
         log_var, log_noise, shared, log_length, surface = estimates
         yield BlendOutput(move, log_var, log_noise, shared, log_length, surface[graph.edges].mean(1))
 
@@ -264,11 +265,13 @@ class Blend(nn.Module):
         h = self.enter(inputs).type_as(candidates)
         return h, (self.first(h).type_as(h).tanh()[..., None] * candidates).sum(1) * scale[:, None]
 
-    def estimates(self, own: Tensor, every: Tensor, edges: Int[Tensor, "row edge"]) -> tuple[Tensor, ...]:
+    def estimates(self, own: Tensor, every: Tensor, square: Tensor, edges: Int[Tensor, "row edge"]) -> tuple[Tensor, ...]:
         """All of `BlendOutput` but the displacement, for some points with such `edges`, from their `own` features and inputs and
-        the mean of those of `every` point over their neighbours. Gradients of these estimates do not reach the layers."""
+        the mean and deviation over their neighbours of those of `every` point, whose `square` is given: noise is alike around,
+        leaves are not. Gradients of these estimates do not reach the layers."""
         around = nn.functional.embedding_bag(edges, every, mode="mean")
-        return self.leave(torch.cat([own, around], -1)).type_as(own).unbind(-1)
+        deviation = (nn.functional.embedding_bag(edges, square, mode="mean") - around.square()).clamp_min(0).sqrt()
+        return self.leave(torch.cat([own, around, deviation], -1)).type_as(own).unbind(-1)
 
 
 def noise_hint(sigma: Float[Tensor, " point"], scale: Float[Tensor, " point"]) -> Float[Tensor, "point 2"]:

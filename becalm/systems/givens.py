@@ -4,7 +4,7 @@ What is doubtful is named. A model that has learned from clear digits solves few
 given digit as it writes it itself.
 """
 
-from math import isqrt
+from math import ceil, isqrt
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,9 @@ from becalm.systems.srm import SRM, last_state
 
 SURE = 0.9
 """Probability from which a digit is not doubtful."""
+
+HANDWRITTEN = 300
+"""Cells that a model writes, at least, to show its handwriting."""
 
 
 class Givens(NamedTuple):
@@ -70,14 +73,14 @@ class Handwriting(NamedTuple):
 def sample_handwriting(
     model: SRM, read: ReadProbabilities, generator: torch.Generator | None = None, steps: int = 24
 ) -> Handwriting:
-    """A grid of digits that the model writes with nothing given, all cells at once; it need not be a valid one."""
+    """Digits that the model writes with nothing given, all cells of a few grids at once; these need not be valid ones."""
     variables = 0 if model.places is None else len(model.places)
-    device = next(model.parameters()).device
-    blank, unknown = torch.zeros(1, variables, model.channels), torch.ones(1, variables, dtype=torch.bool)
-    sampler = Pace(joint_steps=steps).sampler("together", 1, variables, 0)
+    device, grids = next(model.parameters()).device, ceil(HANDWRITTEN / max(variables, 1))
+    blank, unknown = torch.zeros(grids, variables, model.channels), torch.ones(grids, variables, dtype=torch.bool)
+    sampler = Pace(joint_steps=steps).sampler("together", grids, variables, 0)
     cells = last_state(model.solve(blank.to(device), unknown.to(device), sampler, generator), blank).cpu()
-    chance, digit = read(cells)[0].max(1)
-    return Handwriting(cells[0], torch.where(chance >= SURE, digit + 1, 0))
+    chance, digit = read(cells).flatten(0, 1).max(1)
+    return Handwriting(cells.flatten(0, 1), torch.where(chance >= SURE, digit + 1, 0))
 
 
 def rewrite_givens(

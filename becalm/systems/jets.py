@@ -45,7 +45,7 @@ LONE = 4.0
 MAX_MOVE = 3.5
 """No point moves farther than this many times the noise found at it."""
 
-SURFACE_RANGE = (0.2, 0.5)
+SURFACE_RANGE = (0.3, 0.7)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely. As others count
 RARE_WEIGHT times in its training (`jets_estimates`), these are about two thirds and nine in ten."""
 
@@ -59,7 +59,7 @@ class Jets(nn.Module):
         self.network = Blend(N_FEATURES, VECTORS_PER_SCALE * N_SCALES, width, layers, channels)
 
     def adapt_former_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of before `calm_residuals`, or of before estimates saw the mean over neighbours, get zeros for these inputs."""
+        """Weights of before `calm_residuals`, or of before estimates saw how inputs deviate around a point, get zeros there."""
         state, added = dict(state), len(CALM_SHARES) * N_SCALES
         if len(state.get("network.mean", ())) == N_FEATURES - added:
             for name, value in (("network.mean", 0.0), ("network.deviation", 1.0)):
@@ -67,9 +67,10 @@ class Jets(nn.Module):
             for name in ("network.enter.0.weight", "network.leave.0.weight"):
                 known, hint = state[name].split([state[name].shape[1] - 2, 2], 1)  # the last two are the known noise
                 state[name] = torch.cat([known, known.new_zeros(len(known), added), hint], 1)
-        own = state.get("network.leave.0.weight")
-        if own is not None and 2 * own.shape[1] == self.network.leave[0].in_features:
-            state["network.leave.0.weight"] = torch.cat([own, torch.zeros_like(own)], 1)
+        weight = state.get("network.leave.0.weight")
+        if weight is not None:
+            missing = self.network.leave[0].in_features - weight.shape[1]
+            state["network.leave.0.weight"] = nn.functional.pad(weight, (0, max(missing, 0)))
         return state
 
     def forward(self, cloud: FittedCloud, sigma: Float[Tensor, " point"]) -> BlendOutput:

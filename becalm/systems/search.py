@@ -34,6 +34,8 @@ class Effort:
     """Rounds for each run in which an uncertain decision is undone, with all that was decided after it."""
     at_once: int = 4
     """Runs in a batch."""
+    beam: int = 16
+    """Grids that a search by decisions keeps at most (`systems/beam.py`)."""
 
     @property
     def batches(self) -> list[int]:

@@ -1,9 +1,7 @@
 """Solving puzzles: `becalm.solve(image, mask)` fills in the cells of a Sudoku in an image, the most certain one first."""
 
 import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,18 @@ import torch
 
 from becalm.core.device import device_of
 from becalm.core.files import InputError
-from becalm.core.process import Prediction, Variance
-from becalm.core.sample import Step
 from becalm.core.typing import Tensor
 from becalm.images import photograph, puzzle_picture, sudoku
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems import puzzles
+from becalm.systems.beam import Alphabet, beam_widths, first_of, learn_alphabet, rewrite_cells, search_digits
 from becalm.systems.consistency import Consistency, measure_consistency
 from becalm.systems.givens import Givens, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle, Solution
-from becalm.systems.search import Effort, search
-from becalm.systems.solver import Order, Pace
+from becalm.systems.search import Attempt, search
 from becalm.systems.srm import SRM
 from becalm.tasks.progress import Progress, final_result
+from becalm.tasks.solve_options import Options
 from becalm.tasks.solve_result import SolveResult, State
 from becalm.weights.store import load
 
@@ -34,79 +31,6 @@ SOLVERS = {4: "sudoku4", 9: "sudoku9"}
 
 READER = "reader14"
 """The packaged classifier of digits."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a puzzle is solved; `solve` takes these as keyword arguments."""
-
-    walk: Order = "certainty"
-    """Which cell when: the most certain one first, most known neighbours first, at random, as numbered, or all at once."""
-    steps_per_variable: int = 12
-    """Steps of each block of cells, from noise to data."""
-    group: int = 1
-    """Cells in a block, which are started together."""
-    overlap: float = 0.0
-    """Share of a block's steps that the next block runs along with it, from 0 to below 1."""
-    eta: float = 1.0
-    """Noise put back in each step: 0 none, 1 as much as ancestral sampling does."""
-    variance: Variance = "small"
-    """Variance of that noise: the lower bound, the upper bound, or where between the network learned it to be."""
-    tries: int = 1
-    """Runs at most, four at a time: the most consistent one is kept, and the first that breaks no rule ends the search."""
-    refine: int = 10
-    """Rounds for each run in which the quarter of the cells that fits the others least is solved again."""
-    backtrack: int = 0
-    """Rounds for each run, after those of `refine`, in which an uncertain decision is undone with all that came after it."""
-    digits: tuple[str, ...] = ()
-    """What given cells show, where they are misread: ROW,COLUMN=DIGIT, each from 1."""
-    rewrite: bool = True
-    """Show the model every given digit, as the reader reads it, in its own handwriting, whose digits it knows best; otherwise in
-    that of the image. Needs a reader."""
-    reader: str | None = None
-    """What reads digits, to check what is given and what was solved: a packaged model, a file, or `none`; None: reader14."""
-    seed: int = 0
-    """Decides every random draw."""
-    device: str = "cpu"
-    """Where to compute: cpu, cuda or mps."""
-
-    def __post_init__(self):
-        if self.steps_per_variable < 1 or not 0 <= self.eta <= 1:
-            raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1")
-        if self.refine < 0 or self.backtrack < 0 or self.tries < 1:
-            raise InputError("--refine and --backtrack must be at least 0, --tries at least 1")
-        _ = self.known_digits
-        if self.group < 1 or not 0 <= self.overlap < 1:
-            raise InputError("--group must be at least 1, --overlap from 0 to below 1")
-
-    @property
-    def pace(self) -> Pace:
-        """Steps, groups, overlap and noise."""
-        return Pace(self.steps_per_variable, self.group, self.overlap, None, self.eta, self.variance)
-
-    @property
-    def effort(self) -> Effort:
-        """Runs and rounds."""
-        return Effort(self.tries, self.refine, self.backtrack)
-
-    @property
-    def known_digits(self) -> dict[tuple[int, int], int]:
-        """`digits` as numbers: digits by row and column. Raises InputError where one is not written so."""
-        found = {}
-        for text in self.digits:
-            parts = re.fullmatch(r"(\d),(\d)=(\d)", text.replace(" ", ""))
-            if parts is None:
-                raise InputError(f"--digits {text}: write ROW,COLUMN=DIGIT, such as 8,8=1")
-            row, column, digit = map(int, parts.groups())
-            found[row, column] = digit
-        return found
-
-    def total_steps(self, unknown: int, cells: int) -> int:
-        """Steps that solving takes, ⌈L((B − 1)(1 − overlap) + 1)⌉ for B blocks of L steps."""
-        if self.walk == "together":
-            return self.steps_per_variable * cells
-        blocks = math.ceil(unknown / self.group)
-        return math.ceil(self.steps_per_variable * ((blocks - 1) * (1 - self.overlap) + 1) - 1e-9)
 
 
 def solve(image: Any, mask: Any = None, model: SRM | Path | str | None = None, **options: Any) -> SolveResult:
@@ -135,16 +59,22 @@ def steps(image: Any, mask: Any = None, model: SRM | Path | str | None = None, *
         solver, model_name = load_solver(model, pixels, cover, (name, mask_name))
     puzzle = puzzles.parse_puzzle(pixels, cover, solver, name, mask_name)
     reader, notes = load_reader(chosen.reader, puzzle)
-    solver, shown, given = solver.to(device), puzzle, None
+    solver, shown, given, alphabet = solver.to(device), puzzle, None, None
     if reader:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], name, chosen.known_digits)
         notes = (*notes, *given.notes)
-        if chosen.rewrite:
+        if chosen.rewrite or chosen.walk == "digits":
             generator = torch.Generator().manual_seed(chosen.seed)
             hand = sample_handwriting(solver, partial(digit_chances, reader), generator)
-            shown = rewrite_givens(puzzle, given, hand, generator)
+            alphabet = learn_alphabet(solver, hand) if chosen.walk == "digits" else None
+            if chosen.rewrite:
+                shown = (
+                    rewrite_givens(puzzle, given, hand, generator)
+                    if alphabet is None
+                    else rewrite_cells(puzzle, given.digits, alphabet)
+                )
     solution, count = None, 0
-    for report in solve_puzzle(solver, shown, chosen, reader, given):
+    for report in solve_puzzle(solver, shown, chosen, (reader, given), alphabet):
         solution = report.result or solution
         count += report.state is not None
         yield report._replace(result=None)
@@ -155,37 +85,49 @@ def solve_puzzle(
     model: SRM,
     puzzle: Puzzle,
     options: Options,
-    reader: DigitClassifier | None = None,
-    given: Givens | None = None,
+    reading: tuple[DigitClassifier | None, Givens | None] = (None, None),
+    alphabet: Alphabet | None = None,
 ) -> Iterator[Progress]:
-    """Reports of solving a puzzle by runs of a walk and rounds that mend them; each result is the Solution so far.
+    """Reports of solving a puzzle: by decisions where there is an alphabet, else by runs of a walk and rounds that mend them.
 
-    States are those of the first run.
+    Each result is the Solution so far; states are those of the likeliest grid, or of the first run.
     """
     generator, device = torch.Generator().manual_seed(options.seed), next(model.parameters()).device
     cells, unknown = puzzle.cells.to(device), puzzle.unknown.to(device)
-    side, number = math.isqrt(cells.shape[1]), int(unknown.sum())
-    dependency = sudoku.peers(side).double().to(device)
-    sampler = options.pace.sampler(options.walk, 1, side**2, options.seed, dependency)
+    side, number, given = math.isqrt(cells.shape[1]), int(unknown.sum()), reading[1]
     walked, effort = options.total_steps(number, side**2), options.effort
     total = effort.reports(walked)
+    if alphabet is not None and given is not None:
+        attempts = search_digits(model, cells, given.digits, alphabet, effort.beam, generator)
+        walked = total = number * len(beam_widths(effort.beam))
+    else:
+        attempts = search_by_walks(model, cells, unknown, options, reading, generator)
+    for attempt in attempts:
+        step, solution, k = attempt
+        state = State(first_of(step), solution.only(0)) if step is not None and k <= walked else None
+        yield Progress(min(k / total, 1.0), state, solution.only(0))
+
+
+def search_by_walks(
+    model: SRM,
+    cells: Tensor,
+    unknown: Tensor,
+    options: Options,
+    reading: tuple[DigitClassifier | None, Givens | None],
+    generator: torch.Generator,
+) -> Iterator[Attempt]:
+    """`systems.search.search` with the options' walk and effort, judged by the model and, where there is one, the reader."""
+    reader, given = reading
+    side = math.isqrt(cells.shape[1])
+    dependency = sudoku.peers(side).double().to(cells.device)
+    sampler = options.pace.sampler(options.order, 1, side**2, options.seed, dependency)
 
     def measure(cells: Tensor, unknown: Tensor) -> Consistency:
         read = None if reader is None else partial(digit_chances, reader)
         digits = None if given is None else given.digits.to(cells.device)
         return measure_consistency(model, cells, unknown, read, digits, generator)
 
-    for attempt in search(model, cells, unknown, sampler, effort, measure, generator):
-        step, solution, k = attempt
-        state = State(first_run(step), solution.only(0)) if step is not None and k <= walked else None
-        yield Progress(min(k / total, 1.0), state, solution.only(0))
-
-
-def first_run(step: Step) -> Step:
-    """A step of several runs as that of the first."""
-    x, eps, *others = step.prediction
-    prediction = Prediction(x[:1], eps[:1], *(None if part is None else part[:1] for part in others))
-    return Step(step.z[:1], step.t[:1], prediction)
+    return search(model, cells, unknown, sampler, options.effort, measure, generator)
 
 
 def digit_chances(reader: DigitClassifier, cells: Tensor) -> Tensor:

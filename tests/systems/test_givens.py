@@ -102,5 +102,6 @@ def test_given_cells_are_shown_as_the_model_writes_them():
 def test_a_model_writes_digits_and_doubtful_ones_are_none():
     places = [[a, b] for a in range(4) for b in range(4)]
     model = SRM.build(channels=4, places=places, shape=[16, 1, 1, 1, 1])
-    hand = sample_handwriting(model, lambda cells: chances({1: 0.95}, {2: 0.5}, {3: 0.99})[None], None, steps=2)
-    assert hand.cells.shape == (16, 4) and hand.digits.tolist() == [1, 0, 3] + 13 * [0]
+    seen = chances({1: 0.95}, {2: 0.5}, {3: 0.99})
+    hand = sample_handwriting(model, lambda cells: seen.expand(len(cells), -1, -1), None, steps=2)
+    assert hand.cells.shape == (304, 4) and hand.digits.tolist() == 19 * ([1, 0, 3] + 13 * [0]), "19 grids of 16 cells"

@@ -38,7 +38,8 @@ def small_puzzle() -> tuple[np.ndarray, np.ndarray]:
 
 def test_arrays_are_solved_read_and_shown(tmp_path):
     image, mask = example("sudoku4")
-    result = becalm.solve(image, mask, steps_per_variable=6)
+    result = becalm.solve(image, mask)
+    assert result.steps == int((result.order > 0).sum()), "one decision a cell"
     assert result.model == "sudoku4" and result.valid is True and result.conflicts == []
     assert (np.sort(result.digits, 1) == np.arange(1, 5)).all()
     given = mask < 0.5
@@ -139,7 +140,7 @@ def test_without_a_mask_the_grid_is_found_and_its_empty_cells_are_solved():
 
 def test_tries_and_rounds_reach_the_search_and_the_best_run_is_the_result():
     image, mask = example("sudoku4")
-    options = {"steps_per_variable": 6, "tries": 5, "refine": 1, "backtrack": 1}
+    options = {"walk": "certainty", "steps_per_variable": 6, "tries": 5, "refine": 1, "backtrack": 1}
     reports = list(task.steps(image, mask, **options))
     result = reports[-1].result
     assert result.valid is True
@@ -147,11 +148,20 @@ def test_tries_and_rounds_reach_the_search_and_the_best_run_is_the_result():
     assert len(reports) < 5 * result.steps, "a valid run ends the search"
 
 
+def test_without_a_reader_no_digit_is_decided():
+    image, mask = example("sudoku4")
+    alone = becalm.solve(image, mask, reader="none", steps_per_variable=2, refine=0)
+    assert alone.digits is None and alone.steps == 2 * int((alone.order > 0).sum())
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"tries": 0}, "--tries at least 1"),
         ({"backtrack": -1}, "--refine and --backtrack must be at least 0"),
+        ({"backtrack": 1}, "for walks that denoise: add --walk certainty"),
+        ({"tries": 2}, "for walks that denoise: add --walk certainty"),
+        ({"beam": 0}, "--beam must be at least 1"),
         ({"digits": ("1-1=2",)}, "--digits 1-1=2: write ROW,COLUMN=DIGIT, such as 8,8=1"),
     ],
 )

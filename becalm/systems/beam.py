@@ -1,0 +1,180 @@
+"""Solving a puzzle by decisions: a beam search for the likeliest digits of its cells, one call of the network a decision.
+
+The model's estimate of a cell that is all noise is the mean of what the cell may show, E[x_i | the cells known so far]. Its
+features are linear, so they are those of the digits' means weighed by p(d), and these probabilities can be told from them. The
+most certain cell is decided, written as the model writes that digit, and known from then on. A beam keeps the likeliest grids by
+Σ log p (Lowerre 1976), each with the cells that it decided itself. No rule of the puzzle is used but to end the search.
+"""
+
+from collections.abc import Iterator
+from math import isqrt
+from typing import NamedTuple
+
+import torch
+
+from becalm.core.process import Prediction, noise_like
+from becalm.core.sample import Step
+from becalm.core.typing import Bool, Float, Int, Tensor
+from becalm.images import sudoku
+from becalm.nets.precision import inference_iter
+from becalm.systems.givens import Handwriting
+from becalm.systems.puzzles import Puzzle, Solution
+from becalm.systems.search import Attempt
+from becalm.systems.srm import SRM
+
+LEAST_CHANCE = 0.05
+"""Probability below which a digit is no alternative to the likeliest one."""
+
+GROWTH = 4
+"""Width of a search over that of the one before, which found no valid grid."""
+
+
+class Alphabet(NamedTuple):
+    """The digits as a model writes them, and how its estimates are told apart."""
+
+    cells: Float[Tensor, "digit channel"]
+    """Of each digit the written cell that is nearest to the mean of its kind, in the model's features."""
+    weights: Float[Tensor, "feature_plus_one digit"]
+    """From the features of an estimate, and a 1, to the probabilities of the digits."""
+
+    def probabilities(self, model: SRM, x: Float[Tensor, "run cell channel"]) -> Float[Tensor, "run cell digit"]:
+        """p(d) of each cell from estimates of x, so that the features are Σ p(d) · those of the digit's mean, and Σ p(d) = 1."""
+        features = x.float() @ model.features
+        chance = torch.cat([features, torch.ones_like(features[..., :1])], -1) @ self.weights
+        chance = chance.clamp_min(1e-4)
+        return chance / chance.sum(-1, keepdim=True)
+
+
+def learn_alphabet(model: SRM, hand: Handwriting) -> Alphabet | None:
+    """The alphabet of a model's handwriting; None where a digit is missing, or the features are not one fewer than the digits."""
+    variables = 0 if model.places is None else len(model.places)
+    side, features = isqrt(variables), model.features
+    if features is None or features.shape[1] != side - 1 or set(range(1, side + 1)) - set(hand.digits.tolist()):
+        return None
+    device, chosen, means = features.device, [], []
+    for digit in range(1, side + 1):
+        written = hand.cells[hand.digits == digit].to(device)
+        seen = written.float() @ features
+        means.append(seen.mean(0))
+        chosen.append(written[(seen - means[-1]).square().sum(1).argmin()])
+    rows = torch.cat([torch.stack(means), torch.ones(side, 1, device=device)], 1)
+    return Alphabet(torch.stack(chosen), torch.linalg.pinv(rows))
+
+
+class Beam(NamedTuple):
+    """Grids of a search, the likeliest first, all with as many cells decided."""
+
+    digits: Int[Tensor, "run cell"]
+    """The digits decided or given; 0 in open cells."""
+    surprise: Float[Tensor, " run"]
+    """−Σ log p of the decisions."""
+    order: Int[Tensor, "run cell"]
+    """When each cell was decided, from 1; 0 in given and open ones."""
+    certainty: Float[Tensor, "run cell"]
+    """The probability of the digit of each cell when it was decided; NaN in given and open ones."""
+
+    def take(self, rows: Int[Tensor, " row"]) -> "Beam":
+        """The grids with these numbers."""
+        return Beam(*(part[rows] for part in self))
+
+
+def search_digits(
+    model: SRM,
+    cells: Float[Tensor, "1 cell channel"],
+    given: Int[Tensor, " cell"],
+    alphabet: Alphabet,
+    width: int,
+    generator: torch.Generator | None = None,
+) -> Iterator[Attempt]:
+    """Solve a puzzle by searches of width 1, 4, 16 … up to `width`, until one finds a valid grid.
+
+    `cells` are the images of the given cells (those of the alphabet are known best), whose digits are `given`, 0 elsewhere. Yields
+    a report a decision; the last holds the best grid: the likeliest valid one, else the likeliest of the last search.
+    """
+    best, calls = None, 0
+    for size in beam_widths(width):
+        start = given[None].to(cells.device)
+        beam = Beam(start, torch.zeros(1), torch.zeros_like(start), torch.full(start.shape, torch.nan))
+        for _ in range(int((given == 0).sum())):
+            step = predict_open_cells(model, cells, given, alphabet, beam.digits, generator)
+            beam = decide_next_cells(beam, alphabet.probabilities(model, step.prediction.x))
+            if bool((beam.digits[0] == 0).any()):
+                beam = beam.take(torch.arange(min(size, len(beam.digits))))
+            calls += 1
+            yield Attempt(first_of(step), write_solution(beam.take(torch.arange(1)), cells, given, alphabet), calls)
+        valid = sudoku.is_valid(beam.digits).cpu()
+        best = beam.take(valid.int().argmax()[None].cpu())
+        if valid.any():
+            break
+    if best is not None:
+        yield Attempt(None, write_solution(best, cells, given, alphabet), calls)
+
+
+def beam_widths(width: int) -> list[int]:
+    """The widths of the searches for at most `width` grids."""
+    widths = [1]
+    while widths[-1] < width:
+        widths.append(min(GROWTH * widths[-1], width))
+    return widths
+
+
+def predict_open_cells(
+    model: SRM, cells: Tensor, given: Tensor, alphabet: Alphabet, digits: Int[Tensor, "run cell"], generator
+) -> Step:
+    """The model's prediction where known cells show what was given or decided, and open ones are noise."""
+    known = write_cells(cells, given, alphabet, digits)
+    z = torch.where((digits == 0)[..., None], noise_like(known, generator), known)
+    t = (digits == 0)[..., None].double()
+    denoiser = model.denoiser()
+    prediction = next(inference_iter(denoiser(z, level, None) for level in (t,)))
+    return Step(z, t, prediction)
+
+
+def rewrite_cells(puzzle: Puzzle, given: Int[Tensor, " cell"], alphabet: Alphabet) -> Puzzle:
+    """The puzzle with every given digit as the alphabet has it."""
+    return puzzle._replace(cells=write_cells(puzzle.cells, torch.zeros_like(given), alphabet, given[None]))
+
+
+def write_cells(cells: Tensor, given: Tensor, alphabet: Alphabet, digits: Int[Tensor, "run cell"]) -> Tensor:
+    """The images of cells: the given ones as they are, decided ones as the model writes their digit."""
+    written = alphabet.cells.to(cells)[(digits - 1).clamp_min(0)]
+    return torch.where((given > 0).to(cells.device)[:, None], cells, written)
+
+
+def decide_next_cells(beam: Beam, chance: Float[Tensor, "run cell digit"]) -> Beam:
+    """The grids that follow: of each its most certain open cell gets every digit that is likely there; the likeliest first, none
+    twice."""
+    chance, digits = chance.cpu().double(), beam.digits.cpu()
+    open_cells, side = digits == 0, chance.shape[-1]
+    rows = torch.arange(len(digits))
+    cell = chance.amax(-1).masked_fill(~open_cells, -1).argmax(1)
+    p = chance[rows, cell]
+    unlikely = (p < LEAST_CHANCE) & (p < p.amax(1, keepdim=True))
+    surprise = (beam.surprise[:, None] - p.log()).masked_fill(unlikely, torch.inf).flatten()
+    ranked = surprise.argsort(stable=True)[: int(surprise.isfinite().sum())]
+    parent, digit = ranked // side, ranked % side
+    place = cell[parent]
+    following = beam.take(parent)
+    new = torch.arange(len(ranked))
+    digits, order, certainty = (part.cpu().clone() for part in (following.digits, following.order, following.certainty))
+    digits[new, place] = digit + 1
+    order[new, place] = order.amax(1) + 1
+    certainty[new, place] = p[parent, digit].float()
+    same = digits.unique(dim=0, return_inverse=True)[1]
+    first = torch.full((int(same.max()) + 1,), len(new)).scatter_reduce(0, same, new, "amin").sort().values
+    found = Beam(digits, surprise[ranked].float(), order, certainty).take(first)
+    return found._replace(digits=found.digits.to(beam.digits.device))
+
+
+def write_solution(beam: Beam, cells: Tensor, given: Tensor, alphabet: Alphabet) -> Solution:
+    """Grids of a beam as solutions; open cells show nothing."""
+    written = write_cells(cells, given, alphabet, beam.digits)
+    blank = (beam.digits == 0)[..., None].to(cells.device)
+    return Solution(torch.where(blank, -1.0, written), beam.certainty.cpu(), beam.order.cpu())
+
+
+def first_of(step: Step) -> Step:
+    """A step of several runs as that of the first."""
+    x, eps, *others = step.prediction
+    prediction = Prediction(x[:1], eps[:1], *(None if part is None else part[:1] for part in others))
+    return Step(step.z[:1], step.t[:1], prediction)
