@@ -16,8 +16,8 @@ from becalm.tasks.progress import Progress
 from becalm.tasks.solve_result import SolveResult, State
 from becalm.weights.store import load
 
-WALKS = ("certainty", "together")
-"""The orders that are compared: the most certain cell first, and all cells at once."""
+WALKS = ("digits", "together")
+"""The walks that are compared: one decision after the other, the most certain first, and all cells at once."""
 
 MAX_FRAMES = 160
 """Frames of one order, at most, without the last."""

@@ -72,6 +72,8 @@ class Beam(NamedTuple):
     """When each cell was decided, from 1; 0 in given and open ones."""
     certainty: Float[Tensor, "run cell"]
     """The probability of the digit of each cell when it was decided; NaN in given and open ones."""
+    parent: Int[Tensor, " run"]
+    """The number of the grid that each came from, among those before the last decision."""
 
     def take(self, rows: Int[Tensor, " row"]) -> "Beam":
         """The grids with these numbers."""
@@ -94,14 +96,16 @@ def search_digits(
     best, calls = None, 0
     for size in beam_widths(width):
         start = given[None].to(cells.device)
-        beam = Beam(start, torch.zeros(1), torch.zeros_like(start), torch.full(start.shape, torch.nan))
+        unsure = torch.full(start.shape, torch.nan)
+        beam = Beam(start, torch.zeros(1), torch.zeros_like(start), unsure, torch.zeros(1, dtype=torch.long))
         for _ in range(int((given == 0).sum())):
             step = predict_open_cells(model, cells, given, alphabet, beam.digits, generator)
             beam = decide_next_cells(beam, alphabet.probabilities(model, step.prediction.x))
             if bool((beam.digits[0] == 0).any()):
                 beam = beam.take(torch.arange(min(size, len(beam.digits))))
             calls += 1
-            yield Attempt(first_of(step), write_solution(beam.take(torch.arange(1)), cells, given, alphabet), calls)
+            found = write_solution(beam.take(torch.arange(1)), cells, given, alphabet)
+            yield Attempt(step_to(found, beam.digits[:1] == 0, step, int(beam.parent[0])), found, calls)
         valid = sudoku.is_valid(beam.digits).cpu()
         best = beam.take(valid.int().argmax()[None].cpu())
         if valid.any():
@@ -162,7 +166,7 @@ def decide_next_cells(beam: Beam, chance: Float[Tensor, "run cell digit"]) -> Be
     certainty[new, place] = p[parent, digit].float()
     same = digits.unique(dim=0, return_inverse=True)[1]
     first = torch.full((int(same.max()) + 1,), len(new)).scatter_reduce(0, same, new, "amin").sort().values
-    found = Beam(digits, surprise[ranked].float(), order, certainty).take(first)
+    found = Beam(digits, surprise[ranked].float(), order, certainty, parent).take(first)
     return found._replace(digits=found.digits.to(beam.digits.device))
 
 
@@ -173,8 +177,14 @@ def write_solution(beam: Beam, cells: Tensor, given: Tensor, alphabet: Alphabet)
     return Solution(torch.where(blank, -1.0, written), beam.certainty.cpu(), beam.order.cpu())
 
 
-def first_of(step: Step) -> Step:
-    """A step of several runs as that of the first."""
-    x, eps, *others = step.prediction
-    prediction = Prediction(x[:1], eps[:1], *(None if part is None else part[:1] for part in others))
-    return Step(step.z[:1], step.t[:1], prediction)
+def step_to(found: Solution, open_cells: Bool[Tensor, "1 cell"], step: Step, parent: int) -> Step:
+    """The step to the likeliest grid: its cells, open ones still the noise of the `parent`, whose prediction decided."""
+    still_open, before = open_cells[..., None].to(step.z.device), first_of(step, parent)
+    return Step(torch.where(still_open, before.z, found.cells), still_open.double(), before.prediction)
+
+
+def first_of(step: Step, run: int = 0) -> Step:
+    """A step of several runs as that of the first, or of another one."""
+    x, eps, *others = (None if part is None else part[run : run + 1] for part in step.prediction)
+    assert x is not None and eps is not None
+    return Step(step.z[run : run + 1], step.t[run : run + 1], Prediction(x, eps, *others))

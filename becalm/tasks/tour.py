@@ -117,7 +117,7 @@ def solve_sudoku(seed: int) -> Iterator[Progress]:
     from becalm.tasks import solve
 
     image, mask, digits = draw_puzzle(PUZZLE)
-    for report in follow_task(solve.steps(image, mask, digits=digits, seed=seed, steps_per_variable=6)):
+    for report in follow_task(solve.steps(image, mask, digits=digits, seed=seed)):
         yield report._replace(result=None)
     result = report.result
     sure = result.certainty[result.order > 0]
@@ -125,7 +125,7 @@ def solve_sudoku(seed: int) -> Iterator[Progress]:
         "cells solved": f"{int((result.order > 0).sum())} of {result.order.size}",
         "rules": "all hold" if result.valid else f"{len(result.conflicts)} cells break one",
         "read": " / ".join("".join(map(str, row)) for row in result.digits),
-        "certainty when a cell was begun": f"{sure.min():.0%} to {sure.max():.0%}",
+        "certainty when a cell was decided": f"{sure.min():.0%} to {sure.max():.0%}",
     }
     picture = png_bytes(result.save_picture) or b""
     yield Progress(

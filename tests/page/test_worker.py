@@ -172,7 +172,7 @@ def test_a_puzzle_is_solved_in_both_orders_and_can_be_watched(run, tmp_path, giv
     status, reports, folder = run(path, kind="puzzle", **options)
     assert status == 0 and reports[-1]["run"] and (folder / "output.png").is_file(), reports
     facts, frames = json.loads((folder / "facts.json").read_text()), (folder / "frames.bin").read_bytes()
-    assert facts["unknown"] == mask.flatten().tolist() and set(facts["runs"]) == {"certainty", "together"}
+    assert facts["unknown"] == mask.flatten().tolist() and set(facts["runs"]) == {"digits", "together"}
     rows = np.frombuffer(frames, np.uint8).reshape(-1, facts["frame"])
     for lane in (0, 1):
         some = rows[rows[:, 0] == lane]

@@ -91,7 +91,11 @@ def test_an_exact_model_solves_with_one_call_a_cell():
         assert model.asked == number and len(reports) == number + 1
         assert sorted(last.order[0].tolist()) == [0] * (16 - number) + list(range(1, number + 1))
         assert (last.certainty.isnan() == (given[None] > 0)).all()
-        assert all(report.step is not None for report in reports[:-1]) and reports[-1].step is None
+        assert reports[-1].step is None
+        for decided, (step, solution, _) in enumerate(reports[:-1], 1):
+            assert step is not None and int((step.t > 0).sum()) == number - decided
+            settled = step.t[..., 0] == 0
+            assert torch.equal(step.z[settled], solution.cells[settled]) and (solution.cells[~settled] == -1).all()
 
 
 def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
@@ -120,7 +124,8 @@ def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
 
 def test_the_beam_keeps_the_likeliest_grids_once():
     digits = torch.tensor([[1, 0, 0], [0, 2, 0]])
-    beam = Beam(digits, torch.tensor([0.1, 0.2]), (digits > 0).long(), torch.where(digits > 0, 0.9, torch.nan))
+    certainty = torch.where(digits > 0, 0.9, torch.nan)
+    beam = Beam(digits, torch.tensor([0.1, 0.2]), (digits > 0).long(), certainty, torch.tensor([0, 0]))
     chance = torch.full((2, 3, 3), 0.1)
     chance[0, 1] = torch.tensor([0.03, 0.9, 0.07])  # the most certain open cell of the first grid: 1 is too unlikely
     chance[1, 0] = torch.tensor([0.94, 0.03, 0.03])  # of the second: both come to [1, 2, 0]
@@ -129,7 +134,7 @@ def test_the_beam_keeps_the_likeliest_grids_once():
     expected = torch.tensor([0.1, 0.1]) - torch.tensor([0.9, 0.07]).log()
     assert torch.allclose(found.surprise, expected) and found.surprise[0] < 0.2 - torch.tensor(0.94).log()
     assert found.order.tolist() == [[1, 2, 0], [1, 2, 0]]
-    assert torch.allclose(found.certainty[:, 1], torch.tensor([0.9, 0.07]))
+    assert torch.allclose(found.certainty[:, 1], torch.tensor([0.9, 0.07])) and found.parent.tolist() == [0, 0]
 
 
 def test_searches_grow_to_the_width_asked_for():
