@@ -157,14 +157,18 @@ def run(recipe: Recipe) -> Iterator[dict]:
 
 
 def estimate_pool(model: Jets, recipe: Recipe, first: int, count: int) -> EstimateRows:
-    """Rows to learn the estimates from, of `count` batches from number `first` on."""
+    """Rows to learn the estimates from, of `count` batches from number `first` on.
+
+    Of clouds that are denoised once already there are fewer: of their estimates the error alone is told, and as many of them as
+    the displacement learns from would make clean scans look denoised, their noise shared.
+    """
     batches = prefetch(partial(make_batch, recipe), first, workers=recipe.workers)
     device, parts, generator = next(model.parameters()).device, [], torch.Generator().manual_seed(recipe.seed)
     for batch in islice(batches, count):
         items = [denoised_item(model, s) for s in batch.items] if batch.second_pass else batch.items
         known = batch.known_sigma and not batch.second_pass
         rows = estimate_rows(model, item_to(merge_items(items), device), known)
-        parts.append(random_rows(rows, ESTIMATE_POINTS, generator))
+        parts.append(random_rows(rows, ESTIMATE_POINTS // (5 if batch.second_pass else 1), generator))
     return merge_rows(parts)
 
 

@@ -39,6 +39,7 @@ class Alphabet(NamedTuple):
 
     def probabilities(self, model: SRM, x: Float[Tensor, "run cell channel"]) -> Float[Tensor, "run cell digit"]:
         """p(d) of each cell from estimates of x, so that the features are Σ p(d) · those of the digit's mean, and Σ p(d) = 1."""
+        assert model.features is not None, "a model of an alphabet has features"
         features = x.float() @ model.features
         chance = torch.cat([features, torch.ones_like(features[..., :1])], -1) @ self.weights
         chance = chance.clamp_min(1e-4)

@@ -69,8 +69,8 @@ class Jets(nn.Module):
                 state[name] = torch.cat([known, known.new_zeros(len(known), added), hint], 1)
         weight = state.get("network.leave.0.weight")
         if weight is not None:
-            missing = self.network.leave[0].in_features - weight.shape[1]
-            state["network.leave.0.weight"] = nn.functional.pad(weight, (0, max(missing, 0)))
+            expected = self.network.state_dict()["leave.0.weight"].shape[1]
+            state["network.leave.0.weight"] = nn.functional.pad(weight, (0, max(expected - weight.shape[1], 0)))
         return state
 
     def forward(self, cloud: FittedCloud, sigma: Float[Tensor, " point"]) -> BlendOutput:
