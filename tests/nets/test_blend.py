@@ -55,6 +55,17 @@ def test_numbering_the_points_otherwise_only_renumbers_the_answer(network, cloud
     torch.testing.assert_close(here.displacement[order], there.displacement, rtol=1e-9, atol=1e-9)
 
 
+def test_estimates_see_a_point_and_the_mean_and_deviation_of_its_neighbours(network, cloud):
+    seen = []
+    network.leave.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    network(*cloud)
+    own, mean, deviation = seen[0].chunk(3, 1)
+    around = own[cloud[0].edges]
+    torch.testing.assert_close(mean, around.mean(1))
+    torch.testing.assert_close(deviation, around.std(1, correction=0), rtol=1e-6, atol=1e-7)
+    assert deviation.mean() > 0.1
+
+
 def test_chunks_change_nothing(network, cloud):
     *_, whole = network.iter_layers(*cloud)
     *_, parts = network.iter_layers(*cloud, chunk=7)

@@ -224,18 +224,19 @@ def test_the_residuals_of_calm_places_around_are_seen_in_detail():
 def test_former_weights_are_as_if_they_did_not_see_later_inputs():
     model = Jets(width=16, layers=1)
     known, added = N_SCALES * FEATURES_PER_SCALE, 2 * N_SCALES
-    own = model.network.leave[0].in_features // 2
+    own = model.network.leave[0].in_features // 3
     enter, leave = (getattr(model.network, name)[0].weight.data for name in ("enter", "leave"))
     enter[:, -2 - added : -2] = 0
     leave[:, own - 2 - added : own - 2] = leave[:, own:] = 0
     now = model.state_dict()
+    before_deviations = dict(now) | {"network.leave.0.weight": leave[:, : 2 * own]}
     before_pooling = dict(now) | {"network.leave.0.weight": leave[:, :own]}
     former = dict(before_pooling)
     for name in ("network.mean", "network.deviation"):
         former[name] = now[name][:known]
     for name in ("network.enter.0.weight", "network.leave.0.weight"):
         former[name] = torch.cat([former[name][:, : -2 - added], former[name][:, -2:]], 1)
-    for state in (now, before_pooling, former):
+    for state in (now, before_deviations, before_pooling, former):
         again = model.adapt_former_weights(state)
         assert again.keys() == now.keys() and all(torch.equal(again[name], now[name]) for name in now)
 

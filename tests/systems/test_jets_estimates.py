@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from becalm.recipes.jets import ESTIMATE_POINTS, Recipe, estimate_pool
 from becalm.shapes.cloud_pairs import white_pair
 from becalm.systems.jets import Jets
 from becalm.systems.jets_estimates import estimate_rows, merge_rows, row_loss, train_estimates
@@ -44,6 +45,16 @@ def test_a_point_that_is_not_finite_is_not_learned_from():
     rows, whole = (estimate_rows(Jets(16, 2), part, False) for part in (spoiled, item))
     assert len(rows.base) == 598 and len(whole.base) == 600
     assert all(bool(part.isfinite().all()) for part in rows.truth)
+
+
+def test_clouds_denoised_once_give_a_fifth_of_the_rows():
+    torch.manual_seed(0)
+    model = Jets(16, 2)
+    counts = {}
+    for share in (0.0, 1.0):
+        recipe = Recipe(second_pass=share, workers=0, seed=3)
+        counts[share] = [len(estimate_pool(model, recipe, first, 1).base) for first in (0, 1)]
+    assert counts[0.0] == 2 * [ESTIMATE_POINTS] and counts[1.0] == 2 * [ESTIMATE_POINTS // 5]
 
 
 def test_rows_lose_what_their_item_loses():
