@@ -24,8 +24,9 @@ class Solve:
     model: str | None = None
     """A packaged model (see `becalm models`) or a file of weights; left out, the packaged one for the grid."""
     walk: Literal["digits", "certainty", "graph", "random", "order", "together"] = "digits"
-    """digits: decide the digit of one cell a step, the most certain one, and keep the likeliest grids. The others denoise the
-    cells: the most certain one first, most known neighbours first, at random, as numbered, or all at once."""
+    """digits: decide the digit of one cell a step, the most certain one, and keep the likeliest grids; without a reader, or with a
+    model that tells no digits, as certainty. The others denoise the cells: the most certain one first, most known neighbours
+    first, at random, as numbered, or all at once."""
     beam: int = 16
     """Grids that `digits` keeps at most: first one, then four times as many, until one breaks no rule."""
     steps_per_variable: int = 12
@@ -50,7 +51,7 @@ class Solve:
     """Show the model every given digit, as the reader reads it, in its own handwriting, whose digits it knows best; with
     --no-rewrite in that of the image. The solved image keeps the given cells as they are."""
     record: Path | None = None
-    """Write every state of the first run, without rounds, to this .safetensors file."""
+    """Write every state to this .safetensors file: of the first run without rounds, or of all searches of `digits`."""
     picture: Path | None = None
     """Write a picture to this .png file: cells numbered in the order they were started, tinted by how certain they were."""
     reader: str | None = None

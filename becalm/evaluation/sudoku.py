@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from math import isqrt, sqrt
 from typing import Literal, NamedTuple
@@ -18,14 +19,14 @@ from becalm.images.extreme_sudoku import sample_extreme_puzzles
 from becalm.images.sudoku import Puzzles
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.nets.precision import inference_iter
-from becalm.systems.beam import learn_alphabet, rewrite_cells, search_digits
-from becalm.systems.consistency import measure_consistency
-from becalm.systems.givens import read_givens, rewrite_givens, sample_handwriting
+from becalm.systems.beam import fit_templates, rewrite_cells, search_digits
+from becalm.systems.consistency import ReadProbabilities, measure_consistency
+from becalm.systems.givens import Handwriting, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle
 from becalm.systems.refine import refine
 from becalm.systems.search import Effort, search
 from becalm.systems.solver import Order, Pace
-from becalm.systems.srm import SAMPLER, SRM
+from becalm.systems.srm import SRM
 
 WalkName = Literal[Order, "refine", "tries", "digits"]
 
@@ -93,20 +94,23 @@ def evaluate_walks(
     """Solve every set of puzzles by every walk, with the same puzzles and seeds.
 
     A grid is valid if it breaks no rule with its given digits and those that the classifier reads in the other cells. Of
-    `effort`, the walk `refine` takes its rounds of refinement alone, `tries` all; other walks take nothing.
+    `effort`, the walk `refine` takes its rounds of refinement alone, `digits` its beam, `tries` all; other walks take nothing.
+    What `digits` and `tries` need of the model's handwriting is sampled once, and not counted.
     """
     flops, pace, effort = flops_per_call(model), pace or Pace(), effort or Effort(refine=10)
+    by_user = {"tries", "digits"} & set(walks)
+    hand = sample_handwriting(model, read_on(reader), torch.Generator().manual_seed(seed)) if by_user else None
     for kind, group in puzzles.items():
         found = reader.read(group.cells)
         real = float(sudoku.is_valid(torch.where(group.given, group.grids, found)).double().mean())
         right = float((found == group.grids).double().mean())
         for name in walks:
             started, calls, parts = time.time(), 0, []
-            size = 1 if name in ("tries", "digits") else batch
+            size = 1 if name in by_user else batch
             for start in range(0, len(group.cells), size):
                 some = slice(start, start + size)
                 x, given = group.cells[some], group.given[some]
-                solved, count = solve_and_count(model, x, ~given, (name, pace, effort), reader, seed + start)
+                solved, count = solve_and_count(model, x, ~given, (name, pace, effort), (reader, hand), seed + start)
                 parts.append(torch.where(given, group.grids[some], reader.read(solved)))
                 calls += count
             grids = torch.cat(parts)
@@ -116,8 +120,18 @@ def evaluate_walks(
             yield Row(kind, name, len(grids), share, low, high, distance, real, right, *each)
 
 
+def read_on(reader: DigitClassifier) -> ReadProbabilities:
+    """The classifier's probabilities for cells on any device, on that device."""
+    return lambda cells: reader.probabilities(cells.cpu()).to(cells.device)
+
+
 def solve_and_count(
-    model: SRM, x: Tensor, unknown: Tensor, how: tuple[WalkName, Pace, Effort], reader: DigitClassifier, seed: int
+    model: SRM,
+    x: Tensor,
+    unknown: Tensor,
+    how: tuple[WalkName, Pace, Effort],
+    reading: tuple[DigitClassifier, Handwriting | None],
+    seed: int,
 ) -> tuple[Tensor, int]:
     """The solved puzzles, on the CPU, and how often the network was called, once a puzzle of a batch."""
     name, pace, effort = how
@@ -129,8 +143,7 @@ def solve_and_count(
     hook = model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     try:
         if name in ("tries", "digits"):
-            by = sampler if name == "tries" else None
-            x = solve_as_user(model, Puzzle(x, unknown), by, effort, reader, generator)
+            x = solve_as_user(model, Puzzle(x, unknown), sampler, effort, reading, generator, name == "digits")
         else:
             x, unknown = x.to(device), unknown.to(device)
             for step in model.solve(x, unknown, sampler, generator):
@@ -143,24 +156,31 @@ def solve_and_count(
 
 
 def solve_as_user(
-    model: SRM, puzzle: Puzzle, sampler: Sampler | None, effort: Effort, reader: DigitClassifier, generator: torch.Generator
+    model: SRM,
+    puzzle: Puzzle,
+    sampler: Sampler,
+    effort: Effort,
+    reading: tuple[DigitClassifier, Handwriting | None],
+    generator: torch.Generator,
+    by_digits: bool = False,
 ) -> Tensor:
-    """The cells of a puzzle solved as `becalm solve` does, by decisions or by walks of a sampler; where its given cells are
-    refused, the puzzle with empty cells."""
-    device = next(model.parameters()).device
+    """The cells of a puzzle solved as `becalm solve` does, by decisions where that is asked for and the model tells digits, else
+    by walks of the sampler; where its given cells are refused, the puzzle with empty cells."""
+    (reader, hand), device = reading, next(model.parameters()).device
+    read, hand = read_on(reader), hand or sample_handwriting(model, read_on(reader), generator)
     try:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], "puzzle")
     except InputError:
         return torch.where(puzzle.unknown[..., None], -1.0, puzzle.cells)
-    hand = sample_handwriting(model, reader.probabilities, generator)
-    alphabet = learn_alphabet(model, hand) if sampler is None else None
-    if alphabet is not None:
-        cells = rewrite_cells(puzzle, given.digits, alphabet).cells.to(device)
-        attempts = search_digits(model, cells, given.digits, alphabet, effort.beam, generator)
+    templates = fit_templates(model, hand) if by_digits else None
+    if templates is not None:
+        cells = rewrite_cells(puzzle, given.digits, templates).cells.to(device)
+        attempts = search_digits(model, cells, given.digits, templates, effort.beam, generator)
     else:
+        effort = replace(effort, tries=1, backtrack=0) if by_digits else effort
         cells = rewrite_givens(puzzle, given, hand, generator).cells.to(device)
-        measure = partial(measure_consistency, model, read=reader.probabilities, given=given.digits, generator=generator)
-        attempts = search(model, cells, puzzle.unknown.to(device), sampler or SAMPLER, effort, measure, generator)
+        measure = partial(measure_consistency, model, read=read, given=given.digits.to(device), generator=generator)
+        attempts = search(model, cells, puzzle.unknown.to(device), sampler, effort, measure, generator)
     for attempt in attempts:
         cells = attempt.solution.cells
     return cells

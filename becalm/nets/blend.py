@@ -265,10 +265,12 @@ class Blend(nn.Module):
         h = self.enter(inputs).type_as(candidates)
         return h, (self.first(h).type_as(h).tanh()[..., None] * candidates).sum(1) * scale[:, None]
 
-    def estimates(self, own: Tensor, every: Tensor, square: Tensor, edges: Int[Tensor, "row edge"]) -> tuple[Tensor, ...]:
+    def estimates(
+        self, own: Tensor, every: Tensor, square: Tensor, edges: Int[Tensor, "row edge"]
+    ) -> tuple[Tensor, ...]:
         """All of `BlendOutput` but the displacement, for some points with such `edges`, from their `own` features and inputs and
-        the mean and deviation over their neighbours of those of `every` point, whose `square` is given: noise is alike around,
-        leaves are not. Gradients of these estimates do not reach the layers."""
+        the mean and deviation over their neighbours of those of `every` point, whose `square` is given: noise is alike at all
+        neighbours, leaves are not. Gradients of these estimates do not reach the layers."""
         around = nn.functional.embedding_bag(edges, every, mode="mean")
         deviation = (nn.functional.embedding_bag(edges, square, mode="mean") - around.square()).clamp_min(0).sqrt()
         return self.leave(torch.cat([own, around, deviation], -1)).type_as(own).unbind(-1)

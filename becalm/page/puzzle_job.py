@@ -19,7 +19,7 @@ from becalm.weights.store import load
 WALKS = ("digits", "together")
 """The walks that are compared: one decision after the other, the most certain first, and all cells at once."""
 
-MAX_FRAMES = 160
+MAX_FRAMES = 256
 """Frames of one order, at most, without the last."""
 
 

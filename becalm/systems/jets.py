@@ -47,7 +47,7 @@ MAX_MOVE = 3.5
 
 SURFACE_RANGE = (0.3, 0.7)
 """Points whose probability to be of a surface is below the first do not move, above the second they move freely. As others count
-RARE_WEIGHT times in its training (`jets_estimates`), these are about two thirds and nine in ten."""
+RARE_WEIGHT times in its training (`jets_estimates`), these are about three quarters and nineteen in twenty."""
 
 
 class Jets(nn.Module):

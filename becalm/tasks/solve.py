@@ -15,7 +15,7 @@ from becalm.core.typing import Tensor
 from becalm.images import photograph, puzzle_picture, sudoku
 from becalm.nets.digit_classifier import DigitClassifier
 from becalm.systems import puzzles
-from becalm.systems.beam import Alphabet, beam_widths, first_of, learn_alphabet, rewrite_cells, search_digits
+from becalm.systems.beam import DigitTemplates, beam_widths, first_of, fit_templates, rewrite_cells, search_digits
 from becalm.systems.consistency import Consistency, measure_consistency
 from becalm.systems.givens import Givens, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle, Solution
@@ -59,22 +59,25 @@ def steps(image: Any, mask: Any = None, model: SRM | Path | str | None = None, *
         solver, model_name = load_solver(model, pixels, cover, (name, mask_name))
     puzzle = puzzles.parse_puzzle(pixels, cover, solver, name, mask_name)
     reader, notes = load_reader(chosen.reader, puzzle)
-    solver, shown, given, alphabet = solver.to(device), puzzle, None, None
+    solver, shown, given, templates = solver.to(device), puzzle, None, None
     if reader:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], name, chosen.known_digits)
         notes = (*notes, *given.notes)
         if chosen.rewrite or chosen.walk == "digits":
             generator = torch.Generator().manual_seed(chosen.seed)
             hand = sample_handwriting(solver, partial(digit_chances, reader), generator)
-            alphabet = learn_alphabet(solver, hand) if chosen.walk == "digits" else None
+            templates = fit_templates(solver, hand) if chosen.walk == "digits" else None
             if chosen.rewrite:
                 shown = (
                     rewrite_givens(puzzle, given, hand, generator)
-                    if alphabet is None
-                    else rewrite_cells(puzzle, given.digits, alphabet)
+                    if templates is None
+                    else rewrite_cells(puzzle, given.digits, templates)
                 )
+    if chosen.walk == "digits" and templates is None:
+        reason = "the model tells no digits" if reader else "nothing reads digits"
+        notes = (*notes, f"{reason}, so the cells are denoised, as by --walk certainty")
     solution, count = None, 0
-    for report in solve_puzzle(solver, shown, chosen, (reader, given), alphabet):
+    for report in solve_puzzle(solver, shown, chosen, (reader, given), templates):
         solution = report.result or solution
         count += report.state is not None
         yield report._replace(result=None)
@@ -86,9 +89,9 @@ def solve_puzzle(
     puzzle: Puzzle,
     options: Options,
     reading: tuple[DigitClassifier | None, Givens | None] = (None, None),
-    alphabet: Alphabet | None = None,
+    templates: DigitTemplates | None = None,
 ) -> Iterator[Progress]:
-    """Reports of solving a puzzle: by decisions where there is an alphabet, else by runs of a walk and rounds that mend them.
+    """Reports of solving a puzzle: by decisions where there is an templates, else by runs of a walk and rounds that mend them.
 
     Each result is the Solution so far; states are those of the likeliest grid, or of the first run.
     """
@@ -97,8 +100,8 @@ def solve_puzzle(
     side, number, given = math.isqrt(cells.shape[1]), int(unknown.sum()), reading[1]
     walked, effort = options.total_steps(number, side**2), options.effort
     total = effort.reports(walked)
-    if alphabet is not None and given is not None:
-        attempts = search_digits(model, cells, given.digits, alphabet, effort.beam, generator)
+    if templates is not None and given is not None:
+        attempts = search_digits(model, cells, given.digits, templates, effort.beam, generator)
         walked = total = number * len(beam_widths(effort.beam))
     else:
         attempts = search_by_walks(model, cells, unknown, options, reading, generator)

@@ -32,9 +32,10 @@ class SolveResult:
     image: np.ndarray
     """The solved image, grey values in [0, 1], float32 [height, width]; given cells are those of the puzzle."""
     order: np.ndarray
-    """When denoising of each cell started, from 1; cells started together share a number, given ones have 0."""
+    """When each cell was decided, or its denoising started, from 1; cells started together share a number, given ones have 0."""
     certainty: np.ndarray
-    """Of each cell when it was started: 1 − expected squared error over the data's mean square; NaN where given."""
+    """Of each cell the probability of its digit when it was decided; in walks that denoise, when it was started, 1 − expected squared
+    error over the data's mean square. NaN where given."""
     digits: np.ndarray | None
     """The digit read in each cell; None where nothing read them."""
     valid: bool | None
@@ -44,7 +45,7 @@ class SolveResult:
     model: str
     """The model that solved it."""
     steps: int
-    """Steps of the walk, without refinement."""
+    """Decisions of all searches, or steps of the walk without refinement."""
     notes: tuple[str, ...] = ()
     """What could not be done, such as reading cells of another size."""
 

@@ -1,15 +1,15 @@
-"""Solving by decisions: probabilities from an estimate, the beam's order, wider searches where one fails, against exact posteriors."""
+"""Solving by decisions, against exact posteriors: probabilities from an estimate, the order of a beam, wider searches."""
 
 import torch
 
 from becalm.core.process import Output
 from becalm.images.sudoku import all_small_grids, is_valid, places
 from becalm.systems.beam import (
-    Alphabet,
     Beam,
+    DigitTemplates,
     beam_widths,
     decide_next_cells,
-    learn_alphabet,
+    fit_templates,
     rewrite_cells,
     search_digits,
 )
@@ -30,7 +30,9 @@ class ExactModel(SRM):
 
     def __init__(self, weights: torch.Tensor):
         network = torch.nn.Linear(1, 1)
-        super().__init__(network, 4, SRM.build(channels=4, places=places(4).tolist()).schedule, places(4).tolist(), features=3)
+        super().__init__(
+            network, 4, SRM.build(channels=4, places=places(4).tolist()).schedule, places(4).tolist(), features=3
+        )
         self.features.copy_(torch.linalg.svd(WRITTEN - WRITTEN.mean(0))[2][:3].T)  # type: ignore[union-attr]
         self.weights, self.asked = weights, 0
 
@@ -45,39 +47,44 @@ class ExactModel(SRM):
 
 
 def hand() -> Handwriting:
-    """Each digit twice, around its mean, and a doubtful cell."""
+    """Each digit three times, once as it is on average, and a doubtful cell."""
     shift = torch.tensor([0.05, -0.05, 0.0, 0.0])
-    return Handwriting(torch.cat([WRITTEN + shift, WRITTEN - shift, torch.ones(1, 4)]), torch.tensor([1, 2, 3, 4, 1, 2, 3, 4, 0]))
+    cells = torch.cat([WRITTEN + shift, WRITTEN, WRITTEN - shift, torch.ones(1, 4)])
+    return Handwriting(cells, torch.tensor([*3 * [1, 2, 3, 4], 0]))
 
 
-def alphabet_of(model: SRM) -> Alphabet:
-    alphabet = learn_alphabet(model, hand())
-    assert alphabet is not None
-    return alphabet._replace(cells=WRITTEN)
+def templates_of(model: SRM) -> DigitTemplates:
+    templates = fit_templates(model, hand())
+    assert templates is not None
+    assert torch.equal(templates.cells, WRITTEN), "the most typical ones"
+    return templates
 
 
 def solve(model: ExactModel, given: torch.Tensor, width: int = 16):
-    alphabet = alphabet_of(model)
-    cells = rewrite_cells(Puzzle(torch.zeros(1, 16, 4), given[None] == 0), given, alphabet).cells
-    return list(search_digits(model, cells, given, alphabet, width, torch.Generator().manual_seed(0)))
+    templates = templates_of(model)
+    cells = rewrite_cells(Puzzle(torch.zeros(1, 16, 4), given[None] == 0), given, templates).cells
+    return list(search_digits(model, cells, given, templates, width, torch.Generator().manual_seed(0)))
 
 
 def read(cells: torch.Tensor) -> torch.Tensor:
     return torch.cdist(cells, WRITTEN[None]).argmin(-1) + 1
 
 
-def test_an_alphabet_tells_the_probabilities_from_the_mean_of_what_a_cell_may_show():
+def test_templates_tell_the_probabilities_from_the_mean_of_what_a_cell_may_show():
     model = ExactModel(torch.ones(len(GRIDS)))
     chance = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]])
-    found = alphabet_of(model).probabilities(model, (chance @ WRITTEN)[None])[0]
+    found = templates_of(model).probabilities(model, (chance @ WRITTEN)[None])[0]
     assert torch.allclose(found, chance, atol=1e-5)
 
 
-def test_there_is_no_alphabet_where_a_digit_is_missing_or_the_model_tells_none():
+def test_there_are_no_templates_where_a_digit_is_missing_or_the_model_tells_none():
     model, written = ExactModel(torch.ones(len(GRIDS))), hand()
-    assert learn_alphabet(model, written._replace(digits=torch.where(written.digits == 3, 0, written.digits))) is None
-    assert learn_alphabet(SRM.build(channels=4, places=places(4).tolist(), features=2), written) is None
-    assert learn_alphabet(SRM.build(channels=4, places=places(4).tolist()), written) is None
+    assert fit_templates(model, written._replace(digits=torch.where(written.digits == 3, 0, written.digits))) is None
+    assert fit_templates(SRM.build(channels=4, places=places(4).tolist(), features=2), written) is None
+    blind = SRM.build(channels=4, places=places(4).tolist(), features=3)
+    blind.features.zero_()  # type: ignore[union-attr]
+    assert fit_templates(blind, written) is None, "features that tell no digits"
+    assert fit_templates(SRM.build(channels=4, places=places(4).tolist()), written) is None
 
 
 def test_an_exact_model_solves_with_one_call_a_cell():
@@ -105,7 +112,7 @@ def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
     def misled(z, t, given=None):
         """Digit 2 is likelier than it should be in the first cell, where it has no solution."""
         out, first = likely(z, t, given), t[:, 0, 0] == 1
-        chance = alphabet_of(model).probabilities(model, out.value).float()
+        chance = templates_of(model).probabilities(model, out.value).float()
         calls.append(len(z))
         chance[first, 0] = torch.tensor([0.3, 0.68, 0.01, 0.01])
         chance[first, 1:] = 0.5 * chance[first, 1:] + 0.125
@@ -118,6 +125,7 @@ def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
     given[4] = 0
     reports = solve(model, given, width=4)
     assert max(calls) > 1, "the first search found no valid grid"
+    assert max(calls) <= 4
     assert torch.equal(read(reports[-1].solution.cells)[0], grid)
     assert not is_valid(read(solve(model, given, width=1)[-1].solution.cells)).any()
 
@@ -132,7 +140,7 @@ def test_the_beam_keeps_the_likeliest_grids_once():
     found = decide_next_cells(beam, chance)
     assert found.digits.tolist() == [[1, 2, 0], [1, 3, 0]]
     expected = torch.tensor([0.1, 0.1]) - torch.tensor([0.9, 0.07]).log()
-    assert torch.allclose(found.surprise, expected) and found.surprise[0] < 0.2 - torch.tensor(0.94).log()
+    assert torch.allclose(found.nll, expected) and found.nll[0] < 0.2 - torch.tensor(0.94).log()
     assert found.order.tolist() == [[1, 2, 0], [1, 2, 0]]
     assert torch.allclose(found.certainty[:, 1], torch.tensor([0.9, 0.07])) and found.parent.tolist() == [0, 0]
 

@@ -150,11 +150,10 @@ function pause() {
 
 function paint() {
   if (!shown?.times.length || !$("p-lane0").clientWidth) return;
-  // at the end the last frame of each lane: the two make different numbers of steps
-  const done = time() >= shown.times.length - 1 ? Infinity : shown.times[time()];
+  // each lane by the share of its own frames: the two make different numbers of steps
+  const share = shown.times.length > 1 ? time() / (shown.times.length - 1) : 1;
   shown.lanes.forEach((frames, lane) => {
-    const later = frames.findIndex((frame) => frame.done > done + 1e-4);
-    const frame = frames[later < 0 ? frames.length - 1 : Math.max(0, later - 1)];
+    const frame = frames[Math.round(share * (frames.length - 1))];
     if (frame) drawFrame($(`p-lane${lane}`), frame, lane);
   });
 }
