@@ -152,6 +152,7 @@ def test_without_a_reader_no_digit_is_decided():
     image, mask = example("sudoku4")
     alone = becalm.solve(image, mask, reader="none", steps_per_variable=2, refine=0)
     assert alone.digits is None and alone.steps == 2 * int((alone.order > 0).sum())
+    assert alone.notes == ("nothing reads digits, so the cells are denoised, as by --walk certainty",)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +169,22 @@ def test_without_a_reader_no_digit_is_decided():
 def test_options_of_the_search_out_of_range_are_named(options, words):
     with pytest.raises(InputError, match=words):
         becalm.solve(*small_puzzle(), small_model(), **options)
+
+
+def test_a_wider_beam_follows_where_a_grid_breaks_a_rule(monkeypatch):
+    image, mask = example("sudoku4")
+    checked = []
+
+    def never_valid(grids):
+        checked.append(len(grids))
+        return torch.zeros(len(grids), dtype=torch.bool)
+
+    monkeypatch.setattr("becalm.systems.beam.sudoku.is_valid", never_valid)
+    reports = list(task.steps(image, mask, beam=3))
+    unknown = int((reports[-1].result.order > 0).sum())
+    assert len(checked) == 2 and reports[-1].result.steps == 2 * unknown, "one grid, then three"
+    done = [report.done for report in reports]
+    assert done == sorted(done) and done[-1] == 1 and max(done[:-1]) <= 1
 
 
 def test_a_digit_that_is_said_is_the_digit_of_its_cell():
