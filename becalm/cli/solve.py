@@ -24,8 +24,8 @@ class Solve:
     model: str | None = None
     """A packaged model (see `becalm models`) or a file of weights; left out, the packaged one for the grid."""
     walk: Literal["digits", "certainty", "graph", "random", "order", "together"] = "digits"
-    """digits: decide the digit of one cell a step, the most certain one, and keep the likeliest grids; without a reader, or with a
-    model that tells no digits, as certainty. The others denoise the cells: the most certain one first, most known neighbours
+    """digits: decide the digit of one cell a step, the most certain one, and keep the likeliest grids; without a reader, or with
+    a model that tells no digits, as certainty. The others denoise the cells: the most certain one first, most known neighbours
     first, at random, as numbered, or all at once."""
     beam: int = 16
     """Grids that `digits` keeps at most: first one, then four times as many, until one breaks no rule."""

@@ -159,8 +159,8 @@ def run(recipe: Recipe) -> Iterator[dict]:
 def estimate_pool(model: Jets, recipe: Recipe, first: int, count: int) -> EstimateRows:
     """Rows to learn the estimates from, of `count` batches from number `first` on.
 
-    Clouds that are denoised once already give a fifth as many: of what is estimated for these only the error is used, and with more
-    of them clean scans are taken for denoised ones, whose remaining noise neighbours share.
+    Clouds that are denoised once already give a fifth as many: of what is estimated for these only the error is used, and with
+    more of them clean scans are taken for denoised ones, whose remaining noise neighbours share.
     """
     batches = prefetch(partial(make_batch, recipe), first, workers=recipe.workers)
     device, parts, generator = next(model.parameters()).device, [], torch.Generator().manual_seed(recipe.seed)

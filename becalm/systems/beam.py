@@ -98,9 +98,9 @@ def search_digits(
 ) -> Iterator[Attempt]:
     """Solve a puzzle by searches of width 1, 4, 16 … up to `width`, until one finds a valid grid.
 
-    `cells` are the images of the given cells, best those of the templates (`rewrite_cells`), and `given` their digits, 0 elsewhere.
-    `templates` are those of `fit_templates`; `generator` draws the noise of open cells. Yields a report a decision; the last holds
-    the best grid: the likeliest valid one, else the likeliest of the last search.
+    `cells` are the images of the given cells, best those of the templates (`rewrite_cells`), and `given` their digits, 0
+    elsewhere. `templates` are those of `fit_templates`; `generator` draws the noise of open cells. Yields a report a decision;
+    the last holds the best grid: the likeliest valid one, else the likeliest of the last search.
     """
     best, calls = None, 0
     for size in beam_widths(width):

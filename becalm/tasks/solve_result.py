@@ -34,8 +34,8 @@ class SolveResult:
     order: np.ndarray
     """When each cell was decided, or its denoising started, from 1; cells started together share a number, given ones have 0."""
     certainty: np.ndarray
-    """Of each cell the probability of its digit when it was decided; in walks that denoise, when it was started, 1 − expected squared
-    error over the data's mean square. NaN where given."""
+    """Of each cell the probability of its digit when it was decided; in walks that denoise, when it was started, 1 − expected
+    squared error over the data's mean square. NaN where given."""
     digits: np.ndarray | None
     """The digit read in each cell; None where nothing read them."""
     valid: bool | None
