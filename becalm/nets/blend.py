@@ -252,9 +252,8 @@ class Blend(nn.Module):
         known = ((torch.cat([h[b].detach(), self.inputs(features[b], hint[b]).clamp(-5, 5)], -1),) for b in blocks)
         (own,) = join_rows(known, features)
         square = own.square()
-        estimates = join_rows((self.estimates(own[b], own, square, graph.edges[b]) for b in blocks), features)
-        log_var, log_noise, shared, log_length, surface = estimates
-        yield BlendOutput(move, log_var, log_noise, shared, log_length, surface[graph.edges].mean(1))
+        *estimates, surface = join_rows((self.estimates(own[b], own, square, graph.edges[b]) for b in blocks), features)
+        yield BlendOutput(move, *estimates, surface[graph.edges].mean(1))
 
     def inputs(self, features: Float[Tensor, "row feature"], hint: Float[Tensor, "row 2"]) -> Tensor:
         """What the network sees of some points: standardised features and the known noise level, as `noise_hint`."""
@@ -269,8 +268,7 @@ class Blend(nn.Module):
         self, own: Tensor, every: Tensor, square: Tensor, edges: Int[Tensor, "row edge"]
     ) -> tuple[Tensor, ...]:
         """All of `BlendOutput` but the displacement, for some points with such `edges`, from their `own` features and inputs and
-        the mean and deviation over their neighbours of those of `every` point, whose `square` is given: noise is alike at all
-        neighbours, leaves are not. Gradients of these estimates do not reach the layers."""
+        the mean and deviation over their neighbours of those of `every` point, with its `square`; the layers get no gradients."""
         around = nn.functional.embedding_bag(edges, every, mode="mean")
         deviation = (nn.functional.embedding_bag(edges, square, mode="mean") - around.square()).clamp_min(0).sqrt()
         return self.leave(torch.cat([own, around, deviation], -1)).type_as(own).unbind(-1)
