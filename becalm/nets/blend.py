@@ -253,7 +253,7 @@ class Blend(nn.Module):
         (own,) = join_rows(known, features)
         square = own.square()
         *estimates, surface = join_rows((self.estimates(own[b], own, square, graph.edges[b]) for b in blocks), features)
-        yield BlendOutput(move, *estimates, surface[graph.edges].mean(1))
+        yield BlendOutput._make((move, *estimates, surface[graph.edges].mean(1)))
 
     def inputs(self, features: Float[Tensor, "row feature"], hint: Float[Tensor, "row 2"]) -> Tensor:
         """What the network sees of some points: standardised features and the known noise level, as `noise_hint`."""
