@@ -18,9 +18,8 @@ from becalm.images.digits import Digits
 from becalm.images.extreme_sudoku import sample_extreme_puzzles
 from becalm.images.sudoku import Puzzles
 from becalm.nets.digit_classifier import DigitClassifier
-from becalm.nets.precision import inference_iter
 from becalm.systems.beam import fit_templates, rewrite_cells, search_digits
-from becalm.systems.consistency import ReadProbabilities, measure_consistency
+from becalm.systems.consistency import measure_consistency
 from becalm.systems.givens import Handwriting, read_givens, rewrite_givens, sample_handwriting
 from becalm.systems.puzzles import Puzzle
 from becalm.systems.refine import refine
@@ -99,7 +98,7 @@ def evaluate_walks(
     """
     flops, pace, effort = flops_per_call(model), pace or Pace(), effort or Effort(refine=10)
     by_user = {"tries", "digits"} & set(walks)
-    hand = sample_handwriting(model, read_on(reader), torch.Generator().manual_seed(seed)) if by_user else None
+    hand = sample_handwriting(model, reader.probabilities, torch.Generator().manual_seed(seed)) if by_user else None
     for kind, group in puzzles.items():
         found = reader.read(group.cells)
         real = float(sudoku.is_valid(torch.where(group.given, group.grids, found)).double().mean())
@@ -118,11 +117,6 @@ def evaluate_walks(
             each = calls / len(grids), (time.time() - started) / len(grids), calls / len(grids) * flops / 1e9
             distance = float(sudoku.distance(grids).double().mean())
             yield Row(kind, name, len(grids), share, low, high, distance, real, right, *each)
-
-
-def read_on(reader: DigitClassifier) -> ReadProbabilities:
-    """The classifier's probabilities for cells on any device, on that device."""
-    return lambda cells: reader.probabilities(cells.cpu()).to(cells.device)
 
 
 def solve_and_count(
@@ -167,7 +161,7 @@ def solve_as_user(
     """The cells of a puzzle solved as `becalm solve` does, by decisions where that is asked for and the model tells digits, else
     by walks of the sampler; where its given cells are refused, the puzzle with empty cells."""
     (reader, hand), device = reading, next(model.parameters()).device
-    read, hand = read_on(reader), hand or sample_handwriting(model, read_on(reader), generator)
+    hand = hand or sample_handwriting(model, reader.probabilities, generator)
     try:
         given = read_givens(puzzle, reader.probabilities(puzzle.cells)[0], "puzzle")
     except InputError:
@@ -179,7 +173,9 @@ def solve_as_user(
     else:
         effort = replace(effort, tries=1, backtrack=0) if by_digits else effort
         cells = rewrite_givens(puzzle, given, hand, generator).cells.to(device)
-        measure = partial(measure_consistency, model, read=read, given=given.digits.to(device), generator=generator)
+        measure = partial(
+            measure_consistency, model, read=reader.probabilities, given=given.digits.to(device), generator=generator
+        )
         attempts = search(model, cells, puzzle.unknown.to(device), sampler, effort, measure, generator)
     for attempt in attempts:
         cells = attempt.solution.cells
@@ -193,7 +189,7 @@ def flops_per_call(model: SRM) -> float:
     z = torch.zeros(1, variables, model.channels, device=device)
     t = torch.ones(1, variables, 1, device=device).double()
     with FlopCounterMode(display=False) as counter:
-        next(inference_iter(model.denoiser()(z, t, None) for _ in (0,)))
+        model.predict(z, t)
     return float(counter.get_total_flops())
 
 

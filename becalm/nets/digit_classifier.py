@@ -41,10 +41,11 @@ class DigitClassifier(nn.Module):
 
     @torch.inference_mode()
     def probabilities(self, cells: Float[Tensor, "*any channel"]) -> Float[Tensor, "*any digit"]:
-        """The probabilities of the digits 1 to 9 in every cell, given that it holds no 0."""
-        with fast_matmul(cells.device.type):
-            parts = [self(part)[:, 1:].softmax(1) for part in cells.reshape(-1, cells.shape[-1]).split(1024)]
-        return torch.cat(parts).reshape(*cells.shape[:-1], -1)
+        """The probabilities of the digits 1 to 9 in every cell, given that it holds no 0, on the device of the cells."""
+        own = cells.to(next(self.parameters()).device)
+        with fast_matmul(own.device.type):
+            parts = [self(part)[:, 1:].softmax(1) for part in own.reshape(-1, cells.shape[-1]).split(1024)]
+        return torch.cat(parts).reshape(*cells.shape[:-1], -1).to(cells.device)
 
     @torch.inference_mode()
     def read(self, cells: Float[Tensor, "*any channel"]) -> Int[Tensor, "*any"]:

@@ -17,7 +17,6 @@ from becalm.core.process import Prediction, noise_like
 from becalm.core.sample import Step
 from becalm.core.typing import Float, Int, Tensor
 from becalm.images import sudoku
-from becalm.nets.precision import inference_iter
 from becalm.systems.givens import Handwriting
 from becalm.systems.puzzles import Puzzle, Solution
 from becalm.systems.search import Attempt
@@ -144,9 +143,7 @@ def predict_open_cells(
     known = write_cells(cells, given, templates, digits)
     z = torch.where((digits == 0)[..., None], noise_like(known, generator), known)
     t = (digits == 0)[..., None].double()
-    denoiser = model.denoiser()
-    prediction = next(inference_iter(denoiser(z, level, None) for level in (t,)))
-    return Step(z, t, prediction)
+    return Step(z, t, model.predict(z, t))
 
 
 def rewrite_cells(puzzle: Puzzle, given: Int[Tensor, " cell"], templates: DigitTemplates) -> Puzzle:

@@ -12,7 +12,6 @@ from becalm.core import objective
 from becalm.core.process import noise_like
 from becalm.core.sampler import Sampler
 from becalm.core.typing import Bool, Float, Tensor
-from becalm.nets.precision import inference_iter
 from becalm.systems.srm import SRM, last_state
 
 
@@ -64,13 +63,14 @@ def pseudo_nll(
     A term of the pseudo-likelihood (Besag 1975), but a random part of the variables is set to noise at a time (t = 1), and
     predicted from the rest, so `parts` calls of the network serve all.
     """
-    denoiser, batch, variables = model.denoiser(), *x.shape[:2]
+    batch, variables = x.shape[:2]
     part = torch.rand(batch, variables, generator=generator).argsort(1).argsort(1).to(x.device) % parts
     result = torch.zeros(batch, variables, device=x.device)
     for i in range(parts):
         hidden = unknown & (part == i)
         z = torch.where(hidden[..., None], noise_like(x, generator), x)
-        prediction = next(inference_iter(denoiser(z, t, None) for t in (hidden[..., None].double(),)))
+        prediction = model.predict(z, hidden[..., None].double())
+        assert prediction.log_var is not None, "an SRM predicts its error"
         nll = objective.gaussian_nll(model.feature_error(prediction.x, x), prediction.log_var)[..., 0]
         result = torch.where(hidden, nll.float(), result)
     return result

@@ -156,6 +156,10 @@ class SRM(nn.Module):
         """The model with its schedule and its kind: decoded outputs are x."""
         return Denoiser(self, self.schedule, clean)
 
+    def predict(self, z: Float[Tensor, "batch variable channel"], t: Float[Tensor, "batch variable 1"]) -> Prediction:
+        """The prediction for noisy variables at their levels, without gradients and in the precision of sampling."""
+        return next(inference_iter(self.denoiser()(z, level, None) for level in (t,)))
+
     def feature_error(self, value: Tensor, target: Tensor) -> Float[Tensor, "batch variable 1"]:
         """Mean squared error of the features, or of all channels where there are none: what log_var is about."""
         if self.features is None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def steps(image: Any, mask: Any = None, model: SRM | Path | str | None = None, *
         notes = (*notes, *given.notes)
         if chosen.rewrite or chosen.walk == "digits":
             generator = torch.Generator().manual_seed(chosen.seed)
-            hand = sample_handwriting(solver, partial(digit_chances, reader), generator)
+            hand = sample_handwriting(solver, reader.probabilities, generator)
             templates = fit_templates(solver, hand) if chosen.walk == "digits" else None
             if chosen.rewrite:
                 shown = (
@@ -91,7 +90,7 @@ def solve_puzzle(
     reading: tuple[DigitClassifier | None, Givens | None] = (None, None),
     templates: DigitTemplates | None = None,
 ) -> Iterator[Progress]:
-    """Reports of solving a puzzle: by decisions where there is an templates, else by runs of a walk and rounds that mend them.
+    """Reports of solving a puzzle: by decisions where there are templates, else by runs of a walk and rounds that mend them.
 
     Each result is the Solution so far; states are those of the likeliest grid, or of the first run.
     """
@@ -126,16 +125,11 @@ def search_by_walks(
     sampler = options.pace.sampler(options.order, 1, side**2, options.seed, dependency)
 
     def measure(cells: Tensor, unknown: Tensor) -> Consistency:
-        read = None if reader is None else partial(digit_chances, reader)
+        read = reader and reader.probabilities
         digits = None if given is None else given.digits.to(cells.device)
         return measure_consistency(model, cells, unknown, read, digits, generator)
 
     return search(model, cells, unknown, sampler, options.effort, measure, generator)
-
-
-def digit_chances(reader: DigitClassifier, cells: Tensor) -> Tensor:
-    """The probabilities of the digits 1 to 9 in every cell, on the cells' device."""
-    return reader.probabilities(cells.cpu()).to(cells.device)
 
 
 def as_result(

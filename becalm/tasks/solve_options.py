@@ -54,9 +54,12 @@ class Options:
             raise InputError("--steps-per-variable must be at least 1, --eta from 0 to 1")
         if self.refine < 0 or self.backtrack < 0 or self.tries < 1:
             raise InputError("--refine and --backtrack must be at least 0, --tries at least 1")
-        if self.beam < 1 or (self.walk == "digits" and (self.tries > 1 or self.backtrack)):
-            fault = "--tries and --backtrack are for walks that denoise: add --walk certainty, or leave them out"
-            raise InputError(fault if self.beam > 0 else "--beam must be at least 1")
+        if self.beam < 1:
+            raise InputError("--beam must be at least 1")
+        if self.walk == "digits" and (self.tries > 1 or self.backtrack):
+            raise InputError(
+                "--tries and --backtrack are for walks that denoise: add --walk certainty, or leave them out"
+            )
         _ = self.known_digits
         if self.group < 1 or not 0 <= self.overlap < 1:
             raise InputError("--group must be at least 1, --overlap from 0 to below 1")
