@@ -103,6 +103,7 @@ def test_an_exact_model_solves_with_one_call_a_cell():
             assert step is not None and int((step.t > 0).sum()) == number - decided
             settled = step.t[..., 0] == 0
             assert torch.equal(step.z[settled], solution.cells[settled]) and (solution.cells[~settled] == -1).all()
+            assert (step.z[~settled] != -1).all(), "open cells are noise"
 
 
 def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
@@ -128,6 +129,22 @@ def test_a_wider_search_follows_where_the_likeliest_decision_was_wrong():
     assert max(calls) <= 4
     assert torch.equal(read(reports[-1].solution.cells)[0], grid)
     assert not is_valid(read(solve(model, given, width=1)[-1].solution.cells)).any()
+
+
+def test_the_likeliest_valid_grid_is_taken_though_another_is_likelier():
+    model = ExactModel(torch.ones(len(GRIDS)))
+    likely, grid = model.forward, GRIDS[200]
+
+    def misled(z, t, given=None):
+        """A wrong digit is likelier in the last cell."""
+        chance = torch.full((1, 16, 4), 0.05)
+        chance[0, 15, grid[15] - 1], chance[0, 15, grid[15] % 4] = 0.2, 0.7
+        return likely(z, t, given)._replace(value=chance @ WRITTEN)
+
+    model.forward = misled
+    reports = solve(model, torch.where(torch.arange(16) < 15, grid, 0), width=1)
+    assert not is_valid(read(reports[0].solution.cells)).any(), "the likeliest"
+    assert torch.equal(read(reports[-1].solution.cells)[0], grid)
 
 
 def test_the_beam_keeps_the_likeliest_grids_once():
